@@ -1,0 +1,194 @@
+"""Bytes that leave a process: strict JSON, digests, base64 and ids.
+
+Invariants
+- What is signed or hashed is the stored bytes; nothing here re-serialises to compare.
+- `parse_json` refuses what two parsers could read differently: duplicate keys, NaN and infinities,
+  integers beyond 2**53, invalid UTF-8, a byte order mark, nesting deeper than `MAX_DEPTH`.
+- `parse_base64` accepts exactly one spelling of each byte string.
+- Ids are made from a time and entropy that the caller passes in; this module draws nothing.
+
+Follows RFC 8259 with the strictness of RFC 7493 (I-JSON) section 2, and RFC 4648 section 4.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from typing import Any, NewType, TypeVar
+
+import msgspec
+
+from gatelift.errors import CallerError
+
+__all__ = [
+    "ID_ENTROPY_BYTES",
+    "MAX_DEPTH",
+    "MAX_SAFE_INTEGER",
+    "Digest",
+    "EncodingError",
+    "decode_json",
+    "encode_base64",
+    "encode_json",
+    "make_id",
+    "parse_base64",
+    "parse_digest",
+    "parse_json",
+    "sha256_digest",
+]
+
+Digest = NewType("Digest", str)
+"""`sha256:` followed by 64 lowercase hex digits."""
+
+MAX_DEPTH = 64
+MAX_SAFE_INTEGER = 2**53 - 1
+ID_ENTROPY_BYTES = 10
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PREFIX = "sha256:"
+
+T = TypeVar("T")
+
+
+class EncodingError(CallerError):
+    """The bytes are not in the one form that everybody would read alike."""
+
+    code = "encoding"
+
+
+def sha256_digest(data: bytes) -> Digest:
+    """Return the digest of `data` in its written form."""
+    return Digest(_PREFIX + hashlib.sha256(data).hexdigest())
+
+
+def parse_digest(text: str) -> Digest:
+    """Return `text` as a digest, or raise `EncodingError`."""
+    hexes = text.removeprefix(_PREFIX)
+    if len(hexes) != 64 or len(text) != 71 or any(c not in "0123456789abcdef" for c in hexes):
+        raise EncodingError(
+            f"expected a digest as 'sha256:' and 64 lowercase hex digits, got {text[:80]!r}",
+            code="bad_digest",
+        )
+    return Digest(text)
+
+
+def encode_base64(data: bytes) -> str:
+    """Return standard base64 with padding."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def parse_base64(text: str) -> bytes:
+    """Return the bytes of standard base64 with padding; any other spelling is refused."""
+    try:
+        raw = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise EncodingError(
+            f"expected standard base64 with padding, got {text[:40]!r}", code="bad_base64"
+        ) from error
+    if encode_base64(raw) != text:
+        raise EncodingError(
+            f"expected canonical base64 (no stray bits), got {text[:40]!r}", code="bad_base64"
+        )
+    return raw
+
+
+def make_id(kind: str, now_ms: int, entropy: bytes) -> str:
+    """Return `<kind>_<26 Crockford characters>` from 48 bits of time and 80 bits of entropy."""
+    if len(entropy) != ID_ENTROPY_BYTES:
+        raise EncodingError(f"expected {ID_ENTROPY_BYTES} bytes of entropy, got {len(entropy)}")
+    if not 0 <= now_ms < 2**48:
+        raise EncodingError(f"expected a time of 48 bits in milliseconds, got {now_ms}")
+    number = (now_ms << 80) | int.from_bytes(entropy, "big")
+    digits = [_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5)]
+    return f"{kind}_{''.join(digits)}"
+
+
+def encode_json(value: object) -> bytes:
+    """Return compact UTF-8 JSON, fields in the order of their declaration."""
+    return msgspec.json.encode(value)
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise EncodingError(
+                f"duplicate key {key[:60]!r}: write each key once", code="duplicate_key"
+            )
+        found[key] = value
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise EncodingError(f"{name} is not JSON: write a finite number", code="not_finite")
+
+
+def _parse_int(text: str) -> int:
+    # The length check comes first: int() of a very long string is slow and may raise by itself.
+    if len(text) > 17 or abs(int(text)) > MAX_SAFE_INTEGER:
+        raise EncodingError(
+            f"integer {text[:24]} is beyond 2**53 - 1: parsers disagree on it", code="big_integer"
+        )
+    return int(text)
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise EncodingError(f"number {text[:24]} is out of range", code="not_finite")
+    return value
+
+
+def _check_depth(text: str, max_depth: int) -> None:
+    # Counts brackets outside strings before parsing, so that no parser recurses on hostile input.
+    depth = 0
+    in_string = escaped = False
+    for char in text:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif char == "\\":
+                escaped = True
+            elif char == '"':
+                in_string = False
+        elif char == '"':
+            in_string = True
+        elif char in "[{":
+            depth += 1
+            if depth > max_depth:
+                raise EncodingError(f"nested deeper than {max_depth} levels", code="too_deep")
+        elif char in "]}":
+            depth -= 1
+
+
+def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Return the value of strict JSON bytes, or raise `EncodingError` that says why not."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EncodingError(f"invalid UTF-8 at byte {error.start}", code="bad_utf8") from error
+    if data.count(b"{") + data.count(b"[") > max_depth:
+        _check_depth(text, max_depth)
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_refuse_duplicates,
+            parse_constant=_refuse_constant,
+            parse_int=_parse_int,
+            parse_float=_parse_float,
+        )
+    except json.JSONDecodeError as error:
+        raise EncodingError(
+            f"not JSON at line {error.lineno} column {error.colno}: {error.msg}", code="not_json"
+        ) from error
+
+
+def decode_json(data: bytes, kind: type[T], *, strict: bool = True) -> T:
+    """Return strict JSON bytes as a `kind`, or raise `EncodingError` naming the field."""
+    value = parse_json(data)
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        raise EncodingError(
+            f"not a {getattr(kind, '__name__', kind)}: {error}", code="bad_shape"
+        ) from error
