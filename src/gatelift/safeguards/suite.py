@@ -1,0 +1,218 @@
+"""The safeguards of one effective envelope, as one value with two doors: prompt and answer.
+
+Invariants
+- A category without a posture in the terms is not scanned; block rules always are.
+- Postures act as in `verdict.action_of`: on a prompt anything but `observe` refuses; on an answer
+  `cut` stops and `block` stops and withholds; `redact` and `reroute` act as `block`.
+- A band that the scope unlocks is observed instead of stopped. `prohibited` is never unlocked.
+- Fails closed: an exception in a safeguard is a `block` verdict, `safeguard_error`, even where
+  the posture was `observe`.
+- A suite is immutable and holds no state of an exchange: build once for each `suite_key`.
+
+What each category sees and misses is said in `cards`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import groupby
+
+import msgspec
+
+from gatelift.safeguards.answer import AnswerInspector
+from gatelift.safeguards.autonomy import AUTONOMY_IDS, count_steps, prompt_violations
+from gatelift.safeguards.block_rules import BlockRuleBook, block_rule_id
+from gatelift.safeguards.folding import FoldedText, fold
+from gatelift.safeguards.leak import KEY_PATTERNS, canary_pattern
+from gatelift.safeguards.misuse import MISUSE_RULE_BOOK
+from gatelift.safeguards.parts import Part, PartKind
+from gatelift.safeguards.patterns import PatternSet
+from gatelift.safeguards.phrases import RuleBook
+from gatelift.safeguards.probing import PROBING_RULE_BOOK
+from gatelift.safeguards.verdict import Verdict, action_of, error_verdict
+from gatelift.terms import Band, Category, Posture, SafeguardTerms, Scope, Side
+
+__all__ = ["Suite", "refuses", "suite_key"]
+
+UNLOCKABLE = frozenset({Band.HIGH_RISK_DUAL_USE, Band.DUAL_USE})
+# An assistant's own refusal in the history names what was asked for: only askers are judged.
+_ASKING = frozenset({PartKind.SYSTEM, PartKind.USER})
+_BOOKS: tuple[tuple[Category, RuleBook], ...] = (
+    (Category.MISUSE, MISUSE_RULE_BOOK),
+    (Category.PROBING, PROBING_RULE_BOOK),
+)
+
+
+class _Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """Neighbouring parts of one kind, folded with and without a break between them."""
+
+    kind: PartKind
+    index: int
+    breaks: tuple[int, ...]
+    broken: FoldedText
+    glued: FoldedText | None
+
+    def readings(self) -> Iterable[tuple[FoldedText, bool]]:
+        """Return each reading, and whether it has breaks that offsets must leave out."""
+        yield self.broken, bool(self.breaks)
+        if self.glued is not None:
+            yield self.glued, False
+
+
+def suite_key(*, terms: SafeguardTerms, scope: Scope, canaries: tuple[str, ...]) -> Hashable:
+    """Return a key that is equal exactly for suites that act alike. Holds canaries: not to log."""
+    return (
+        tuple(sorted(terms.postures.items())),
+        terms.block_rules,
+        canaries,
+        scope.tools,
+        scope.agent_steps,
+        scope.unlocked,
+    )
+
+
+def refuses(verdicts: Iterable[Verdict]) -> bool:
+    """Return whether any verdict forbids to go on."""
+    return any(verdict.stops for verdict in verdicts)
+
+
+class Suite:
+    """All safeguards of one effective envelope.
+
+    Raises `CanaryError` or `PhraseError` for a canary or block rule that cannot be enforced: no
+    suite, no service.
+    """
+
+    __slots__ = ("_block_rules", "_leak_set", "_postures", "_reads", "_scope", "longest_hold_chars")
+
+    def __init__(
+        self, *, terms: SafeguardTerms, scope: Scope, canaries: tuple[str, ...] = ()
+    ) -> None:
+        self._postures = dict(terms.postures)
+        self._scope = scope
+        self._block_rules = BlockRuleBook(terms.block_rules)
+        self._reads = bool(terms.block_rules) or any(book[0] in self._postures for book in _BOOKS)
+        planted = [canary_pattern(number, text) for number, text in enumerate(canaries)]
+        self._leak_set = PatternSet([*planted, *KEY_PATTERNS])
+        self.longest_hold_chars = max(0, self._leak_set.longest - 1)
+
+    def inspect_prompt(self, parts: Sequence[Part]) -> tuple[Verdict, ...]:
+        """Return the verdicts on a whole prompt, without the operator's own system prompt."""
+        verdicts: list[Verdict] = []
+        if Category.AUTONOMY in self._postures:
+            verdicts += _closed(Category.AUTONOMY, lambda: self._autonomy(parts))
+        verdicts += _closed(Category.MISUSE, lambda: self._read(parts))
+        return tuple(verdicts)
+
+    def open_answer(self, parts: Sequence[Part] = ()) -> AnswerInspector:
+        """Return the inspector of the answer to the prompt `parts`."""
+        return AnswerInspector(
+            leak=self._postures.get(Category.LEAK),
+            leak_set=self._leak_set,
+            autonomy=self._postures.get(Category.AUTONOMY),
+            scope=self._scope,
+            steps_taken=count_steps(parts),
+        )
+
+    def _autonomy(self, parts: Sequence[Part]) -> list[Verdict]:
+        action = action_of(self._postures[Category.AUTONOMY], Side.PROMPT)
+        return [
+            Verdict(
+                category=Category.AUTONOMY,
+                band=Band.PLATFORM_ABUSE,
+                rule=rule,
+                side=Side.PROMPT,
+                action=action,
+                part=parts[number].kind,
+                index=number,
+                span=(0, len(parts[number].text)),
+                ids=AUTONOMY_IDS,
+            )
+            for rule, number in prompt_violations(parts, self._scope)
+        ]
+
+    def _read(self, parts: Sequence[Part]) -> list[Verdict]:
+        found: dict[str, Verdict] = {}
+        if not self._reads:
+            return []
+        for stretch in _stretches(parts):
+            for folded, has_breaks in stretch.readings():
+                breaks = stretch.breaks if has_breaks else ()
+                for verdict in self._verdicts(stretch, folded, breaks):
+                    found.setdefault(verdict.rule, verdict)
+        return list(found.values())
+
+    def _verdicts(
+        self, stretch: _Stretch, folded: FoldedText, breaks: tuple[int, ...]
+    ) -> Iterable[Verdict]:
+        for rule, span in self._block_rules.find(folded):
+            yield Verdict(
+                category=Category.MISUSE,
+                band=Band.PLATFORM_ABUSE,
+                rule=block_rule_id(rule),
+                side=Side.PROMPT,
+                action=Posture.BLOCK,
+                part=stretch.kind,
+                index=stretch.index,
+                span=_without(breaks, span),
+            )
+        if stretch.kind not in _ASKING:
+            return
+        for category, book in _BOOKS:
+            posture = self._postures.get(category)
+            if posture is None:
+                continue
+            for finding in book.find(folded):
+                yield Verdict(
+                    category=category,
+                    band=finding.rule.band,
+                    rule=finding.rule.id,
+                    side=Side.PROMPT,
+                    action=self._action(finding.rule.band, posture),
+                    part=stretch.kind,
+                    index=stretch.index,
+                    span=_without(breaks, finding.span),
+                    ids=finding.rule.ids,
+                )
+
+    def _action(self, band: Band, posture: Posture) -> Posture:
+        unlocked = self._scope.unlocked
+        if band in UNLOCKABLE and (unlocked is None or band in unlocked):
+            return Posture.OBSERVE
+        return action_of(posture, Side.PROMPT)
+
+
+def _closed(category: Category, inspect: Callable[[], list[Verdict]]) -> list[Verdict]:
+    try:
+        return inspect()
+    except Exception:  # noqa: BLE001  whatever failed, nothing passes: the promise is closed
+        return [error_verdict(category, Side.PROMPT, PartKind.USER)]
+
+
+def _stretches(parts: Sequence[Part]) -> Iterable[_Stretch]:
+    """Join neighbours of one kind: a word split over two parts is one word to some models."""
+    index = 0
+    for kind, group in groupby(parts, key=lambda part: part.kind):
+        texts = [part.text for part in group]
+        breaks = []
+        at = 0
+        for text in texts[:-1]:
+            at += len(text) + 1
+            breaks.append(at - 1)
+        yield _Stretch(
+            kind=PartKind(kind),
+            index=index,
+            breaks=tuple(breaks),
+            broken=fold("\n".join(texts)),
+            glued=fold("".join(texts)) if breaks else None,
+        )
+        index += len(texts)
+
+
+def _without(breaks: tuple[int, ...], span: tuple[int, int]) -> tuple[int, int]:
+    """Return a span of the reading with breaks as a span of the parts joined without them."""
+    start, end = span
+    return (
+        start - sum(at < start for at in breaks),
+        end - sum(at < end for at in breaks),
+    )
