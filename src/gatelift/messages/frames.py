@@ -1,0 +1,240 @@
+"""Frames between worker and keeper, and between keeper and control.
+
+Invariants
+- A frame is one tagged struct in msgpack; big things travel as files named by digest.
+- Only the keeper grants and denies. Amounts granted to a worker for one counter and window add up;
+  what it gives back is subtracted.
+- Orders, clears, statuses, bundles and rosters are signed bytes: a frame carries them, the reader
+  verifies them.
+
+Clocks are never compared: a nonce carries the asker's own sense of time.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gatelift.encoding import Digest
+from gatelift.messages.entries import EventCount, Observation, Probe
+
+__all__ = [
+    "Ask",
+    "BundleFrame",
+    "ClearFrame",
+    "Committed",
+    "ControlToKeeper",
+    "Counted",
+    "Denied",
+    "Draw",
+    "Granted",
+    "HeadFrame",
+    "Hello",
+    "KeeperToControl",
+    "KeeperToWorker",
+    "Lease",
+    "NodeHello",
+    "OrderFrame",
+    "OrderReport",
+    "PlacementFrame",
+    "ProbeReport",
+    "Recall",
+    "ReceiptAsk",
+    "ReceiptFrame",
+    "Release",
+    "RosterFrame",
+    "StatusFrame",
+    "Want",
+    "WorkerToKeeper",
+]
+
+
+class Want(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One counter of a draw: at least `need`, at best `like`, of a cap of `limit`.
+
+    `window` is the window's start in ms UTC and `until` its end; both 0 for `parallel`.
+    """
+
+    counter: str
+    window: int
+    until: int
+    limit: int
+    need: int
+    like: int
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """An amount of one counter in one window."""
+
+    counter: str
+    window: int
+    amount: int
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
+    """A worker registers: its run, its journal folder and all leases that it holds."""
+
+    node: str
+    worker: str
+    run: str
+    held: tuple[Lease, ...]
+
+
+class Draw(msgspec.Struct, frozen=True, kw_only=True, tag="draw"):
+    """All caps of one request in one frame: all are granted or none."""
+
+    id: int
+    wants: tuple[Want, ...]
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True, tag="release"):
+    """A worker gives back what it holds and has neither spent nor reserved."""
+
+    leases: tuple[Lease, ...]
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True, tag="ask"):
+    """Nonces to be answered by the next status."""
+
+    nonces: tuple[str, ...]
+
+
+class Committed(msgspec.Struct, frozen=True, kw_only=True, tag="committed"):
+    """A worker's journal grew: read it."""
+
+    worker: str
+    run: str
+
+
+class ReceiptAsk(msgspec.Struct, frozen=True, kw_only=True, tag="receipt_ask"):
+    """Ask for the proof that the batch with this entry digest is in the requests log."""
+
+    id: int
+    batch: Digest
+
+
+WorkerToKeeper = Hello | Draw | Release | Ask | Committed | ReceiptAsk
+
+
+class Granted(msgspec.Struct, frozen=True, kw_only=True, tag="granted"):
+    """A draw's answer: what was added to each counter."""
+
+    id: int
+    leases: tuple[Lease, ...]
+
+
+class Denied(msgspec.Struct, frozen=True, kw_only=True, tag="denied"):
+    """A draw's answer: the counter that is spent, as the keeper counts it.
+
+    `reset` is the end of the window in ms UTC, 0 for `parallel`.
+    """
+
+    id: int
+    counter: str
+    limit: int
+    used: int
+    reset: int
+
+
+class Recall(msgspec.Struct, frozen=True, kw_only=True, tag="recall"):
+    """Give back what is idle of these counters at once."""
+
+    counters: tuple[str, ...]
+
+
+class OrderFrame(msgspec.Struct, frozen=True, kw_only=True, tag="order"):
+    """An order's envelope."""
+
+    envelope: bytes
+
+
+class ClearFrame(msgspec.Struct, frozen=True, kw_only=True, tag="clear"):
+    """A clear's envelope."""
+
+    envelope: bytes
+
+
+class StatusFrame(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
+    """A status' envelope."""
+
+    envelope: bytes
+
+
+class BundleFrame(msgspec.Struct, frozen=True, kw_only=True, tag="bundle"):
+    """A bundle by the digest of its envelope; the file is there already."""
+
+    digest: Digest
+
+
+class RosterFrame(msgspec.Struct, frozen=True, kw_only=True, tag="roster"):
+    """A roster by number and the digest of its envelope; the file is there already."""
+
+    number: int
+    digest: Digest
+
+
+class PlacementFrame(msgspec.Struct, frozen=True, kw_only=True, tag="placement"):
+    """Whether a placement may be used, by the node's own probes."""
+
+    name: str
+    up: bool
+    reason: str
+
+
+class ReceiptFrame(msgspec.Struct, frozen=True, kw_only=True, tag="receipt"):
+    """The tlog-proof of a batch; null while it is not in a published head, or unknown."""
+
+    id: int
+    known: bool
+    proof: bytes | None
+
+
+KeeperToWorker = (
+    Granted
+    | Denied
+    | Recall
+    | OrderFrame
+    | ClearFrame
+    | StatusFrame
+    | BundleFrame
+    | RosterFrame
+    | PlacementFrame
+    | ReceiptFrame
+)
+
+
+class NodeHello(msgspec.Struct, frozen=True, kw_only=True, tag="node_hello"):
+    """A keeper registers its node."""
+
+    node: str
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True, tag="counted"):
+    """The node's cumulative counts, whole each time: only the newest matters."""
+
+    node: str
+    observations: tuple[Observation, ...]
+    events: tuple[EventCount, ...]
+
+
+class HeadFrame(msgspec.Struct, frozen=True, kw_only=True, tag="head"):
+    """The signed head of the node's requests log."""
+
+    origin: str
+    checkpoint: str
+
+
+class ProbeReport(msgspec.Struct, frozen=True, kw_only=True, tag="probe_report"):
+    """What the node's probes showed."""
+
+    probe: Probe
+
+
+class OrderReport(msgspec.Struct, frozen=True, kw_only=True, tag="order_report"):
+    """An order that reached the node by another way, to be logged."""
+
+    envelope: bytes
+
+
+KeeperToControl = NodeHello | Ask | Counted | HeadFrame | ProbeReport | OrderReport
+
+ControlToKeeper = OrderFrame | ClearFrame | StatusFrame | BundleFrame | RosterFrame
