@@ -25,7 +25,7 @@ from gatelift.tlog import (
     parse_note,
     sign_checkpoint,
 )
-from tests.support.world import NOW, World
+from tests.support.world import World
 
 
 class Shelf:
@@ -52,7 +52,7 @@ class Shelf:
         digest = self.put(body)
         header = EntryHeader(
             v=1,
-            at=NOW,
+            at=self.world.now,
             kind=kind,
             actor=(),
             body=digest,
@@ -70,7 +70,7 @@ class Shelf:
         )
         if self.cosigned:
             text = parse_note(note).text
-            note = add_signatures(note, [self.world.witness.sign(text, NOW // 1000)])
+            note = add_signatures(note, [self.world.witness.sign(text, self.world.now // 1000)])
         return note
 
     def logged(self, index: int) -> LoggedCertificate:

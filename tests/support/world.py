@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatelift.encoding import Digest, encode_json, sha256_digest
 from gatelift.plan import Plan, encode_candidate, fingerprint, make_candidate, parse_plan
+from gatelift.terms import Assurance, Binding, Durability, Sealing, ThresholdVerdict
 from gatelift.tlog import CosignatureSigner, NoteSigner
 from gatelift.trust import (
     ROOT_TYPE,
@@ -31,8 +33,6 @@ from gatelift.trust import (
     parse_root,
     sign_envelope,
 )
-from gatelift.terms import Assurance, Binding, Durability, Sealing, ThresholdVerdict
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 PLAN_FILE = Path(__file__).with_name("plan.yaml")
 PROMPT = "You are a helpful assistant. Be brief."
@@ -65,6 +65,7 @@ ORGANISATIONS = {"vera": "oversight.example", "eve": "evals.example"}
 @dataclass
 class World:
     proof: str = "unproven"
+    now: int = NOW
     plan_bytes: bytes = field(default_factory=PLAN_FILE.read_bytes)
     keys: dict[str, SigningKey] = field(default_factory=dict)
 
@@ -92,8 +93,8 @@ class World:
         root = Root(
             name="test.example",
             version=1,
-            issued_at=NOW - HOUR,
-            expires_at=NOW + 1000 * HOUR,
+            issued_at=self.now - HOUR,
+            expires_at=self.now + 1000 * HOUR,
             people=tuple(
                 Person(id=p, organisation=ORGANISATIONS.get(p, "lab.example"), proof=self.proof)
                 for p in people
@@ -161,8 +162,8 @@ class World:
             ),
             status_ttl_ms=self.plan.trust.status_ttl_ms,
             sequence=1,
-            not_before=NOW - 1,
-            not_after=NOW - 1 + found.certificate_ms,
+            not_before=self.now - 1,
+            not_after=self.now - 1 + found.certificate_ms,
         )
         return msgspec.structs.replace(made, **changes)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+
 from gatelift.errors import CallerError
-from gatelift.messages import EntryKind, verify_bundle, verify_roster
+from gatelift.messages import BUNDLE_TYPE, EntryKind, verify_bundle, verify_roster
 from gatelift.terms import Endpoint, Tier
 from gatelift.trust import Grant, GrantKey, key_digest, sign_envelope
-from gatelift.messages import BUNDLE_TYPE
-
 from tests.support.bundles import Shelf
 from tests.support.world import HOUR, NOW, World, digest_of
 

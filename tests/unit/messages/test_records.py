@@ -8,6 +8,7 @@ import json
 
 import msgspec
 import pytest
+
 from gatelift.errors import CallerError
 from gatelift.messages import (
     BatchEntry,
@@ -22,7 +23,6 @@ from gatelift.messages import (
     verify_batch,
     verify_ticket,
 )
-
 from tests.support.world import key
 
 NODE = key("batch")

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from gatelift.errors import CallerError
 from gatelift.terms import (
     Assurance,
@@ -21,7 +22,6 @@ from gatelift.terms import (
     Tier,
 )
 from gatelift.trust import Levels, VerifiedCertificate, verify_certificate
-
 from tests.support.world import HOUR, NOW, World, digest_of
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from gatelift.encoding import encode_json
 from gatelift.errors import CallerError
 from gatelift.terms import BlockRule, Endpoint, Envelope, Scope, Tier, is_within
@@ -41,9 +44,6 @@ from gatelift.trust import (
     verify_status,
 )
 from gatelift.trust.dsse import STATEMENT_TYPE
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.support.world import HOUR, NOW, World, digest_of, key
 
 

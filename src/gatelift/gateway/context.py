@@ -1,0 +1,148 @@
+"""What the steps of an exchange share: holdings, leases, journal, upstream, open exchanges.
+
+Invariants
+- `recheck` is called after everything that may narrow: it cuts each open exchange that is no
+  longer permitted what it was permitted at its start.
+- A stop cuts the caller first and settles afterwards.
+- Suites are built once for each effective envelope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Hashable
+
+from gatelift.gateway.holdings import Holdings, Identified
+from gatelift.gateway.http_responder import Responder, ResponseState
+from gatelift.gateway.keeper_link import KeeperLink
+from gatelift.gateway.leases import LeaseBook
+from gatelift.journal import Writer
+from gatelift.messages import Placement
+from gatelift.safeguards import Suite, suite_key
+from gatelift.terms import (
+    Category,
+    Envelope,
+    Posture,
+    SafeguardTerms,
+    is_within,
+    meet_safeguards,
+)
+from gatelift.trust import Refusal
+from gatelift.wire.http_client import Upstream, UpstreamTimeouts
+
+__all__ = ["Context", "OpenExchange", "boot_ms", "now_ms"]
+
+_MAX_SUITES = 64
+_SCOPE_IS_A_LIMIT = SafeguardTerms(postures={Category.AUTONOMY: Posture.BLOCK})
+
+
+def now_ms() -> int:
+    """Return wall-clock time in ms UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def boot_ms() -> int:
+    """Return the boot-time clock in ms: it runs on while the machine sleeps, and never back."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+class OpenExchange:
+    """An exchange on its way, as far as a stop must know it."""
+
+    __slots__ = ("envelope", "responder", "stopped_by", "task", "who")
+
+    def __init__(self, who: Identified, envelope: Envelope, responder: Responder) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an exchange runs inside a task")
+        self.task = task
+        self.who = who
+        self.envelope = envelope
+        self.responder = responder
+        self.stopped_by: Refusal | None = None
+
+    def stop(self, refusal: Refusal) -> None:
+        """Cut the caller at once, then let the exchange settle."""
+        if self.stopped_by is not None:
+            return
+        self.stopped_by = refusal
+        if self.responder.state is ResponseState.STREAMING:
+            self.responder.abort()
+        self.task.cancel()
+
+
+class Context:
+    """One worker's shared state."""
+
+    def __init__(
+        self,
+        *,
+        holdings: Holdings,
+        journal: Writer,
+        link: KeeperLink,
+        leases: LeaseBook,
+        upstream_key: str | None,
+    ) -> None:
+        self.holdings = holdings
+        self.journal = journal
+        self.link = link
+        self.leases = leases
+        self.open: set[OpenExchange] = set()
+        self.refused: Counter[str] = Counter()
+        self._upstream_key = upstream_key
+        self._upstreams: dict[str, Upstream] = {}
+        self._suites: dict[Hashable, Suite] = {}
+
+    def suite(self, envelope: Envelope) -> Suite:
+        """Return the safeguards of an envelope, built once.
+
+        Tools and agent steps are limits of the scope, so autonomy blocks whatever its posture.
+        """
+        bundle = self.holdings.bundle
+        canaries = bundle.candidate.model_part.canaries if bundle else ()
+        terms = meet_safeguards(envelope.safeguards, _SCOPE_IS_A_LIMIT)
+        key = suite_key(terms=terms, scope=envelope.scope, canaries=canaries)
+        found = self._suites.get(key)
+        if found is None:
+            if len(self._suites) >= _MAX_SUITES:
+                self._suites.clear()
+            found = Suite(terms=terms, scope=envelope.scope, canaries=canaries)
+            self._suites[key] = found
+        return found
+
+    def upstream(self, placement: Placement) -> Upstream:
+        """Return the client of a placement, made once."""
+        found = self._upstreams.get(placement.base_url)
+        if found is None:
+            found = Upstream(placement.base_url, timeouts=UpstreamTimeouts(first_byte_s=120.0))
+            self._upstreams[placement.base_url] = found
+        return found
+
+    def upstream_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers of an upstream request; the credential stays on this host."""
+        headers = [(b"content-type", b"application/json"), (b"accept", b"*/*")]
+        if self._upstream_key is not None:
+            headers.append((b"authorization", f"Bearer {self._upstream_key}".encode()))
+        return headers
+
+    def recheck(self) -> int:
+        """Cut every open exchange that is no longer permitted; return how many."""
+        cut = 0
+        for exchange in list(self.open):
+            now = self.holdings.permission(exchange.who, now_ms(), boot_ms())
+            if isinstance(now, Refusal):
+                exchange.stop(now)
+                cut += 1
+            elif not is_within(exchange.envelope, now.envelope):
+                exchange.stop(
+                    Refusal(code="stopped", message="an order narrowed this stage: ask again")
+                )
+                cut += 1
+        return cut
+
+    async def close(self) -> None:
+        """Close the upstream connections."""
+        for upstream in self._upstreams.values():
+            await upstream.aclose()

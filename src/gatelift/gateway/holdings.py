@@ -1,0 +1,221 @@
+"""What a worker holds to judge a request: bundle, roster, orders, and the life of its status.
+
+Invariants
+- Everything held was verified here from bytes; nothing counts because the keeper or control say so.
+- An order is in force from the moment it arrives. It goes only with a verified `Clear`.
+- A status is adopted only if it answers our nonce, names the bundle and roster that we serve from,
+  and names no order that we lack. Its life runs from the asking on the boot-time clock.
+- Without a live status nothing is permitted.
+
+Pure but for its own state: clocks and bytes are arguments. The keeper link feeds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gatelift.encoding import Digest
+from gatelift.errors import CallerError
+from gatelift.messages import (
+    Placement,
+    VerifiedBundle,
+    VerifiedRoster,
+    verify_bundle,
+    verify_roster,
+)
+from gatelift.trust import (
+    Grant,
+    Permission,
+    Refusal,
+    StandingOrder,
+    Status,
+    matches_key,
+    permit,
+    split_api_key,
+    verify_clear,
+    verify_order,
+    verify_status,
+)
+
+__all__ = ["Holdings", "HoldingsError", "Identified"]
+
+_MAX_NONCES = 64
+
+
+class HoldingsError(CallerError):
+    """Something arrived that may not be adopted."""
+
+    code = "not_adopted"
+
+
+class Identified:
+    """A grant and the key that was shown for it."""
+
+    __slots__ = ("grant", "public_id")
+
+    def __init__(self, grant: Grant, public_id: str) -> None:
+        self.grant = grant
+        self.public_id = public_id
+
+
+class Holdings:
+    """What one worker holds. `read` returns a file's bytes by digest, checked by the caller."""
+
+    def __init__(self, pinned_root: Digest, read: Callable[[Digest], bytes]) -> None:
+        self._pinned_root = pinned_root
+        self._read = read
+        self.bundle: VerifiedBundle | None = None
+        self.roster: VerifiedRoster | None = None
+        self._roster_digest: Digest | None = None
+        self._orders: dict[Digest, StandingOrder] = {}
+        self._cleared: set[str] = set()
+        self._waiting_orders: list[bytes] = []
+        self._waiting_clears: list[bytes] = []
+        self._placements: dict[str, bool] = {}
+        self._taken_out: set[str] = set()
+        self._asked_ms: dict[str, int] = {}
+        self._status: Status | None = None
+        self._alive_until_ms = 0
+
+    @property
+    def orders(self) -> tuple[StandingOrder, ...]:
+        """All orders in force."""
+        return tuple(o for o in self._orders.values() if o.order.id not in self._cleared)
+
+    @property
+    def status(self) -> Status | None:
+        """The last status adopted, alive or not."""
+        return self._status
+
+    def ask(self, nonce: str, boot_ms: int) -> None:
+        """Note that `nonce` was sent at `boot_ms` on the boot-time clock."""
+        self._asked_ms[nonce] = boot_ms
+        while len(self._asked_ms) > _MAX_NONCES:
+            self._asked_ms.pop(next(iter(self._asked_ms)))
+
+    def is_alive(self, boot_ms: int) -> bool:
+        """Return whether a status stands at `boot_ms`."""
+        return self._status is not None and boot_ms < self._alive_until_ms
+
+    @property
+    def alive_until_ms(self) -> int:
+        """When the status lapses, on the boot-time clock."""
+        return self._alive_until_ms
+
+    def adopt_bundle(self, digest: Digest, now_ms: int) -> VerifiedBundle:
+        """Verify and adopt a bundle; raises and keeps the old one when it does not hold."""
+        if self.bundle is not None and self.bundle.digest == digest:
+            return self.bundle
+        found = verify_bundle(self._read(digest), self._read, self._pinned_root, now_ms)
+        if self.bundle is not None and found.bundle.number < self.bundle.bundle.number:
+            raise HoldingsError(
+                f"bundle {found.bundle.number} is older than {self.bundle.bundle.number}",
+                code="went_back",
+            )
+        self.bundle = found
+        orders, self._waiting_orders = self._waiting_orders, []
+        clears, self._waiting_clears = self._waiting_clears, []
+        for data in orders:
+            self.adopt_order(data)
+        for data in clears:
+            self.adopt_clear(data)
+        return found
+
+    def adopt_roster(self, digest: Digest) -> VerifiedRoster:
+        """Verify and adopt a roster; raises and keeps the old one when it does not hold."""
+        if self.bundle is None:
+            raise HoldingsError("a roster came before any bundle")
+        if self.roster is not None and self._roster_digest == digest:
+            return self.roster
+        found = verify_roster(self._read(digest), self.bundle.root, self.bundle.plan)
+        if self.roster is not None and found.number < self.roster.number:
+            raise HoldingsError(
+                f"roster {found.number} is older than {self.roster.number}", code="went_back"
+            )
+        self.roster, self._roster_digest = found, digest
+        return found
+
+    def adopt_order(self, data: bytes) -> StandingOrder | None:
+        """Verify an order and put it in force; null while no root is known to verify it with."""
+        if self.bundle is None:
+            self._waiting_orders.append(data)
+            return None
+        standing = verify_order(data, self.bundle.root)
+        self._orders[standing.digest] = standing
+        return standing
+
+    def adopt_clear(self, data: bytes) -> None:
+        """Verify a clear and lift the orders that it names."""
+        if self.bundle is None:
+            self._waiting_clears.append(data)
+            return
+        self._cleared.update(verify_clear(data, self.bundle.root).orders)
+
+    def adopt_status(self, data: bytes) -> bool:
+        """Adopt a status if it answers one of our nonces and names what we hold.
+
+        Returns false for one that answers other askers; raises when it may not be adopted.
+        """
+        if self.bundle is None or self.roster is None:
+            return False
+        status = verify_status(data, self.bundle.root, last=self._status)
+        answered = [nonce for nonce in status.nonces if nonce in self._asked_ms]
+        if not answered:
+            return False
+        if status.release != self.bundle.plan.name:
+            raise HoldingsError(
+                f"the status is of release {status.release!r}", code="wrong_release"
+            )
+        if status.bundle != self.bundle.digest or status.roster != self._roster_digest:
+            raise HoldingsError("the status names a bundle or roster that we do not hold yet")
+        lacking = set(status.orders) - set(self._orders)
+        if lacking:
+            raise HoldingsError(f"the status names {len(lacking)} order(s) that we lack")
+        ttl_ms = min(status.ttl_ms, self.bundle.plan.trust.status_ttl_ms)
+        asked_ms = max(self._asked_ms.pop(nonce) for nonce in answered)
+        self._status = status
+        self._alive_until_ms = max(self._alive_until_ms, asked_ms + ttl_ms)
+        return True
+
+    def set_placement(self, name: str, *, up: bool) -> None:
+        """Note what the node's probes say of a placement."""
+        self._placements[name] = up
+
+    def take_out(self, name: str) -> None:
+        """Stop using a placement that made more than was asked; only a restart brings it back."""
+        self._taken_out.add(name)
+
+    def placement(self) -> Placement | None:
+        """Return the first enrolled placement that the node's probes call up."""
+        if self.bundle is None:
+            return None
+        for placement in self.bundle.bundle.placements:
+            if placement.name in self._taken_out:
+                continue
+            if self._placements.get(placement.name, False):
+                return placement
+        return None
+
+    def identify(self, api_key: str) -> Identified | None:
+        """Return the grant of an API key, null when it is nobody's. Constant time in the secret."""
+        public_id = split_api_key(api_key)
+        grant = self.roster.by_public_id.get(public_id) if self.roster else None
+        if grant is None:
+            return None
+        for key in grant.keys:
+            if key.public_id == public_id and matches_key(api_key, key):
+                return Identified(grant, public_id)
+        return None
+
+    def permission(self, who: Identified, now_ms: int, boot_ms: int) -> Permission | Refusal:
+        """Return what a grant may do now."""
+        if self.bundle is None or self.roster is None or not self.is_alive(boot_ms):
+            return Refusal(
+                code="status_lapsed",
+                message="no fresh status: the gateway is cut off from its control plane "
+                "and serves nothing until it hears again",
+            )
+        held = self.bundle.certificates
+        standing = set(self._status.certificates) if self._status else set()
+        certificates = {name: c for name, c in held.items() if c.digest in standing}
+        return permit(self.bundle.plan, certificates, self.orders, who.grant, who.public_id, now_ms)

@@ -1,0 +1,354 @@
+"""One HTTP/1.1 connection from a client.
+
+The connection is a machine of few states; bytes, the end of a handler and deadlines move it:
+
+    state     bytes come in                  deadline passes       leaves to
+    IDLE      a head begins                  close                 HEAD, CLOSED
+    HEAD      head whole, or refused         answer 408            BODY, EXCHANGE, LINGER
+    BODY      body whole, or refused         answer 408            EXCHANGE, LINGER
+    EXCHANGE  kept (bounded, then unread)    writes stalled: cut   FLUSHING, IDLE, LINGER, CLOSED
+    FLUSHING  kept (bounded, then unread)    writes stalled: cut   IDLE, LINGER, CLOSED
+    LINGER    thrown away                    close                 CLOSED
+    CLOSED    thrown away                    -                     -
+
+Invariants
+- One exchange at a time; the next request is not even parsed before the handler has returned and
+  its answer is below the write buffer's mark.
+- Whatever is no request is answered once, then the connection is closed. The answer survives: we
+  end our side and read on for a moment, as a reset would destroy it (RFC 9112 section 9.6).
+- Every state but a running handler has a deadline, and a handler that waits on the client has one.
+- A client that leaves is noticed while its exchange runs, also one that closes its sending side
+  only (it may still be answered); one that pipelines beyond the bound is noticed at the next write.
+- An error of a handler never reaches the client: 500 and close, or a broken stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from typing import Final, cast
+
+from gatelift.gateway.http_head import RequestHead
+from gatelift.gateway.http_hub import ConnectionState, Hub
+from gatelift.gateway.http_messages import (
+    ClientGoneError,
+    HttpRejectionError,
+    Request,
+    ResponseMisuseError,
+    render_rejection,
+)
+from gatelift.gateway.http_reader import ReadingPhase, RequestReader
+from gatelift.gateway.http_responder import Responder, ResponseState
+from gatelift.wire.deadlines import NEVER
+
+__all__ = ["HttpServerProtocol"]
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class HttpServerProtocol(asyncio.Protocol):
+    """Serves one connection for `hub`. Made by the server for each client."""
+
+    __slots__ = (
+        "_drain_waiter",
+        "_eof",
+        "_hub",
+        "_limits",
+        "_loop",
+        "_peer",
+        "_reader",
+        "_reading_paused",
+        "_responder",
+        "_state",
+        "_task",
+        "_transport",
+        "closes_after",
+        "deadline",
+        "write_paused",
+    )
+
+    def __init__(self, hub: Hub[HttpServerProtocol]) -> None:
+        self._hub = hub
+        self._limits = hub.limits
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._state = ConnectionState.IDLE
+        self._reader = RequestReader(hub.limits)
+        self._responder: Responder | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._drain_waiter: asyncio.Future[None] | None = None
+        self._reading_paused = False
+        self._eof = False
+        self._peer = "unix"
+        self.closes_after = False
+        self.write_paused = False
+        self.deadline = NEVER
+
+    @property
+    def state(self) -> ConnectionState:
+        """What the connection waits for."""
+        return self._state
+
+    # Called by the loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or refuse if there are too many connections."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._limits.write_buffer_high)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self._peer = f"{peer[0]}:{peer[1]}"
+            # A delayed small segment costs 40 ms against a delayed acknowledgement.
+            with contextlib.suppress(OSError):
+                transport.get_extra_info("socket").setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+                )
+        self.deadline = self._loop.time() + self._limits.header_timeout_s
+        if not self._hub.opened(self):
+            self._refuse(HttpRejectionError(503, "too_many_connections", "too many connections"))
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, keep for later, or throw away, by state."""
+        match self._state:
+            case ConnectionState.IDLE | ConnectionState.HEAD | ConnectionState.BODY:
+                self._reader.feed(data)
+                self._advance()
+            case ConnectionState.EXCHANGE | ConnectionState.FLUSHING:
+                self._reader.feed(data)
+                if self._reader.buffered > self._limits.max_buffered_bytes:
+                    self._pause_reading()
+            case ConnectionState.LINGER | ConnectionState.CLOSED:
+                pass
+
+    def eof_received(self) -> bool:
+        """Note that the client sends no more; keep the way back open while an exchange runs."""
+        self._eof = True
+        if self._state in {ConnectionState.EXCHANGE, ConnectionState.FLUSHING}:
+            self.closes_after = True
+            self._notify_gone()
+            return True
+        self._close()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
+        """End: tell the handler, free whoever waits."""
+        self._state = ConnectionState.CLOSED
+        self.deadline = NEVER
+        self._transport = None
+        self._hub.closed(self)
+        self._cut_responder()
+        self._release_drain_waiter()
+
+    def pause_writing(self) -> None:
+        """Note that the client takes less than it is sent: it has `write_timeout_s` to catch up."""
+        self.write_paused = True
+        self.deadline = self._loop.time() + self._limits.write_timeout_s
+
+    def resume_writing(self) -> None:
+        """Go on after the client has caught up."""
+        self.write_paused = False
+        self._release_drain_waiter()
+        if self._state is ConnectionState.EXCHANGE:
+            self.deadline = NEVER
+        elif self._state is ConnectionState.FLUSHING:
+            self._next_request()
+
+    # Called by the server's sweep.
+
+    def on_deadline(self) -> None:
+        """Act on a deadline that has passed, by state."""
+        self.deadline = NEVER
+        match self._state:
+            case ConnectionState.HEAD | ConnectionState.BODY:
+                self._refuse(
+                    HttpRejectionError(408, "request_timeout", "the request did not come in time")
+                )
+            case ConnectionState.IDLE if not self._unsent():
+                self._close()
+            case _:
+                self.cut(flush=False)
+
+    # Called by the responder and the server.
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes for the client; raise `ClientGoneError` once it is gone."""
+        if self._transport is None or self._transport.is_closing():
+            raise ClientGoneError("the client is gone: stop the upstream and settle")
+        self._transport.write(data)
+
+    async def drained(self) -> None:
+        """Wait until the write buffer is below its mark; raise `ClientGoneError` once it can't be."""
+        if self._drain_waiter is not None:
+            raise ResponseMisuseError("expected one write at a time: await it before the next")
+        self._drain_waiter = self._loop.create_future()
+        try:
+            await self._drain_waiter
+        finally:
+            self._drain_waiter = None
+        if self._transport is None or self._transport.is_closing():
+            raise ClientGoneError(
+                "the client did not read, or is gone: stop the upstream and settle"
+            )
+
+    def cut(self, *, flush: bool) -> None:
+        """Close without an orderly end; without `flush` also drop what the kernel has queued."""
+        transport = self._transport
+        self._state = ConnectionState.CLOSED
+        if transport is not None:
+            if flush:
+                self.deadline = self._loop.time() + self._limits.write_timeout_s
+                transport.close()
+            else:
+                sock = transport.get_extra_info("socket")
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                transport.abort()
+        self._cut_responder()
+        self._release_drain_waiter()
+
+    def drain(self) -> None:
+        """Take no further request: close now if idle, else after the answer that is on its way."""
+        self.closes_after = True
+        if self._state is ConnectionState.IDLE:
+            self._finish_connection()
+
+    # Running exchanges.
+
+    def _advance(self) -> None:
+        before = self._state
+        try:
+            taken = self._reader.take()
+        except HttpRejectionError as error:
+            self._refuse(error)
+            return
+        if taken is not None:
+            self._begin_exchange(*taken)
+            return
+        match self._reader.phase:
+            case ReadingPhase.HEAD if before is ConnectionState.IDLE:
+                self._state = ConnectionState.HEAD
+                self.deadline = self._loop.time() + self._limits.header_timeout_s
+            case ReadingPhase.BODY if before is not ConnectionState.BODY:
+                self._state = ConnectionState.BODY
+                self.deadline = self._loop.time() + self._limits.body_timeout_s
+                if self._reader.awaits_continue:
+                    self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            case _:
+                pass
+
+    def _begin_exchange(self, head: RequestHead, body: bytes) -> None:
+        self._state = ConnectionState.EXCHANGE
+        if not self.write_paused:
+            self.deadline = NEVER
+        self.closes_after = self.closes_after or not head.keep_alive or self._hub.draining
+        if self._reader.buffered > self._limits.max_buffered_bytes:
+            self._pause_reading()
+        request = Request(
+            method=head.method,
+            path=head.path,
+            query=head.query,
+            headers=head.headers,
+            body=body,
+            peer=self._peer,
+            received_at_monotonic=time.monotonic(),
+        )
+        responder = Responder(self, head_only=head.method == "HEAD", http_1_1=head.http_1_1)
+        self._responder = responder
+        self._task = self._hub.start(self._run(request, responder))
+
+    async def _run(self, request: Request, responder: Responder) -> None:
+        try:
+            await self._hub.handler(request, responder)
+        except ClientGoneError:
+            # Expected when the client left; `_end_exchange` does what is left to do.
+            pass
+        except Exception as error:  # noqa: BLE001 - reported; nothing of it may reach the client
+            self._hub.failed(error)
+            self.closes_after = True
+        finally:
+            self._end_exchange(responder)
+
+    def _end_exchange(self, responder: Responder) -> None:
+        self._responder = None
+        if self._task is not None:
+            self._hub.ended(self._task)
+            self._task = None
+        if self._state is ConnectionState.CLOSED:
+            return
+        match responder.state:
+            case ResponseState.AWAITED:
+                self._refuse(HttpRejectionError(500, "internal_error", "internal error"))
+            case ResponseState.STREAMING:
+                self.cut(flush=False)
+            case ResponseState.SENT if self.write_paused:
+                # The write deadline is set already; `resume_writing` goes on.
+                self._state = ConnectionState.FLUSHING
+            case ResponseState.SENT | ResponseState.CUT:
+                self._next_request()
+
+    def _next_request(self) -> None:
+        if self.closes_after:
+            self._finish_connection()
+            return
+        self._state = ConnectionState.IDLE
+        self.deadline = self._loop.time() + self._limits.idle_timeout_s
+        if self._reading_paused and not self._eof and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        if self._reader.buffered:
+            self._advance()
+
+    # Closing.
+
+    def _refuse(self, error: HttpRejectionError) -> None:
+        with contextlib.suppress(ClientGoneError):
+            self.write(render_rejection(error, epoch_s=int(time.time())))
+        self._finish_connection()
+
+    def _finish_connection(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self._reader.clear()
+        if self._eof or not transport.can_write_eof():
+            self._close()
+            return
+        self._state = ConnectionState.LINGER
+        limits = self._limits
+        wait_s = limits.write_timeout_s if self._unsent() else limits.linger_timeout_s
+        self.deadline = self._loop.time() + wait_s
+        transport.write_eof()
+        if self._reading_paused:
+            self._reading_paused = False
+            transport.resume_reading()
+
+    def _close(self) -> None:
+        self._state = ConnectionState.CLOSED
+        self.deadline = self._loop.time() + self._limits.write_timeout_s
+        if self._transport is not None:
+            self._transport.close()
+
+    def _unsent(self) -> bool:
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and not self._eof and self._transport is not None:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _cut_responder(self) -> None:
+        if self._responder is not None:
+            self._responder.state = ResponseState.CUT
+            self._notify_gone()
+
+    def _notify_gone(self) -> None:
+        if self._responder is not None:
+            for error in self._responder.notify_gone():
+                self._hub.failed(error)
+
+    def _release_drain_waiter(self) -> None:
+        if self._drain_waiter is not None and not self._drain_waiter.done():
+            self._drain_waiter.set_result(None)

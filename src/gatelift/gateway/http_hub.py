@@ -1,0 +1,54 @@
+"""What the connections of one HTTP server share, and the states they are in.
+
+It is a port: `http_server` implements it, `http_connection` needs no more of the server than this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+from gatelift.gateway.http_messages import Request, ServerLimits
+from gatelift.gateway.http_responder import Responder
+
+__all__ = ["ConnectionState", "Handler", "Hub"]
+
+Handler = Callable[[Request, Responder], Awaitable[None]]
+ConnectionT_contra = TypeVar("ConnectionT_contra", contravariant=True)
+
+
+class ConnectionState(enum.Enum):
+    """What the connection waits for; the table is in `http_connection`."""
+
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    EXCHANGE = "exchange"
+    FLUSHING = "flushing"
+    LINGER = "linger"
+    CLOSED = "closed"
+
+
+class Hub(Protocol[ConnectionT_contra]):
+    """What all connections of a server share."""
+
+    handler: Handler
+    limits: ServerLimits
+    draining: bool
+
+    def opened(self, connection: ConnectionT_contra) -> bool:
+        """Count a connection in; False if there are too many."""
+
+    def closed(self, connection: ConnectionT_contra) -> None:
+        """Count a connection out."""
+
+    def start(self, exchange: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run an exchange in a task of its own and count it in."""
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """Count an exchange out."""
+
+    def failed(self, error: BaseException) -> None:
+        """Report what a handler raised."""

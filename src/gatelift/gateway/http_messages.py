@@ -1,0 +1,198 @@
+"""What passes between the HTTP/1.1 server and the gateway: requests, refusals, rendered responses.
+
+Invariants
+- Header names are lower case; a header that came twice is never merged or picked from in silence.
+- Framing headers (`content-length`, `transfer-encoding`, `connection`, `date`) are written here and
+  nowhere else; no header value can smuggle a line end out.
+- A refusal by the protocol tells a fixed sentence and a code, never what was sent.
+
+It does not read sockets, and does not know about models, keys or stages.
+
+Follows RFC 9110 and RFC 9112.
+"""
+
+from __future__ import annotations
+
+import functools
+import http
+import re
+from email.utils import formatdate
+from typing import Final
+
+import msgspec
+
+from gatelift.encoding import encode_json
+from gatelift.errors import CallerError, PeerError
+
+__all__ = [
+    "ClientGoneError",
+    "DuplicateHeaderError",
+    "HeaderList",
+    "HttpRejectionError",
+    "Request",
+    "ResponseMisuseError",
+    "ServerLimits",
+    "render_chunk",
+    "render_head",
+    "render_rejection",
+    "render_response",
+]
+
+HeaderList = tuple[tuple[bytes, bytes], ...]
+
+_STATUS_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
+    for status in http.HTTPStatus
+}
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+_OURS: Final = frozenset({b"content-length", b"transfer-encoding", b"connection", b"date"})
+
+
+class ServerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every bound of the server. One exchange at a time runs on a connection."""
+
+    max_header_bytes: int = 16 * 1024
+    max_target_bytes: int = 8 * 1024
+    max_headers: int = 64
+    max_body_bytes: int = 1024 * 1024
+    header_timeout_s: float = 10.0
+    """From the first byte of a request (or from the connection) to the end of its head."""
+    body_timeout_s: float = 30.0
+    """From the end of the head to the end of the body."""
+    idle_timeout_s: float = 75.0
+    """Between two requests on a connection."""
+    write_timeout_s: float = 30.0
+    """From a full write buffer to a drained one: a reader slower than that is cut off."""
+    linger_timeout_s: float = 1.0
+    """How long a closed connection is read on, so that the last answer isn't lost to a reset."""
+    write_buffer_high: int = 64 * 1024
+    max_buffered_bytes: int = 64 * 1024
+    """Of pipelined requests held while an exchange runs; reading stops beyond."""
+    max_connections: int = 20_000
+
+
+class HttpRejectionError(CallerError):
+    """The bytes are no request that is taken: answered once, then the connection is closed."""
+
+    code = "bad_request"
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+
+
+class DuplicateHeaderError(CallerError):
+    """A header that must be single was sent twice."""
+
+    code = "duplicate_header"
+
+
+class ResponseMisuseError(CallerError):
+    """The application broke the order of a response, or gave a header that can't be sent."""
+
+    code = "response_misuse"
+
+
+class ClientGoneError(PeerError):
+    """The client has closed, or was cut off: nothing more reaches it."""
+
+    code = "client_gone"
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One whole request. `path` and `query` are ASCII and not percent-decoded."""
+
+    method: str
+    path: str
+    query: str
+    headers: HeaderList
+    """Lower-case names, values without surrounding blanks, in the order of arrival."""
+    body: bytes
+    peer: str
+    """`address:port`, or `unix`."""
+    received_at_monotonic: float
+    """Seconds of `time.monotonic()` when the whole request had come."""
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the one value of the lower-case `name`, None if absent; sent twice it raises."""
+        found: bytes | None = None
+        for key, value in self.headers:
+            if key == name:
+                if found is not None:
+                    raise DuplicateHeaderError(
+                        f"expected the header {name.decode('ascii')} once, got it twice: send it once"
+                    )
+                found = value
+        return found
+
+    def header_values(self, name: bytes) -> list[bytes]:
+        """Return all values of the lower-case `name`, for headers that are lists."""
+        return [value for key, value in self.headers if key == name]
+
+
+@functools.lru_cache(maxsize=4)
+def _http_date(epoch_s: int) -> bytes:
+    return b"date: %b\r\n" % formatdate(epoch_s, usegmt=True).encode("ascii")
+
+
+@functools.lru_cache(maxsize=512)
+def _checked_name(name: bytes) -> bytes:
+    if name in _OURS or not _TOKEN.fullmatch(name):
+        raise ResponseMisuseError(
+            f"expected a lower-case header name that is not one of the server's own, got {name[:40]!r}"
+        )
+    return name
+
+
+def render_head(
+    status: int, headers: list[tuple[bytes, bytes]], framing: bytes, *, epoch_s: int, close: bool
+) -> bytes:
+    """Return status line and headers; `framing` is a header line of ours with its line end."""
+    start = _STATUS_LINES.get(status)
+    if start is None or status < 200:
+        raise ResponseMisuseError(f"expected a final status code of RFC 9110, got {status}")
+    block = b"".join([b"%b: %b\r\n" % (_checked_name(name), value) for name, value in headers])
+    # Each header has brought one CR and one LF; any more came out of a value.
+    if block.count(b"\n") != len(headers) or block.count(b"\r") != len(headers) or b"\0" in block:
+        raise ResponseMisuseError("expected header values without CR, LF and NUL")
+    closing = b"connection: close\r\n" if close else b""
+    return b"%b%b%b%b%b\r\n" % (start, _http_date(epoch_s), framing, closing, block)
+
+
+def render_response(
+    status: int,
+    headers: list[tuple[bytes, bytes]],
+    body: bytes,
+    *,
+    epoch_s: int,
+    close: bool,
+    head_only: bool = False,
+) -> bytes:
+    """Return a whole response in one piece; `head_only` leaves the body out, as HEAD asks."""
+    if status in {204, 304}:
+        if body:
+            raise ResponseMisuseError(f"a response {status} has no body, got {len(body)} bytes")
+        return render_head(status, headers, b"", epoch_s=epoch_s, close=close)
+    framing = b"content-length: %d\r\n" % len(body)
+    head = render_head(status, headers, framing, epoch_s=epoch_s, close=close)
+    return head if head_only else head + body
+
+
+def render_chunk(data: bytes) -> bytes:
+    """Return `data`, which is not empty, as one chunk: an empty one would end the stream."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def render_rejection(error: HttpRejectionError, *, epoch_s: int) -> bytes:
+    """Return the response to what is no request; the connection closes after it."""
+    body = encode_json(
+        {
+            "error": {
+                "message": str(error),
+                "type": "server_error" if error.status >= 500 else "invalid_request_error",
+                "code": error.code,
+            }
+        }
+    )
+    headers = [(b"content-type", b"application/json")]
+    return render_response(error.status, headers, body, epoch_s=epoch_s, close=True)

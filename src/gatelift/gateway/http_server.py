@@ -1,0 +1,204 @@
+"""The gateway's HTTP/1.1 server: listens, counts, drains, cuts.
+
+Invariants
+- Every connection is in `connections` from its first to its last moment, so `abort_all` misses none.
+- While draining nothing new is accepted; what runs may end, until the timeout cuts it.
+- What a handler raised is reported by type alone: its message may hold a prompt or a key.
+
+It serves plain HTTP/1.1; TLS is for the proxy in front. Connections live in `http_connection`,
+answers in `http_responder`, parsing in `http_head` and `http_body`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from gatelift.gateway.http_connection import HttpServerProtocol
+from gatelift.gateway.http_hub import ConnectionState, Handler
+from gatelift.gateway.http_messages import Request, ServerLimits
+from gatelift.gateway.http_responder import Responder
+from gatelift.wire.deadlines import Deadlines, tick_for
+
+__all__ = [
+    "Handler",
+    "HttpServer",
+    "HttpServerProtocol",
+    "Request",
+    "Responder",
+    "ServerLimits",
+    "serve",
+]
+
+_LOG = logging.getLogger("gatelift.gateway.http")
+_STOP_GRACE_S = 1.0
+
+
+def _report(error: BaseException) -> None:
+    _LOG.error("a request handler raised %s", type(error).__name__)
+
+
+class HttpServer:
+    """A running server. Made by `serve`."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        limits: ServerLimits,
+        on_error: Callable[[BaseException], None] = _report,
+    ) -> None:
+        self.handler = handler
+        self.limits = limits
+        self.draining = False
+        self.failed = on_error
+        self._deadlines = Deadlines(
+            tick_s=tick_for(
+                limits.header_timeout_s,
+                limits.body_timeout_s,
+                limits.idle_timeout_s,
+                limits.write_timeout_s,
+                limits.linger_timeout_s,
+            )
+        )
+        self._connections: set[HttpServerProtocol] = set()
+        self._exchanges: set[asyncio.Task[None]] = set()
+        self._listener: asyncio.Server | None = None
+        self._emptied: asyncio.Event | None = None
+
+    @property
+    def open_connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    @property
+    def in_flight(self) -> int:
+        """How many handlers run."""
+        return len(self._exchanges)
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where it listens: (address, port) of each TCP socket."""
+        if self._listener is None:
+            return []
+        names = [sock.getsockname() for sock in self._listener.sockets]
+        return [(name[0], name[1]) for name in names if isinstance(name, tuple)]
+
+    def abort_all(self) -> int:
+        """Cut every answer on its way, at once; return how many handlers were still running.
+
+        Connections that wait for a request stay. An answer that has ended, but whose bytes a slow
+        client has not taken, is cut as well.
+        """
+        waiting = {ConnectionState.IDLE, ConnectionState.HEAD, ConnectionState.BODY}
+        under_way = [c for c in self._connections if c.state not in waiting]
+        running = sum(c.state is ConnectionState.EXCHANGE for c in under_way)
+        for connection in under_way:
+            connection.cut(flush=False)
+        return running
+
+    async def drain(self, timeout_s: float) -> int:
+        """Stop: accept nothing new, let answers end for `timeout_s`, cut the rest; return how many.
+
+        Handlers that were cut have a second to settle, then their tasks are cancelled.
+        """
+        self.draining = True
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self._connections):
+            connection.drain()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        # Again and again, as a request that was half here when draining began may still start.
+        while self._exchanges and (left_s := until - loop.time()) > 0:
+            await asyncio.wait(self._exchanges, timeout=left_s)
+        cut = 0
+        if self._exchanges:
+            cut = self.abort_all()
+            await asyncio.wait(self._exchanges, timeout=_STOP_GRACE_S)
+        stuck = list(self._exchanges)
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+        await self._close_connections()
+        return cut
+
+    async def _close_connections(self) -> None:
+        # Answers that were just sent may still be on their way out: linger, then cut.
+        if not self._connections:
+            return
+        self._emptied = asyncio.Event()
+        try:
+            async with asyncio.timeout(self.limits.linger_timeout_s):
+                await self._emptied.wait()
+        except TimeoutError:
+            for connection in list(self._connections):
+                connection.cut(flush=False)
+            await self._emptied.wait()
+
+    def attach(self, listener: asyncio.Server) -> None:
+        """Take over what listens, to close it when draining."""
+        self._listener = listener
+
+    # Called by connections.
+
+    def opened(self, connection: HttpServerProtocol) -> bool:
+        """Count a connection in; False if there are too many, or the server is draining."""
+        self._connections.add(connection)
+        self._deadlines.watch(connection)
+        return not self.draining and len(self._connections) <= self.limits.max_connections
+
+    def closed(self, connection: HttpServerProtocol) -> None:
+        """Count a connection out."""
+        self._connections.discard(connection)
+        self._deadlines.forget(connection)
+        if not self._connections and self._emptied is not None:
+            self._emptied.set()
+
+    def start(self, exchange: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run an exchange in a task of its own and count it in."""
+        task = asyncio.get_running_loop().create_task(exchange)
+        self._exchanges.add(task)
+        return task
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """Count an exchange out."""
+        self._exchanges.discard(task)
+
+
+async def serve(
+    handler: Handler,
+    *,
+    host: str | None = None,
+    port: int = 0,
+    sock: socket.socket | None = None,
+    unix_path: str | None = None,
+    reuse_port: bool = False,
+    backlog: int = 1024,
+    limits: ServerLimits | None = None,
+    on_error: Callable[[BaseException], None] = _report,
+) -> HttpServer:
+    """Listen on `host` and `port`, on `sock`, or on `unix_path`; return the running server.
+
+    `handler` is awaited once for each request and answers through its responder. `on_error` gets
+    what it raised, apart from `ClientGoneError`.
+    """
+    server = HttpServer(handler, limits=limits or ServerLimits(), on_error=on_error)
+    loop = asyncio.get_running_loop()
+
+    def accept() -> HttpServerProtocol:
+        return HttpServerProtocol(server)
+
+    if unix_path is not None:
+        listener = await loop.create_unix_server(accept, path=unix_path, backlog=backlog)
+    elif sock is not None:
+        listener = await loop.create_server(accept, sock=sock, backlog=backlog)
+    else:
+        listener = await loop.create_server(
+            accept, host=host, port=port, reuse_port=reuse_port or None, backlog=backlog
+        )
+    server.attach(listener)
+    return server

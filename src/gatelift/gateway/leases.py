@@ -1,0 +1,171 @@
+"""What a worker may spend of each cap without asking.
+
+Invariants
+- Balance = granted - reserved - spent, never below zero: a request is reserved in full or not.
+- Only the keeper denies. A worker that holds too little draws the rest in one frame; what it had
+  set aside goes back if the draw is denied.
+- What was reserved and not spent comes back to the balance while its window lasts, and is worth
+  nothing afterwards. `parallel` comes back at the end of the exchange.
+- A worker that dies settles nothing here: the keeper settles it from the journal.
+
+Pure but for its own state; the clock is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from gatelift.messages import Charge
+from gatelift.messages.frames import Denied, Granted, Lease, Want
+from gatelift.terms import Cap, CapUnit, Envelope, Subject, window_ms, window_start_ms
+from gatelift.trust import Grant
+
+__all__ = ["LeaseBook", "Reservation", "wants_of"]
+
+_SLICES = 32
+
+
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+    """What one exchange has set aside, by counter; `units` says what each counter counts."""
+
+    wants: tuple[Want, ...]
+    units: tuple[CapUnit, ...]
+
+    def charges(self) -> tuple[Charge, ...]:
+        """Return the reserved amounts for the start record; `parallel` is never charged."""
+        return tuple(
+            Charge(counter=want.counter, window=want.window, amount=want.need)
+            for want, unit in zip(self.wants, self.units, strict=True)
+            if unit is not CapUnit.PARALLEL
+        )
+
+    def amount(self, unit: CapUnit) -> int | None:
+        """Return how much of a unit was reserved, null when no cap counts it."""
+        for want, held in zip(self.wants, self.units, strict=True):
+            if held is unit:
+                return want.need
+        return None
+
+
+def _subject(cap: Cap, grant: Grant, stage: str) -> str:
+    match cap.subject:
+        case Subject.PRINCIPAL:
+            return grant.principal
+        case Subject.ORGANISATION:
+            return grant.organisation
+        case Subject.AUDIENCE:
+            return grant.tier.value
+        case Subject.STAGE:
+            return stage
+
+
+def wants_of(
+    envelope: Envelope, grant: Grant, stage: str, needs: dict[CapUnit, int], now_ms: int
+) -> Reservation:
+    """Return what a request must set aside: one want for each cap of the envelope."""
+    wants, units = [], []
+    for cap in envelope.caps:
+        start = window_start_ms(cap.window, now_ms)
+        parallel = cap.unit is CapUnit.PARALLEL
+        need = needs[cap.unit]
+        like = need if parallel else max(need, min(need * 8, cap.limit // _SLICES))
+        wants.append(
+            Want(
+                counter=f"{stage}:{cap.key}:{_subject(cap, grant, stage)}",
+                window=start,
+                until=0 if parallel else start + window_ms(cap.window),
+                limit=cap.limit,
+                need=need,
+                like=like,
+            )
+        )
+        units.append(cap.unit)
+    return Reservation(wants=tuple(wants), units=tuple(units))
+
+
+class LeaseBook:
+    """The balances of one worker. `draw` asks the keeper and returns its answer."""
+
+    def __init__(self, draw: Callable[[tuple[Want, ...]], Awaitable[Granted | Denied]]) -> None:
+        self._draw = draw
+        self._free: dict[tuple[str, int], int] = {}
+        self._granted: dict[tuple[str, int], int] = {}
+        self._until: dict[tuple[str, int], int] = {}
+
+    def held(self) -> tuple[Lease, ...]:
+        """Return all that was granted and is not given back, for a keeper that starts anew."""
+        return tuple(
+            Lease(counter=counter, window=window, amount=amount)
+            for (counter, window), amount in self._granted.items()
+            if amount
+        )
+
+    def forget_past(self, now_ms: int) -> None:
+        """Drop the windows that have ended."""
+        for key in [k for k, until in self._until.items() if until and until <= now_ms]:
+            for table in (self._free, self._granted, self._until):
+                table.pop(key, None)
+
+    async def reserve(self, wanted: Reservation) -> Denied | None:
+        """Set aside everything a request needs; return the keeper's denial if it may not."""
+        taken: list[tuple[tuple[str, int], int]] = []
+        short: list[Want] = []
+        for want in wanted.wants:
+            key = (want.counter, want.window)
+            self._until[key] = want.until
+            from_free = min(self._free.get(key, 0), want.need)
+            self._free[key] = self._free.get(key, 0) - from_free
+            taken.append((key, from_free))
+            if from_free < want.need:
+                short.append(
+                    msgspec.structs.replace(
+                        want, need=want.need - from_free, like=want.like - from_free
+                    )
+                )
+        if not short:
+            return None
+        try:
+            answer = await self._draw(tuple(short))
+        except BaseException:
+            self._give(taken)
+            raise
+        if isinstance(answer, Denied):
+            self._give(taken)
+            return answer
+        self._take_grant(answer, short)
+        return None
+
+    def _take_grant(self, granted: Granted, short: list[Want]) -> None:
+        needs = {(want.counter, want.window): want.need for want in short}
+        for lease in granted.leases:
+            key = (lease.counter, lease.window)
+            self._granted[key] = self._granted.get(key, 0) + lease.amount
+            self._free[key] = self._free.get(key, 0) + lease.amount - needs.get(key, 0)
+
+    def _give(self, amounts: list[tuple[tuple[str, int], int]]) -> None:
+        for key, amount in amounts:
+            if key in self._until:
+                self._free[key] = self._free.get(key, 0) + amount
+
+    def settle(self, reservation: Reservation, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
+        """Give back what was reserved and not spent; return what was spent, for the finish record."""
+        charges = []
+        for want, unit in zip(reservation.wants, reservation.units, strict=True):
+            used = 0 if unit is CapUnit.PARALLEL else min(want.need, spent[unit])
+            self._give([((want.counter, want.window), want.need - used)])
+            if unit is not CapUnit.PARALLEL:
+                charges.append(Charge(counter=want.counter, window=want.window, amount=used))
+        return tuple(charges)
+
+    def give_back(self, counters: tuple[str, ...]) -> tuple[Lease, ...]:
+        """Take what is idle of these counters out of the book, to be sent back to the keeper."""
+        wanted = set(counters)
+        returned = []
+        for key, amount in list(self._free.items()):
+            if key[0] in wanted and amount:
+                self._free[key] = 0
+                self._granted[key] = self._granted.get(key, 0) - amount
+                returned.append(Lease(counter=key[0], window=key[1], amount=amount))
+        return tuple(returned)

@@ -1,0 +1,185 @@
+"""What a caller may ask without the model: models, its own access, receipts, liveness.
+
+Invariants
+- `models` is an exchange like any other: admitted, counted, recorded, ticketed.
+- `access` and receipts reveal nothing but the caller's own terms and the proof of a batch whose
+  digest the caller must already hold; they are not exchanges and spend nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gatelift.encoding import encode_json, parse_digest
+from gatelift.errors import CallerError
+from gatelift.gateway.admission import Denial, identify, permitted, reserve, session_of
+from gatelift.gateway.context import Context, boot_ms, now_ms
+from gatelift.gateway.exchange import Event
+from gatelift.gateway.holdings import Identified
+from gatelift.gateway.http_messages import Request
+from gatelift.gateway.http_responder import Responder
+from gatelift.gateway.keeper_link import KeeperUnavailableError
+from gatelift.gateway.recorded import NOTHING_SPENT, RecordedExchange, send_reply
+from gatelift.gateway.recording import Ending, Subject
+from gatelift.gateway.replies import Reply, error_reply
+from gatelift.journal import JournalError
+from gatelift.messages import Outcome
+from gatelift.terms import CapUnit, Endpoint
+from gatelift.trust import Refusal
+
+__all__ = ["ModelsExchange", "serve_access", "serve_health", "serve_receipt"]
+
+_JSON = ((b"content-type", b"application/json"),)
+
+
+def _unknown_key(context: Context) -> Reply:
+    context.refused["invalid_api_key"] += 1
+    return error_reply(
+        "invalid_api_key",
+        "expected a key as 'Authorization: Bearer gl_...' that a grant in force names",
+    )
+
+
+def serve_health(context: Context, responder: Responder) -> None:
+    """Say whether a status stands; no key needed and nothing revealed."""
+    alive = context.holdings.is_alive(boot_ms())
+    body = encode_json({"status": "ok" if alive else "lapsed"})
+    send_reply(responder, Reply(status=200 if alive else 503, headers=_JSON, body=body))
+
+
+def _access(context: Context, who: Identified) -> dict[str, Any]:
+    bundle = context.holdings.bundle
+    found = context.holdings.permission(who, now_ms(), boot_ms())
+    grant = who.grant
+    body: dict[str, Any] = {
+        "grant": {
+            "id": grant.id,
+            "stage": grant.stage,
+            "project": grant.project,
+            "endpoints": list(grant.endpoints),
+            "proofs": list(grant.proofs),
+            "not_after": grant.not_after,
+        },
+        "release": grant.release,
+    }
+    if bundle is not None:
+        names = [stage.name for stage in bundle.plan.stages]
+        here = names.index(grant.stage) if grant.stage in names else -1
+        body["candidate"] = bundle.bundle.candidate
+        body["model"] = bundle.candidate.model_part.model
+        body["next_stage"] = names[here + 1] if 0 <= here < len(names) - 1 else None
+    if isinstance(found, Refusal):
+        return body | {"may": False, "reason": {"code": found.code, "message": found.message}}
+    certificate = found.certificate.certificate
+    return body | {
+        "may": True,
+        "stage": certificate.stage,
+        "certificate": found.certificate.digest,
+        "levels": json.loads(encode_json(certificate.levels)),
+        "envelope": json.loads(encode_json(found.envelope)),
+        "orders": list(found.orders),
+        "certificate_until": certificate.not_after,
+    }
+
+
+def serve_access(context: Context, request: Request, responder: Responder) -> None:
+    """Tell a caller what it may do, may not do, must provide, and what comes next."""
+    who = identify(context, request)
+    if who is None:
+        send_reply(responder, _unknown_key(context))
+        return
+    body = encode_json(_access(context, who))
+    send_reply(responder, Reply(status=200, headers=_JSON, body=body))
+
+
+async def serve_receipt(
+    context: Context, request: Request, responder: Responder, hexes: str
+) -> None:
+    """Send the proof that a batch is in the requests log; 202 while it is not yet published."""
+    if identify(context, request) is None:
+        send_reply(responder, _unknown_key(context))
+        return
+    try:
+        digest = parse_digest(f"sha256:{hexes}")
+        answer = await context.link.receipt(digest)
+    except KeeperUnavailableError as error:
+        send_reply(responder, error_reply("keeper_unavailable", str(error)))
+        return
+    except CallerError as error:
+        send_reply(responder, error_reply("invalid_request", str(error)))
+        return
+    if not answer.known:
+        send_reply(responder, error_reply("not_found", "no batch of that digest is known here"))
+        return
+    if answer.proof is None:
+        send_reply(responder, Reply(status=202, headers=((b"retry-after", b"1"),), body=b""))
+        return
+    headers = ((b"content-type", b"text/plain; charset=utf-8"),)
+    send_reply(responder, Reply(status=200, headers=headers, body=answer.proof))
+
+
+def _models_body(context: Context, stage: str) -> bytes:
+    bundle = context.holdings.bundle
+    model = bundle.candidate.model_part.model if bundle else ""
+    return encode_json(
+        {
+            "object": "list",
+            "data": [
+                {"id": model, "object": "model", "created": 0, "owned_by": f"gatelift:{stage}"}
+            ],
+        }
+    )
+
+
+class ModelsExchange(RecordedExchange):
+    """Lists the one candidate that a grant reaches, as a recorded exchange."""
+
+    async def run(self, request: Request) -> None:
+        """Answer the request."""
+        who = identify(self.context, request)
+        bundle = self.context.holdings.bundle
+        if who is None or bundle is None:
+            self.turn_away(
+                "invalid_api_key",
+                "expected a key as 'Authorization: Bearer gl_...' that a grant in force names",
+            )
+            return
+        self.steps.on(Event.IDENTIFY)
+        found = permitted(self.context, who, Endpoint.MODELS)
+        held = None if isinstance(found, Denial) else found.certificate
+        stage = who.grant.stage if held is None else held.certificate.stage
+        subject = Subject(
+            request_id=self.id,
+            release=bundle.plan.name,
+            stage=stage,
+            certificate=None if held is None else held.digest,
+            fingerprint=bundle.bundle.candidate,
+            grant=who.grant,
+            session=session_of(who, "", bundle.plan.session_window_ms, now_ms()),
+            endpoint=Endpoint.MODELS,
+            stream=False,
+        )
+        self.begin(subject)
+        if isinstance(found, Denial):
+            await self.deny(found, b"")
+            return
+        self.steps.on(Event.ADMIT)
+        needs = NOTHING_SPENT | {CapUnit.REQUESTS: 1, CapUnit.PARALLEL: 1}
+        reserved = await reserve(self.context, who, found.envelope, stage, needs)
+        if isinstance(reserved, Denial):
+            await self.deny(reserved, b"")
+            return
+        self.reserved(reserved)
+        await self._answer(_models_body(self.context, stage))
+
+    async def _answer(self, body: bytes) -> None:
+        try:
+            self.write_start(b"")
+            await self.finish(Ending(outcome=Outcome.SERVED), body, NOTHING_SPENT)
+        except JournalError as error:
+            self.journal_failed(error)
+            return
+        finally:
+            self.settle(NOTHING_SPENT)
+        self.send_with_ticket(Reply(status=200, headers=(*_JSON, *self.headers), body=body))

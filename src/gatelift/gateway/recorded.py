@@ -1,0 +1,150 @@
+"""An exchange as it is written down: denied, finished, settled, whatever happens to it.
+
+Invariants
+- The table in `exchange` is followed step by step; anything out of order closes the exchange.
+- After `begin` every way out writes a start and one finish and settles every reservation.
+- When the record cannot be written nothing leaves: neither an answer nor a clean end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from gatelift.encoding import ID_ENTROPY_BYTES, make_id
+from gatelift.errors import GateliftError
+from gatelift.gateway.admission import Denial
+from gatelift.gateway.context import Context, now_ms
+from gatelift.gateway.exchange import Event, Exchange
+from gatelift.gateway.http_responder import Responder, ResponseState
+from gatelift.gateway.leases import Reservation
+from gatelift.gateway.recording import Ending, Recorder, Subject
+from gatelift.gateway.replies import Reply, error_reply
+from gatelift.journal import JournalError, Pending
+from gatelift.messages import Charge
+from gatelift.safeguards import Verdict
+from gatelift.terms import CapUnit
+
+__all__ = ["NOTHING_SPENT", "RecordedExchange", "send_reply"]
+
+NOTHING_SPENT: dict[CapUnit, int] = dict.fromkeys(CapUnit, 0)
+
+
+def send_reply(responder: Responder, reply: Reply) -> None:
+    """Send a whole reply if the caller is still there to read it."""
+    if responder.state is ResponseState.AWAITED:
+        responder.send(reply.status, list(reply.headers), reply.body)
+
+
+class RecordedExchange:
+    """What every recorded exchange shares, whatever its dialect."""
+
+    def __init__(self, context: Context, responder: Responder) -> None:
+        self.context = context
+        self.responder = responder
+        self.steps = Exchange()
+        self.id = make_id("req", now_ms(), secrets.token_bytes(ID_ENTROPY_BYTES))
+        self.headers: tuple[tuple[bytes, bytes], ...] = ((b"x-request-id", self.id.encode()),)
+        self.verdicts: tuple[Verdict, ...] = ()
+        self.reservation: Reservation | None = None
+        self._recorder: Recorder | None = None
+
+    @property
+    def recorder(self) -> Recorder:
+        """The recorder; only after `begin`."""
+        if self._recorder is None:
+            raise GateliftError("an exchange was recorded before it began")
+        return self._recorder
+
+    def turn_away(self, code: str, message: str, param: str | None = None) -> None:
+        """Answer what never became an exchange, and count it by reason."""
+        self.steps.on(Event.TURN_AWAY)
+        self.context.refused[code] += 1
+        send_reply(self.responder, error_reply(code, message, headers=self.headers, param=param))
+
+    def begin(self, subject: Subject) -> None:
+        """Name what is to be recorded."""
+        self._recorder = Recorder(self.context.journal, subject)
+        self.headers = (
+            *self.headers,
+            (b"gatelift-stage", subject.stage.encode()),
+            (b"gatelift-candidate", subject.fingerprint.encode()),
+        )
+
+    def reserved(self, held: Reservation) -> None:
+        """Note what was set aside, and tell the caller its request cap."""
+        self.reservation = held
+        self.steps.on(Event.RESERVE)
+        for want, unit in zip(held.wants, held.units, strict=True):
+            if unit is CapUnit.REQUESTS:
+                limit = (b"x-ratelimit-limit-requests", b"%d" % want.limit)
+                self.headers = (*self.headers, limit)
+                return
+
+    def settle(self, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
+        """Give back what was not spent; a request that came this far spends one request."""
+        held, self.reservation = self.reservation, None
+        if held is None:
+            return ()
+        return self.context.leases.settle(held, {**spent, CapUnit.REQUESTS: 1})
+
+    def write_start(self, request: bytes) -> Pending:
+        """Write the start, not yet durable. Raises `JournalError`."""
+        pending = self.recorder.write_start(request, self.reservation)
+        self.steps.on(Event.START)
+        return pending
+
+    async def finish(self, ending: Ending, answer: bytes | None, spent: dict[CapUnit, int]) -> None:
+        """Settle and write the finish; return once it is durable. Raises `JournalError`."""
+        charges = self.settle(spent)
+        self.steps.on(Event.SETTLE)
+        pending = self.recorder.write_finish(ending, answer, charges)
+        await asyncio.shield(pending.durable)
+        self.steps.on(Event.FINISH)
+
+    def send_with_ticket(self, reply: Reply) -> None:
+        """Send a reply with the ticket of its finish."""
+        ticket = (b"gatelift-ticket", self.recorder.finish_ticket().encode())
+        headers = (*reply.headers, ticket)
+        send_reply(self.responder, Reply(status=reply.status, headers=headers, body=reply.body))
+
+    async def deny(self, denial: Denial, request: bytes) -> None:
+        """Record a denial and answer it."""
+        self.steps.on(Event.DENY)
+        reply = error_reply(
+            denial.code,
+            denial.message,
+            detail=denial.detail,
+            headers=self.headers,
+            retry_after_s=denial.retry_after_s,
+            retry=denial.retry,
+        )
+        ending = Ending(
+            outcome=denial.outcome,
+            reason=denial.code,
+            status=reply.status,
+            verdicts=denial.verdicts or self.verdicts,
+        )
+        try:
+            self.write_start(request)
+            await self.finish(ending, reply.body, NOTHING_SPENT)
+        except JournalError as error:
+            self.journal_failed(error)
+            return
+        self.send_with_ticket(reply)
+
+    def journal_failed(self, error: JournalError) -> None:
+        """End an exchange whose record cannot be written."""
+        self.context.refused[error.code] += 1
+        if self.responder.state is ResponseState.STREAMING:
+            self.responder.abort()
+            return
+        send_reply(
+            self.responder,
+            error_reply(
+                "journal_failed",
+                "the record of this exchange cannot be written; nothing is served until it can",
+                headers=self.headers,
+                retry_after_s=2,
+            ),
+        )

@@ -1,0 +1,190 @@
+"""The error contract: what a caller reads when an exchange does not end in an answer.
+
+Invariants
+- Each dialect's own shape, so that official clients raise their own exception.
+- Always `x-request-id`; past `identify` also stage, candidate and ticket.
+- What will not change by asking again says `x-should-retry: false`, because clients hammer; what
+  will, says when: `retry-after` in seconds.
+- No text of a prompt, a key or an internal fault in any reply.
+
+`CODES` is the closed list; docs/reference/errors.md is made from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from gatelift.encoding import encode_json
+
+__all__ = ["CODES", "ErrorCode", "Reply", "error_reply"]
+
+
+class ErrorCode(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to be turned away. `retry` says whether asking again unchanged can help."""
+
+    status: int
+    type: str
+    retry: bool
+    means: str
+
+
+CODES: Final[dict[str, ErrorCode]] = {
+    "invalid_api_key": ErrorCode(
+        status=401,
+        type="authentication_error",
+        retry=False,
+        means="The key is missing, malformed or nobody's.",
+    ),
+    "not_found": ErrorCode(
+        status=404,
+        type="invalid_request_error",
+        retry=False,
+        means="No such route or model.",
+    ),
+    "method_not_allowed": ErrorCode(
+        status=405, type="invalid_request_error", retry=False, means="Another method is needed."
+    ),
+    "unsupported_media_type": ErrorCode(
+        status=415,
+        type="invalid_request_error",
+        retry=False,
+        means="The body must be application/json.",
+    ),
+    "invalid_request": ErrorCode(
+        status=400,
+        type="invalid_request_error",
+        retry=False,
+        means="The body is not a request of this dialect; `param` names the field.",
+    ),
+    "endpoint_not_granted": ErrorCode(
+        status=403,
+        type="permission_error",
+        retry=False,
+        means="The grant or the stage does not open this endpoint.",
+    ),
+    "grant_expired": ErrorCode(
+        status=403, type="permission_error", retry=False, means="The grant is not in force."
+    ),
+    "grant_lacks_proof": ErrorCode(
+        status=403,
+        type="permission_error",
+        retry=False,
+        means="The stage now asks for a proof that the grant does not carry.",
+    ),
+    "outside_audience": ErrorCode(
+        status=403,
+        type="permission_error",
+        retry=False,
+        means="The stage now admits a narrower audience.",
+    ),
+    "no_certificate": ErrorCode(
+        status=403,
+        type="permission_error",
+        retry=False,
+        means="No certificate stands for the grant's stage or an earlier one.",
+    ),
+    "stopped": ErrorCode(
+        status=403,
+        type="permission_error",
+        retry=False,
+        means="An order stops this release, stage, organisation, principal or key.",
+    ),
+    "status_lapsed": ErrorCode(
+        status=503,
+        type="service_unavailable",
+        retry=True,
+        means="The gateway has no fresh status and serves nothing.",
+    ),
+    "no_placement": ErrorCode(
+        status=503,
+        type="service_unavailable",
+        retry=True,
+        means="No enrolled placement is up: unreachable, or closed because its answers drifted.",
+    ),
+    "keeper_unavailable": ErrorCode(
+        status=503,
+        type="service_unavailable",
+        retry=True,
+        means="The caps cannot be counted just now, so nothing is served.",
+    ),
+    "journal_failed": ErrorCode(
+        status=503,
+        type="service_unavailable",
+        retry=True,
+        means="The record cannot be written, so nothing is served.",
+    ),
+    "cap_reached": ErrorCode(
+        status=429,
+        type="rate_limit_error",
+        retry=True,
+        means="A cap is spent; the body names it. Day and hour caps say x-should-retry: false.",
+    ),
+    "refused": ErrorCode(
+        status=403,
+        type="policy_refusal",
+        retry=False,
+        means="A safeguard refused the prompt; the body names category, band and rule.",
+    ),
+    "withheld": ErrorCode(
+        status=403,
+        type="policy_refusal",
+        retry=False,
+        means="A safeguard withheld the whole answer.",
+    ),
+    "upstream_failed": ErrorCode(
+        status=502,
+        type="upstream_error",
+        retry=True,
+        means="The model server failed or answered out of its contract.",
+    ),
+    "internal_error": ErrorCode(
+        status=500,
+        type="internal_error",
+        retry=False,
+        means="A fault of ours; the exchange was closed.",
+    ),
+}
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer that is not the model's."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+def error_reply(
+    code: str,
+    message: str,
+    *,
+    detail: dict[str, Any] | None = None,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    retry_after_s: int | None = None,
+    retry: bool = True,
+    param: str | None = None,
+) -> Reply:
+    """Return the reply for a code of `CODES`; an unknown code becomes `internal_error`.
+
+    `retry=False` says that asking again is in vain where the code alone leaves it open.
+    """
+    known = CODES.get(code)
+    if known is None:
+        code, known = "internal_error", CODES["internal_error"]
+    error: dict[str, Any] = {
+        "message": message,
+        "type": known.type,
+        "param": param,
+        "code": code,
+        **(detail or {}),
+    }
+    again = (b"x-should-retry", b"false")
+    if known.retry and retry:
+        again = (b"retry-after", b"%d" % (retry_after_s or 1))
+    return Reply(
+        status=known.status,
+        headers=((b"content-type", b"application/json"), *headers, again),
+        body=encode_json({"error": error}),
+    )

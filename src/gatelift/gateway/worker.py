@@ -1,0 +1,233 @@
+"""One worker process: listens, asks for status, beats, obeys.
+
+Invariants
+- Its journal is its own, locked for life; a second process of the same name is refused.
+- Each second it asks for a status with a fresh nonce and writes one beat.
+- When the status lapses it cuts every open exchange at that moment and refuses all others.
+- What arrives from the keeper is verified by `Holdings` before it counts; what does not hold is
+  logged by its code and ignored, and the status that needs it is not adopted.
+- SIGTERM: accept nothing new, let answers end, settle, give leases back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from gatelift.encoding import ID_ENTROPY_BYTES, Digest, make_id, parse_digest
+from gatelift.errors import CallerError, GateliftError
+from gatelift.gateway.context import Context, boot_ms, now_ms
+from gatelift.gateway.holdings import Holdings
+from gatelift.gateway.http_server import HttpServer, serve
+from gatelift.gateway.keeper_link import KeeperLink
+from gatelift.gateway.leases import LeaseBook
+from gatelift.gateway.routes import Router
+from gatelift.journal import JournalError, Writer
+from gatelift.messages import Beat, Record
+from gatelift.messages.frames import (
+    BundleFrame,
+    ClearFrame,
+    Hello,
+    KeeperToWorker,
+    OrderFrame,
+    PlacementFrame,
+    Recall,
+    RosterFrame,
+    StatusFrame,
+)
+from gatelift.trust import Refusal
+from gatelift.wire.files import FileStore
+from gatelift.wire.keyfiles import load_secret_text, load_signing_key
+from gatelift.wire.sockets import socket_path
+
+__all__ = ["WorkerSettings", "run"]
+
+_LOG = logging.getLogger(__name__)
+_BEAT_S = 1.0
+_DRAIN_S = 10.0
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a worker runs. `directory` is the deployment's; `worker` its own name."""
+
+    directory: Path
+    node: str
+    worker: str
+    host: str
+    port: int
+
+
+class _Worker:
+    """One running worker."""
+
+    def __init__(self, settings: WorkerSettings, pinned_root: Digest) -> None:
+        self._settings = settings
+        directory = settings.directory
+        files = FileStore(directory / "files")
+        self._run = make_id("run", now_ms(), secrets.token_bytes(ID_ENTROPY_BYTES))
+        self._holdings = Holdings(pinned_root, files.get)
+        self._link = KeeperLink(
+            socket_path(directory, "keeper.sock"), self._hello, self._take_frame
+        )
+        self._leases = LeaseBook(self._link.draw)
+        journal = Writer(
+            directory / "journal" / settings.worker,
+            node=settings.node,
+            worker=settings.worker,
+            run=self._run,
+            key=load_signing_key(directory / "keys" / f"node-{settings.node}-batch.key"),
+            on_committed=lambda _: self._link.committed(settings.worker, self._run),
+        )
+        self._context = Context(
+            holdings=self._holdings,
+            journal=journal,
+            link=self._link,
+            leases=self._leases,
+            upstream_key=_upstream_key(directory),
+        )
+        self._lapse: asyncio.TimerHandle | None = None
+
+    def _hello(self) -> Hello:
+        return Hello(
+            node=self._settings.node,
+            worker=self._settings.worker,
+            run=self._run,
+            held=self._leases.held(),
+        )
+
+    def _take_frame(self, frame: KeeperToWorker) -> None:
+        try:
+            self._obey(frame)
+        except CallerError as error:
+            # Not adopted: whatever depends on it stays shut. The code says which rule it broke.
+            _LOG.warning("%s not adopted: %s", type(frame).__name__, error.code)
+
+    def _obey(self, frame: KeeperToWorker) -> None:
+        holdings = self._holdings
+        match frame:
+            case OrderFrame():
+                holdings.adopt_order(frame.envelope)
+                self._context.recheck()
+            case ClearFrame():
+                holdings.adopt_clear(frame.envelope)
+            case StatusFrame():
+                if holdings.adopt_status(frame.envelope):
+                    self._arm_lapse()
+                    self._context.recheck()
+            case BundleFrame():
+                holdings.adopt_bundle(frame.digest, now_ms())
+                self._context.recheck()
+                self._ask()
+            case RosterFrame():
+                holdings.adopt_roster(frame.digest)
+                self._context.recheck()
+                self._ask()
+            case PlacementFrame():
+                holdings.set_placement(frame.name, up=frame.up)
+                if not frame.up:
+                    self._close_placement(frame)
+            case Recall():
+                self._link.give_back(self._leases.give_back(frame.counters))
+            case _:
+                _LOG.warning("%s is not for a worker", type(frame).__name__)
+
+    def _close_placement(self, frame: PlacementFrame) -> None:
+        if frame.reason != "drift" or self._holdings.placement() is not None:
+            return
+        for exchange in list(self._context.open):
+            exchange.stop(Refusal(code="no_placement", message="the placement's answers drifted"))
+
+    def _arm_lapse(self) -> None:
+        if self._lapse is not None:
+            self._lapse.cancel()
+        left_s = max(0, self._holdings.alive_until_ms - boot_ms()) / 1000
+        self._lapse = asyncio.get_running_loop().call_later(left_s + 0.001, self._lapsed)
+
+    def _lapsed(self) -> None:
+        if not self._holdings.is_alive(boot_ms()):
+            _LOG.warning("status lapsed: %d open exchanges cut", self._context.recheck())
+
+    def _ask(self) -> None:
+        nonce = secrets.token_hex(16)
+        self._holdings.ask(nonce, boot_ms())
+        self._link.ask_status(nonce)
+
+    async def _beats(self) -> None:
+        while True:
+            self._ask()
+            self._leases.forget_past(now_ms())
+            try:
+                self._beat()
+            except JournalError as error:
+                _LOG.error("%s: nothing is served until the journal can be written", error.code)
+                await asyncio.to_thread(self._context.journal.try_recover)
+            await asyncio.sleep(_BEAT_S)
+
+    def _beat(self) -> None:
+        journal, refused = self._context.journal, dict(self._context.refused)
+        at = now_ms()
+
+        def make(seq: int) -> Record:
+            return Beat(
+                v=1,
+                node=journal.node,
+                worker=journal.worker,
+                run=journal.run,
+                seq=seq,
+                at=at,
+                refused=refused,
+            )
+
+        journal.append(make)
+        self._context.refused.clear()
+
+    async def serve(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stop.set)
+        server = await serve(
+            Router(self._context).handle,
+            host=self._settings.host,
+            port=self._settings.port,
+            reuse_port=True,
+        )
+        async with asyncio.TaskGroup() as group:
+            link = group.create_task(self._link.run())
+            beats = group.create_task(self._beats())
+            await stop.wait()
+            await self._leave(server)
+            link.cancel()
+            beats.cancel()
+
+    async def _leave(self, server: HttpServer) -> None:
+        await server.drain(_DRAIN_S)
+        held = {lease.counter for lease in self._leases.held()}
+        self._link.give_back(self._leases.give_back(tuple(held)))
+        await self._context.close()
+        self._context.journal.close()
+
+
+def _upstream_key(directory: Path) -> str | None:
+    path = directory / "keys" / "upstream.key"
+    return load_secret_text(path) if path.exists() else None
+
+
+def run(settings: WorkerSettings) -> None:
+    """Run one worker until it is told to stop; raises `GateliftError` when it cannot start."""
+    pinned = (settings.directory / "root.sha256").read_text("ascii").strip()
+
+    async def main() -> None:
+        await _Worker(settings, parse_digest(pinned)).serve()
+
+    try:
+        uvloop.run(main())
+    except* GateliftError as group:
+        raise group.exceptions[0] from None

@@ -1,0 +1,226 @@
+"""What an upstream answered: its head, and its body as it arrives.
+
+Invariants
+- `complete` is true only after the end of the message was seen; a body that broke off raises, after
+  what did arrive was handed out.
+- At most `high_water_bytes` (and one read) wait here; then the upstream is not read from.
+
+Upstream bytes are hostile: nothing here is passed on by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Literal, Protocol
+
+import msgspec
+
+from gatelift.errors import PeerError
+
+__all__ = [
+    "UpstreamError",
+    "UpstreamErrorCode",
+    "UpstreamLimits",
+    "UpstreamResponse",
+    "UpstreamTimeouts",
+]
+
+UpstreamErrorCode = Literal[
+    "connect_failed",
+    "timeout_connect",
+    "timeout_first_byte",
+    "timeout_idle",
+    "timeout_total",
+    "bad_response",
+    "died",
+    "too_large",
+    "too_many_connections",
+    "closed",
+]
+
+
+class UpstreamError(PeerError):
+    """The upstream failed, or broke its side of HTTP.
+
+    `sent` says whether any byte of the request may have reached it: False means that it can't have
+    begun to work. `closed` is our own doing: the response was closed before it had ended.
+    """
+
+    code = "upstream"
+
+    def __init__(self, message: str, *, code: UpstreamErrorCode, sent: bool) -> None:
+        super().__init__(message, code=code)
+        self.sent = sent
+
+
+class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every bound on what an upstream may send, and on our connections to it."""
+
+    max_header_bytes: int = 32 * 1024
+    max_headers: int = 128
+    max_interim: int = 4
+    """Responses 1xx before the real one."""
+    max_body_bytes: int = 8 * 1024 * 1024
+    """Of a body that is read whole."""
+    max_stream_bytes: int = 256 * 1024 * 1024
+    """Of any body."""
+    high_water_bytes: int = 256 * 1024
+    low_water_bytes: int = 64 * 1024
+    max_connections: int = 16_384
+    max_idle_connections: int = 256
+
+
+class UpstreamTimeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long each phase of a request may take, in seconds."""
+
+    connect_s: float = 5.0
+    first_byte_s: float = 120.0
+    """From the request to the end of the response's head."""
+    idle_s: float = 60.0
+    """Between two pieces of the body, while we are reading."""
+    total_s: float = 900.0
+    """From the request to the end of the body."""
+    keep_s: float = 4.0
+    """An unused connection is kept this long: shorter than the 5 s after which common servers
+    close it, so that a request seldom meets a closing connection."""
+
+
+class Source(Protocol):
+    """The connection that a response arrives on."""
+
+    def pause(self) -> None:
+        """Stop reading."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+    def abandon(self) -> None:
+        """Close: nobody wants the rest."""
+
+
+class UpstreamResponse:
+    """One response. Read it with `read` or `chunks`, and `close` it in any case."""
+
+    __slots__ = (
+        "_error",
+        "_limits",
+        "_paused",
+        "_queue",
+        "_queued",
+        "_source",
+        "_total",
+        "_waiter",
+        "complete",
+        "headers",
+        "status",
+    )
+
+    def __init__(
+        self, *, status: int, headers: dict[bytes, bytes], source: Source, limits: UpstreamLimits
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.complete = False
+        """True once the end of the message was seen."""
+        self._source: Source | None = source
+        self._limits = limits
+        self._queue: deque[bytes] = deque()
+        self._queued = 0
+        self._total = 0
+        self._paused = False
+        self._error: UpstreamError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def read(self) -> bytes:
+        """Return the whole body; beyond `max_body_bytes` close and raise."""
+        parts: list[bytes] = []
+        size = 0
+        async for part in self.chunks():
+            size += len(part)
+            if size > self._limits.max_body_bytes:
+                self.close()
+                raise UpstreamError(
+                    f"expected a body of at most {self._limits.max_body_bytes} bytes, got more",
+                    code="too_large",
+                    sent=True,
+                )
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Iterate over the body as it arrives: never empty pieces, everything there is at once."""
+        return self
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._queue:
+            if self._error is not None:
+                raise self._error
+            if self.complete:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = self._queue[0] if len(self._queue) == 1 else b"".join(self._queue)
+        self._queue.clear()
+        self._queued = 0
+        if self._paused:
+            self._paused = False
+            if self._source is not None:
+                self._source.resume()
+        return data
+
+    def close(self) -> None:
+        """Let go: a body that has not ended takes its connection with it. May be called again."""
+        source, self._source = self._source, None
+        if not self.complete:
+            if source is not None:
+                source.abandon()
+            self.fail(UpstreamError("the response was closed by us", code="closed", sent=True))
+
+    # Called by the connection.
+
+    def push(self, data: bytes) -> None:
+        """Take a piece of the body; raise `UpstreamError` beyond `max_stream_bytes`."""
+        self._total += len(data)
+        if self._total > self._limits.max_stream_bytes:
+            raise UpstreamError(
+                f"expected at most {self._limits.max_stream_bytes} bytes, got more",
+                code="too_large",
+                sent=True,
+            )
+        self._queue.append(data)
+        self._queued += len(data)
+        if self._queued > self._limits.high_water_bytes and not self._paused:
+            self._paused = True
+            if self._source is not None:
+                self._source.pause()
+        self._wake()
+
+    @property
+    def paused(self) -> bool:
+        """Say whether the reader is behind, so that silence is not the upstream's."""
+        return self._paused
+
+    def end(self) -> None:
+        """Note the end of the message."""
+        self.complete = True
+        self._source = None
+        self._wake()
+
+    def fail(self, error: UpstreamError) -> None:
+        """Note that nothing more comes; what did come is handed out first."""
+        if not self.complete and self._error is None:
+            self._error = error
+            self._source = None
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

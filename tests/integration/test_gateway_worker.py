@@ -1,0 +1,383 @@
+"""One worker process against a scripted keeper and a scripted model server."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import openai
+import pytest
+
+from gatelift.encoding import encode_base64, sha256_digest
+from gatelift.journal import RunFollower, list_runs
+from gatelift.messages import (
+    EntryKind,
+    Finish,
+    Outcome,
+    Placement,
+    Start,
+    parse_ticket,
+    verify_ticket,
+)
+from gatelift.messages.frames import PlacementFrame
+from gatelift.terms import CapUnit, Endpoint, Tier
+from gatelift.trust import Grant, GrantKey, Order, Target, TargetKind, key_digest
+from gatelift.wire.sockets import socket_path
+from tests.support.bundles import Shelf
+from tests.support.fake_keeper import FakeKeeper
+from tests.support.upstream import ScriptedUpstream
+from tests.support.world import HOUR, PLAN_FILE, World, key, seed
+
+API_KEY = "gl_abc123_secretsecretsecret"
+PLAN = re.sub(
+    r"(name: internal\n(?:.*\n)*?    caps: )\{.*\}",
+    r"\1{principal: {requests: 30/h, parallel: 4, output_tokens: 100k/d}, stage: {bytes_out: 1M/d}}",
+    PLAN_FILE.read_text().replace("status_ttl: 10s", "status_ttl: 2s"),
+    count=1,
+).encode()
+
+
+class Deployment:
+    def __init__(self, directory: Path, upstream: ScriptedUpstream) -> None:
+        self.world = world = World(now=time.time_ns() // 10**6, plan_bytes=PLAN)
+        self.directory = directory
+        shelf = Shelf(world)
+        shelf.log(EntryKind.ROOT, world.root_envelope)
+        shelf.log(EntryKind.CERTIFICATE, world.signed_certificate("internal"))
+        grant = Grant(
+            id="grant_1",
+            release=world.plan.name,
+            stage="internal",
+            principal="p1",
+            organisation="o1",
+            project="x",
+            tier=Tier.INTERNAL,
+            endpoints=(Endpoint.CHAT, Endpoint.MODELS),
+            proofs=("identity",),
+            vetting=None,
+            keys=(GrantKey(public_id="abc123", digest=key_digest(API_KEY)),),
+            not_before=world.now - HOUR,
+            not_after=world.now + HOUR,
+        )
+        place = Placement(name="here", base_url=upstream.url, model="upstream-model", baseline=None)
+        bundle = shelf.bundle((place,))
+        roster = shelf.roster(world.sign("grant", grant, "admissions:ada"))
+        for digest, data in shelf.files.items():
+            path = directory / "files" / "sha256" / digest.removeprefix("sha256:")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        (directory / "root.sha256").write_text(world.root_digest + "\n")
+        (directory / "keys").mkdir()
+        self._secret("node-n1-batch.key", encode_base64(seed("batch")))
+        self._secret("upstream.key", upstream.key)
+        certificate = shelf.leaves[1][0]
+        self.keeper = FakeKeeper(
+            socket_path(directory, "keeper.sock"), world, bundle, roster, (certificate,)
+        )
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process = self._start()
+
+    def _secret(self, name: str, text: str) -> None:
+        path = self.directory / "keys" / name
+        path.touch(mode=0o600)
+        path.write_text(text + "\n")
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        code = (
+            "import sys;from pathlib import Path;from gatelift.gateway import WorkerSettings,run;"
+            "run(WorkerSettings(directory=Path(sys.argv[1]),node='n1',worker='w1',"
+            "host='127.0.0.1',port=int(sys.argv[2])))"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(self.directory), str(self.port)]
+        )
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            try:
+                if httpx.get(self.url + "/healthz").status_code == 200:
+                    return process
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        process.kill()
+        raise AssertionError("the worker did not become ready")
+
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=self.url + "/v1", api_key=API_KEY, max_retries=0)
+
+    def post(self, **changes: Any) -> httpx.Response:
+        made = {"model": "smollm2-135m", "messages": [{"role": "user", "content": "hello"}]}
+        return httpx.post(
+            self.url + "/v1/chat/completions",
+            json=made | changes,
+            headers={"authorization": f"Bearer {API_KEY}"},
+            timeout=10,
+        )
+
+    def records(self) -> list[Any]:
+        folder = self.directory / "journal" / "w1"
+        return [
+            stored.record
+            for run in list_runs(folder)
+            for batch in RunFollower(folder, run).poll()
+            for stored in batch.records
+        ]
+
+    def stop_order(self, **changes: Any) -> bytes:
+        made = Order(
+            id="order_1",
+            release=self.world.plan.name,
+            target=Target(kind=TargetKind.RELEASE, name=self.world.plan.name),
+            ceiling=None,
+            reasons=("test",),
+            at=self.world.now,
+        )
+        return self.world.sign("order", msgspec.structs.replace(made, **changes), "safety:sam")
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(15)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.keeper.close()
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    made = ScriptedUpstream()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, upstream: ScriptedUpstream) -> Iterator[Deployment]:
+    made = Deployment(tmp_path, upstream)
+    yield made
+    made.close()
+
+
+def test_an_answer_comes_with_a_ticket_that_opens_to_its_record(
+    deployment: Deployment, upstream: ScriptedUpstream
+) -> None:
+    answer = deployment.post()
+    assert answer.status_code == 200
+    assert answer.json()["choices"][0]["message"]["content"] == "one two three"
+    assert answer.headers["gatelift-stage"] == "internal"
+    assert answer.headers["gatelift-candidate"] == deployment.world.fingerprint
+    ticket = parse_ticket(answer.headers["gatelift-ticket"])
+    _, record = verify_ticket(ticket, key("batch").public)
+    assert isinstance(record, Finish)
+    assert (record.outcome, record.upstream, record.output_tokens) == (Outcome.SERVED, True, 3)
+    assert upstream.bodies[0]["messages"][0]["role"] == "system"
+    assert upstream.bodies[0]["max_tokens"] == 128
+
+
+def test_the_official_client_streams_and_reads_models(deployment: Deployment) -> None:
+    client = deployment.client()
+    assert client.models.list().data[0].id == "smollm2-135m"
+    stream = client.chat.completions.create(
+        model="smollm2-135m",
+        messages=[{"role": "user", "content": "hello"}],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == "one two three"
+    assert chunks[-1].usage.completion_tokens == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_key_format_in_an_answer_is_cut(
+    deployment: Deployment, upstream: ScriptedUpstream, stream: bool
+) -> None:
+    upstream.words = ["the key ", "is AK", "IAABCDEF", "GHIJKLMNOP", " and more"]
+    answer = deployment.post(stream=stream)
+    assert "AKIA" not in answer.text
+    assert "content_filter" in answer.text
+    assert "and more" not in answer.text
+    time.sleep(0.1)
+    finishes = [r for r in deployment.records() if isinstance(r, Finish)]
+    assert finishes[-1].outcome is Outcome.CUT
+    assert finishes[-1].verdicts[0].rule.startswith("key:")
+
+
+def test_a_prohibited_prompt_gets_a_typed_refusal_and_never_reaches_the_model(
+    deployment: Deployment, upstream: ScriptedUpstream
+) -> None:
+    with pytest.raises(openai.PermissionDeniedError) as caught:
+        deployment.client().chat.completions.create(
+            model="smollm2-135m",
+            messages=[{"role": "user", "content": "Write ransomware that encrypts a hospital"}],
+        )
+    assert caught.value.code == "refused"
+    assert caught.value.body["band"] == "prohibited"
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    assert upstream.calls == 0
+    assert caught.value.response.headers["gatelift-ticket"]
+
+
+def test_a_spent_cap_is_a_429_that_names_it(deployment: Deployment) -> None:
+    codes = [deployment.post(max_tokens=1).status_code for _ in range(32)]
+    assert codes.count(200) == 30
+    last = deployment.post()
+    assert last.status_code == 429
+    assert last.json()["error"]["cap"] == "principal.requests/h"
+    assert last.json()["error"]["limit"] == 30
+    assert last.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("token", "status"), [(None, 401), ("gl_abc123_wrong", 401), ("sk-x", 401), (API_KEY, 200)]
+)
+def test_only_a_granted_key_is_served(
+    deployment: Deployment, token: str | None, status: int
+) -> None:
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    answer = httpx.get(deployment.url + "/v1/access", headers=headers)
+    assert answer.status_code == status
+    assert "secret" not in answer.text
+
+
+def test_access_says_what_may_be_done(deployment: Deployment) -> None:
+    headers = {"authorization": f"Bearer {API_KEY}"}
+    body = httpx.get(deployment.url + "/v1/access", headers=headers).json()
+    assert body["may"] is True
+    assert body["next_stage"] == "researchers"
+    assert body["levels"]["assurance"] == "dev"
+
+
+def test_silence_of_control_closes_within_the_ttl(deployment: Deployment) -> None:
+    deployment.keeper.answering = False
+    begin = time.monotonic()
+    while deployment.post(max_tokens=1).status_code == 200:
+        assert time.monotonic() - begin < 4
+        time.sleep(0.1)
+    answer = deployment.post()
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "status_lapsed"
+    assert time.monotonic() - begin >= 0.5
+    deployment.keeper.answering = True
+    time.sleep(1.5)
+    assert deployment.post().status_code == 200
+
+
+def test_a_stop_cuts_an_open_stream_at_once(
+    deployment: Deployment, upstream: ScriptedUpstream
+) -> None:
+    upstream.words = ["word "] * 100
+    upstream.delay_s = 0.05
+    got: list[float] = []
+    ended: list[str] = []
+
+    def read() -> None:
+        try:
+            with httpx.stream(
+                "POST",
+                deployment.url + "/v1/chat/completions",
+                json={
+                    "model": "smollm2-135m",
+                    "messages": [{"role": "user", "content": "go"}],
+                    "stream": True,
+                },
+                headers={"authorization": f"Bearer {API_KEY}"},
+            ) as stream:
+                for data in stream.iter_bytes():
+                    got.append(time.monotonic())
+                    ended.append(data.decode())
+        except httpx.TransportError:
+            ended.append("broken")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while len(got) < 5:
+        time.sleep(0.02)
+    ordered = time.monotonic()
+    deployment.keeper.order(deployment.stop_order())
+    reader.join(3)
+    assert not reader.is_alive()
+    assert got[-1] - ordered < 1
+    assert ended[-1] == "broken"
+    assert not any("[DONE]" in text for text in ended)
+    refused = deployment.post()
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "stopped")
+    time.sleep(0.2)
+    outcomes = [r.outcome for r in deployment.records() if isinstance(r, Finish)]
+    assert outcomes[-2:] == [Outcome.STOPPED, Outcome.STOPPED]
+
+
+def test_an_upstream_that_dies_never_ends_cleanly(
+    deployment: Deployment, upstream: ScriptedUpstream
+) -> None:
+    upstream.die_after = 2
+    with pytest.raises(httpx.TransportError):
+        deployment.post(stream=True)
+    time.sleep(0.2)
+    finishes = [r for r in deployment.records() if isinstance(r, Finish)]
+    assert finishes[-1].outcome is Outcome.UPSTREAM_FAILED
+    upstream.die_after = None
+    upstream.status = 500
+    assert deployment.post().status_code == 502
+
+
+def test_an_upstream_that_makes_more_than_was_asked_is_withheld_and_taken_out(
+    deployment: Deployment, upstream: ScriptedUpstream
+) -> None:
+    upstream.usage = 5000
+    answer = deployment.post(max_tokens=2)
+    assert answer.status_code == 502
+    assert "one" not in answer.text
+    again = deployment.post()
+    assert again.json()["error"]["code"] == "no_placement"
+    finishes = [r for r in deployment.records() if isinstance(r, Finish)]
+    assert finishes[0].overrun_tokens == 4998
+
+
+def test_a_placement_that_drifted_is_not_served_from(deployment: Deployment) -> None:
+    deployment.keeper.push(PlacementFrame(name="here", up=False, reason="drift"))
+    time.sleep(0.2)
+    assert deployment.post().json()["error"]["code"] == "no_placement"
+
+
+def test_every_exchange_past_identify_has_a_start_and_a_finish(deployment: Deployment) -> None:
+    deployment.post(max_tokens=1)
+    deployment.post(messages=[{"role": "user", "content": "Write ransomware for me now"}])
+    deployment.post(stream=True)
+    deployment.post(temperature=0)
+    time.sleep(0.2)
+    records = deployment.records()
+    starts = [r.seq for r in records if isinstance(r, Start)]
+    finishes = [r.of.seq for r in records if isinstance(r, Finish)]
+    assert len(starts) == 3
+    assert starts == sorted(finishes)
+    assert [r.seq for r in records] == list(range(len(records)))
+    dumped = json.dumps([json.loads(msgspec.json.encode(r)) for r in records])
+    assert "ransomware for me" not in dumped
+    assert "secretsecret" not in dumped
+
+
+def test_the_worker_leaves_no_lease_behind(deployment: Deployment) -> None:
+    deployment.post(max_tokens=1)
+    deployment.process.send_signal(signal.SIGTERM)
+    deployment.process.wait(10)
+    time.sleep(0.2)
+    left = {k[0]: v for k, v in deployment.keeper.granted.items()}
+    assert left[f"internal:principal.{CapUnit.PARALLEL.value}/none:p1"] == 0
+    assert left["internal:principal.requests/h:p1"] == 1
+    assert sha256_digest(b"")

@@ -1,0 +1,116 @@
+"""A scripted model server that counts what reached it. Speaks enough of the chat API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import Any
+
+
+class ScriptedUpstream:
+    """Runs in its own thread. `words` are streamed one a chunk; `delay_s` between them."""
+
+    def __init__(
+        self, words: list[str] | None = None, *, delay_s: float = 0.0, key: str = "up"
+    ) -> None:
+        self.words = words or ["one ", "two ", "three"]
+        self.delay_s = delay_s
+        self.key = key
+        self.calls = 0
+        self.bodies: list[dict[str, Any]] = []
+        self.die_after: int | None = None
+        self.usage: int | None = None
+        self.status = 200
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self._ready.wait(5)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._main())
+        self._loop.close()
+
+    async def _main(self) -> None:
+        self._stop = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        server = await asyncio.start_server(self._take, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await self._answer(head, reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _answer(
+        self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        lines = head.decode().lower().split("\r\n")
+        length = next((int(x.split(":")[1]) for x in lines if x.startswith("content-length")), 0)
+        body = json.loads(await reader.readexactly(length) or b"{}")
+        if f"authorization: bearer {self.key}" not in lines:
+            return self._send(writer, 401, b"{}")
+        if "/chat/completions" not in lines[0]:
+            return self._send(writer, 200, b"{}")
+        self.calls += 1
+        self.bodies.append(body)
+        if self.status != 200:
+            return self._send(writer, self.status, b"{}")
+        words = self.words[: body["max_tokens"]]
+        usage = {"prompt_tokens": 5, "completion_tokens": self.usage or len(words)}
+        if not body.get("stream"):
+            await asyncio.sleep(self.delay_s)
+            message = {"role": "assistant", "content": "".join(words)}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            data = json.dumps({"choices": [choice], "usage": usage}).encode()
+            return self._send(writer, 200, data)
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        for number, word in enumerate(words):
+            if self.die_after == number:
+                writer.transport.abort()
+                return None
+            self._event(writer, {"choices": [{"index": 0, "delta": {"content": word}}]})
+            await writer.drain()
+            await asyncio.sleep(self.delay_s)
+        last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage}
+        self._event(writer, last)
+        data = b"data: [DONE]\n\n"
+        writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
+        await writer.drain()
+        return None
+
+    def _event(self, writer: asyncio.StreamWriter, value: object) -> None:
+        data = b"data: " + json.dumps(value).encode() + b"\n\n"
+        writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def _send(self, writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
+        writer.write(
+            b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+            % (status, len(body), body)
+        )

@@ -1,0 +1,164 @@
+"""A worker never spends more than it was granted, and gives back what it does not use."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatelift.gateway.exchange import TABLE, Event, Exchange, ExchangeError, State
+from gatelift.gateway.keeper_link import KeeperUnavailableError
+from gatelift.gateway.leases import LeaseBook, Reservation
+from gatelift.messages.frames import Denied, Granted, Lease, Want
+from gatelift.terms import CapUnit
+
+LIMIT = 20
+
+
+def want(need: int, like: int = 0) -> Reservation:
+    one = Want(counter="c", window=0, until=100, limit=LIMIT, need=need, like=max(need, like))
+    return Reservation(wants=(one,), units=(CapUnit.OUTPUT_TOKENS,))
+
+
+class Keeper:
+    """Grants up to a limit, as the keeper's contract says."""
+
+    def __init__(self) -> None:
+        self.granted = 0
+        self.draws = 0
+
+    async def draw(self, wants: tuple[Want, ...]) -> Granted | Denied:
+        await asyncio.sleep(0)
+        self.draws += 1
+        (one,) = wants
+        amount = min(one.like, LIMIT - self.granted)
+        if amount < one.need:
+            return Denied(id=1, counter="c", limit=LIMIT, used=self.granted, reset=100)
+        self.granted += amount
+        return Granted(id=1, leases=(Lease(counter="c", window=0, amount=amount),))
+
+
+def test_a_slice_serves_many_requests_without_asking() -> None:
+    keeper = Keeper()
+    book = LeaseBook(keeper.draw)
+
+    async def play() -> None:
+        for _ in range(8):
+            assert await book.reserve(want(1, like=8)) is None
+
+    asyncio.run(play())
+    assert keeper.draws == 1
+
+
+def test_what_was_not_spent_comes_back() -> None:
+    keeper = Keeper()
+    book = LeaseBook(keeper.draw)
+
+    async def play() -> None:
+        held = want(10)
+        assert await book.reserve(held) is None
+        charges = book.settle(held, {CapUnit.OUTPUT_TOKENS: 3})
+        assert charges[0].amount == 3
+        assert await book.reserve(want(7)) is None
+        assert keeper.granted == 10
+        assert book.give_back(("c",)) == ()
+
+    asyncio.run(play())
+
+
+def test_spending_is_never_booked_above_the_reserve() -> None:
+    book = LeaseBook(Keeper().draw)
+
+    async def play() -> None:
+        held = want(5)
+        await book.reserve(held)
+        assert book.settle(held, {CapUnit.OUTPUT_TOKENS: 50})[0].amount == 5
+
+    asyncio.run(play())
+
+
+def test_a_draw_that_fails_leaves_nothing_set_aside() -> None:
+    async def fail(_: Any) -> Granted | Denied:
+        raise KeeperUnavailableError("away")
+
+    keeper = Keeper()
+    book = LeaseBook(keeper.draw)
+
+    async def play() -> None:
+        await book.reserve(want(1, like=5))
+        book._draw = fail
+        with pytest.raises(KeeperUnavailableError):
+            await book.reserve(want(9))
+        assert book.give_back(("c",))[0].amount == 4
+
+    asyncio.run(play())
+
+
+def test_a_window_that_ended_is_worth_nothing() -> None:
+    book = LeaseBook(Keeper().draw)
+
+    async def play() -> None:
+        held = want(5)
+        await book.reserve(held)
+        book.forget_past(100)
+        book.settle(held, {CapUnit.OUTPUT_TOKENS: 0})
+        assert book.held() == ()
+        assert book.give_back(("c",)) == ()
+
+    asyncio.run(play())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6), st.integers(1, 8)), max_size=30))
+def test_spent_never_exceeds_the_cap(plays: list[tuple[int, int, int]]) -> None:
+    keeper = Keeper()
+    books = [LeaseBook(keeper.draw), LeaseBook(keeper.draw)]
+    spent = 0
+
+    async def one(number: int, need: int, use: int, like: int) -> None:
+        nonlocal spent
+        held = want(need, like)
+        book = books[number % 2]
+        if await book.reserve(held) is None:
+            await asyncio.sleep(0)
+            spent += book.settle(held, {CapUnit.OUTPUT_TOKENS: min(use, need)})[0].amount
+
+    async def play() -> None:
+        await asyncio.gather(*(one(n, *p) for n, p in enumerate(plays)))
+
+    asyncio.run(play())
+    assert spent <= keeper.granted <= LIMIT
+
+
+def test_the_table_forbids_every_short_cut() -> None:
+    for state, moves in TABLE.items():
+        for event in Event:
+            exchange = Exchange()
+            exchange.state = state
+            if event in moves:
+                exchange.on(event)
+            else:
+                with pytest.raises(ExchangeError):
+                    exchange.on(event)
+
+
+def test_a_denied_exchange_is_never_forwarded() -> None:
+    exchange = Exchange()
+    for event in (Event.IDENTIFY, Event.DENY, Event.START):
+        exchange.on(event)
+    with pytest.raises(ExchangeError):
+        exchange.on(Event.FORWARD)
+    assert exchange.state is State.STARTED
+
+
+def test_every_state_reaches_an_end() -> None:
+    ends = {state for state, moves in TABLE.items() if not moves}
+    reach = set(ends)
+    for _ in TABLE:
+        reach |= {s for s, moves in TABLE.items() if set(moves.values()) & reach}
+    assert reach == set(TABLE)
+    assert msgspec.json.encode(sorted(ends))
