@@ -18,8 +18,9 @@ from gatelift.gateway.holdings import Holdings, Identified
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
-from gatelift.journal import Writer
-from gatelift.messages import Placement
+from gatelift.gateway.recording import Ending, Recorder
+from gatelift.journal import JournalError, Writer
+from gatelift.messages import Charge, Outcome, Placement
 from gatelift.safeguards import Suite, suite_key
 from gatelift.terms import (
     Category,
@@ -91,6 +92,7 @@ class Context:
         self.leases = leases
         self.open: set[OpenExchange] = set()
         self.refused: Counter[str] = Counter()
+        self.orphans: list[tuple[Recorder, tuple[Charge, ...]]] = []
         self._upstream_key = upstream_key
         self._upstreams: dict[str, Upstream] = {}
         self._suites: dict[Hashable, Suite] = {}
@@ -141,6 +143,17 @@ class Context:
                 )
                 cut += 1
         return cut
+
+    def close_orphans(self) -> None:
+        """Finish the exchanges whose end could not be written while the disk was away."""
+        orphans, self.orphans = self.orphans, []
+        for number, (recorder, spent) in enumerate(orphans):
+            ending = Ending(outcome=Outcome.ABORTED, reason="journal_failed", status=503)
+            try:
+                recorder.write_finish(ending, None, spent)
+            except JournalError:
+                self.orphans = orphans[number:]
+                raise
 
     async def close(self) -> None:
         """Close the upstream connections."""

@@ -134,8 +134,19 @@ class RecordedExchange:
         self.send_with_ticket(reply)
 
     def journal_failed(self, error: JournalError) -> None:
-        """End an exchange whose record cannot be written."""
+        """End an exchange whose record cannot be written.
+
+        A start that was written may yet become durable when the disk is well again; it is closed
+        then, in the worst case for the caps (`Context.close_orphans`).
+        """
         self.context.refused[error.code] += 1
+        recorder = self._recorder
+        if recorder is not None and recorder.start is not None and recorder.finish is None:
+            held, self.reservation = self.reservation, None
+            spent = held.charges() if held else ()
+            if held is not None:
+                self.context.leases.settle(held, {u: held.amount(u) or 0 for u in CapUnit})
+            self.context.orphans.append((recorder, spent))
         if self.responder.state is ResponseState.STREAMING:
             self.responder.abort()
             return

@@ -163,6 +163,7 @@ class _Worker:
             self._ask()
             self._leases.forget_past(now_ms())
             try:
+                self._context.close_orphans()
                 self._beat()
             except JournalError as error:
                 _LOG.error("%s: nothing is served until the journal can be written", error.code)

@@ -1,0 +1,45 @@
+"""The journal: where a worker or keeper writes what it did, before anybody hears of it.
+
+`journal/<worker>/<run>-<nnnn>.seg`, one writing process each. `Writer` appends records and commits
+them in groups: one Merkle root, one signature, one `fdatasync`. `RunFollower` reads what was
+committed, and what was not. `is_locked` tells whether the writer still lives.
+"""
+
+from gatelift.journal.batches import Pending, SignedBatch
+from gatelift.journal.errors import JournalError
+from gatelift.journal.lock import is_locked
+from gatelift.journal.reader import (
+    CommittedBatch,
+    Position,
+    RunFollower,
+    StoredRecord,
+    list_runs,
+)
+from gatelift.journal.segments import (
+    Frame,
+    FrameKind,
+    Segment,
+    list_segments,
+    read_frames,
+)
+from gatelift.journal.writer import MAX_PENDING, SEGMENT_BYTES, Writer
+
+__all__ = [
+    "MAX_PENDING",
+    "SEGMENT_BYTES",
+    "CommittedBatch",
+    "Frame",
+    "FrameKind",
+    "JournalError",
+    "Pending",
+    "Position",
+    "RunFollower",
+    "Segment",
+    "SignedBatch",
+    "StoredRecord",
+    "Writer",
+    "is_locked",
+    "list_runs",
+    "list_segments",
+    "read_frames",
+]

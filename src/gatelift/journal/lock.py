@@ -1,0 +1,72 @@
+"""The lock that makes a journal one process's own, for as long as that process lives.
+
+Invariants
+- The lock is `flock` on the file `lock`, which is never removed; the kernel frees it when the
+  process dies, however it dies. So "lock free" means "nobody writes this journal any more".
+- `is_locked` asks by taking a shared lock for an instant; `JournalLock` waits that out.
+
+It does not work between machines: a journal lies on its node's own disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from gatelift.journal.errors import JournalError
+
+__all__ = ["JournalLock", "is_locked"]
+
+_NAME: Final = "lock"
+_TRIES: Final = 25
+_PAUSE_S: Final = 0.01
+
+
+class JournalLock:
+    """Holds a journal's lock from construction to `release` or death."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, directory: Path) -> None:
+        """Take the lock of the journal in `directory`; raises `JournalError` (`journal_locked`)."""
+        path = directory / _NAME
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        for left in range(_TRIES, -1, -1):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if not left:
+                    os.close(fd)
+                    raise JournalError(
+                        f"another process writes the journal {directory.name!r}: "
+                        "stop it, or give this one another worker name",
+                        code="journal_locked",
+                    ) from error
+                time.sleep(_PAUSE_S)
+            else:
+                break
+        self._fd = fd
+
+    def release(self) -> None:
+        """Give the lock back; a second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def is_locked(directory: Path) -> bool:
+    """Say whether a living process holds the journal in `directory`."""
+    try:
+        fd = os.open(directory / _NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -1,0 +1,147 @@
+"""Segments: the files of a journal, and the frames inside them.
+
+    u32 length of the payload, u8 type, u24 check of these five bytes, u32 check of the payload,
+    payload                                                                 (all big-endian)
+
+A `RECORD` payload is a salt of 32 bytes and the record's stored JSON; a `BATCH` payload is the
+node's signature of 64 bytes and the stored JSON of a `BatchEntry`.
+
+Invariants
+- A crash leaves a prefix of what was written, so only a frame that *ends too early* is a torn tail
+  (or zeros to the end of the file, where a file system allotted what it never wrote). It ends the
+  reading without an error. Whatever is complete but fails its check is corruption, and raises.
+- The header has a check of its own: a flipped bit in a length cannot pass for a torn tail.
+- Names sort: run ids begin with their time, segments of a run are numbered from 1.
+
+It does not pair records with batches (`reader`) or write (`writer`). Checks are CRC-32 (IEEE
+802.3): they find decay, not malice; for that there are root and signature of the batch.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import struct
+import zlib
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from gatelift.journal.errors import JournalError
+
+__all__ = [
+    "MAX_PAYLOAD_BYTES",
+    "Frame",
+    "FrameKind",
+    "Segment",
+    "encode_frame",
+    "list_segments",
+    "read_frames",
+    "segment_path",
+]
+
+MAX_PAYLOAD_BYTES: Final = 1024 * 1024
+READ_BYTES: Final = 8 * MAX_PAYLOAD_BYTES
+_HEADER: Final = struct.Struct(">IB3sI")
+_HEAD: Final = struct.Struct(">IB")
+_NAME: Final = re.compile(r"(?P<run>[A-Za-z0-9_.]+)-(?P<number>[0-9]{4,9})\.seg", re.ASCII)
+_RUN: Final = re.compile(r"[A-Za-z0-9_.]{1,80}", re.ASCII)
+
+
+class FrameKind(enum.IntEnum):
+    """What a frame's payload is."""
+
+    RECORD = 1
+    BATCH = 2
+
+
+class Frame(NamedTuple):
+    """A checked frame and where it begins in its segment."""
+
+    kind: FrameKind
+    payload: bytes
+    offset: int
+
+
+class Segment(NamedTuple):
+    """A file of a journal; sorts in the order of writing."""
+
+    run: str
+    number: int
+    path: Path
+
+
+def segment_path(directory: Path, run: str, number: int) -> Path:
+    """Return the path of segment `number` (from 1) of `run`."""
+    if _RUN.fullmatch(run) is None:
+        raise JournalError(f"expected a run id of letters, digits, '_' and '.', got {run[:80]!r}")
+    return directory / f"{run}-{number:04d}.seg"
+
+
+def list_segments(directory: Path, run: str | None = None) -> list[Segment]:
+    """Return the segments in `directory`, of one run or of all, in the order of writing."""
+    try:
+        names = [path.name for path in directory.iterdir()]
+    except FileNotFoundError:
+        return []
+    found = ((_NAME.fullmatch(name), name) for name in names)
+    segments = [
+        Segment(match["run"], int(match["number"]), directory / name)
+        for match, name in found
+        if match is not None
+    ]
+    return sorted(segment for segment in segments if run is None or segment.run == run)
+
+
+def encode_frame(kind: FrameKind, payload: bytes) -> bytes:
+    """Return the bytes of a frame."""
+    if not 0 < len(payload) <= MAX_PAYLOAD_BYTES:
+        raise JournalError(
+            f"expected 1 to {MAX_PAYLOAD_BYTES} bytes in a frame, got {len(payload)}"
+        )
+    head = _HEAD.pack(len(payload), kind)
+    return b"".join((head, _head_check(head), zlib.crc32(payload).to_bytes(4, "big"), payload))
+
+
+def read_frames(path: Path, offset: int = 0) -> tuple[list[Frame], int]:
+    """Return frames from `offset` on, and the offset after the last of them.
+
+    One call reads a few MiB; call again from the new offset until it does not move: the rest is a
+    torn tail or nothing. Raises `JournalError` (`journal_corrupt`), `FileNotFoundError`.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read(READ_BYTES)
+    frames: list[Frame] = []
+    at = 0
+    while len(data) - at >= _HEADER.size:
+        length, kind, head_check, check = _HEADER.unpack_from(data, at)
+        if head_check != _head_check(data[at : at + _HEAD.size]):
+            if not any(data[at:]) and len(data) < READ_BYTES:
+                break
+            raise _corrupt(path, offset + at, "its header fails its check")
+        if kind not in _KINDS or not 0 < length <= MAX_PAYLOAD_BYTES:
+            raise _corrupt(path, offset + at, f"type {kind} with {length} bytes is unknown")
+        start = at + _HEADER.size
+        if len(data) < start + length:
+            break
+        payload = data[start : start + length]
+        if zlib.crc32(payload) != check:
+            raise _corrupt(path, offset + at, "its payload fails its check")
+        frames.append(Frame(FrameKind(kind), payload, offset + at))
+        at = start + length
+    return frames, offset + at
+
+
+_KINDS = frozenset(int(kind) for kind in FrameKind)
+
+
+def _head_check(head: bytes) -> bytes:
+    return zlib.crc32(head).to_bytes(4, "big")[1:]
+
+
+def _corrupt(path: Path, offset: int, what: str) -> JournalError:
+    return JournalError(
+        f"the frame at byte {offset} of {path.name} is damaged: {what}. Keep the file as it is and "
+        "restore it from a copy; its records cannot be counted until then",
+        code="journal_corrupt",
+    )

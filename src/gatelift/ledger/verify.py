@@ -1,0 +1,315 @@
+"""Verifying a dossier offline, from its bytes alone.
+
+    root of trust → releases log → entries → authority → decisions
+                                 ↘ heads → requests logs → batches → exchanges → caps, observations
+
+Invariants
+- Nothing is believed because the dossier says so: every sentence under `proved` was computed here.
+- Without an anchor from elsewhere the result is "consistent with itself, not authenticated": a
+  forger can make such a dossier from nothing.
+- Whatever the bytes are, the answer is a report; a parser that falls over is a finding.
+
+Each step collects its findings apart; a sentence stands only if its step and those before it found
+nothing. Format: docs/reference/dossier.md.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from gatelift.encoding import Digest, decode_json
+from gatelift.ledger.audit.authority import Authority, read_authority
+from gatelift.ledger.audit.caps import CapRecount
+from gatelift.ledger.audit.decisions import replay_decisions
+from gatelift.ledger.audit.exchanges import Exchanges
+from gatelift.ledger.audit.folder import FILES, MANIFEST, POLICY, RELEASES, ROOT, Folder
+from gatelift.ledger.audit.manifest import VERSION, Manifest, attachments_of, dossier_policy
+from gatelift.ledger.audit.observations import Recount
+from gatelift.ledger.audit.releases import Releases, open_first_root, read_releases, verify_head
+from gatelift.ledger.audit.report import CANNOT_PROVE, AuditReport, Findings
+from gatelift.ledger.audit.requests import (
+    RequestsLog,
+    node_of,
+    read_batches,
+    read_requests_logs,
+    verify_heads,
+)
+from gatelift.messages import EntryKind
+from gatelift.tlog import MAX_POLICY_BYTES
+
+__all__ = ["verify_dossier"]
+
+_CLOCK_SLACK_MS = 300_000
+
+
+def verify_dossier(
+    path: Path, *, anchor_root: Digest | None, policy: bytes | None, now_ms: int
+) -> AuditReport:
+    """Return what the dossier at `path` proves and what in it does not hold; never raises for it.
+
+    `anchor_root` is a root's digest and `policy` a tlog policy, both from elsewhere; either may be
+    null. `now_ms` is the auditor's clock in ms UTC.
+    """
+    audit = _Audit(anchor_root, policy, now_ms)
+    with audit.input.reading(path.name, "unreadable"):
+        folder = Folder(path)
+        audit.counts["files"] = folder.inspect(audit.input)
+        audit.run(folder)
+    return audit.report()
+
+
+class _Audit:
+    """One run; each part of it has its own findings."""
+
+    def __init__(self, anchor_root: Digest | None, policy: bytes | None, now_ms: int) -> None:
+        self._anchor_root = anchor_root
+        self._policy = policy
+        self._now_ms = now_ms
+        self._parts: list[Findings] = []
+        self._proved: list[str] = []
+        self._is_readable = False
+        self._is_authenticated = False
+        self.counts: dict[str, int] = {}
+        self.input = self._part()
+
+    def report(self) -> AuditReport:
+        """Return what was found so far."""
+        for part in self._parts:
+            for code, count in part.left_out().items():
+                name = f"findings.{code}"
+                self.counts[name] = self.counts.get(name, 0) + count
+        return AuditReport(
+            findings=tuple(finding for part in self._parts for finding in part.kept()),
+            proved=tuple(self._proved),
+            cannot_prove=CANNOT_PROVE,
+            authenticated=self._is_authenticated,
+            readable=self._is_readable,
+            counts=self.counts,
+        )
+
+    def run(self, folder: Folder) -> None:
+        """Go through the dossier, part by part."""
+        manifest = decode_json(folder.read(MANIFEST), Manifest)
+        if manifest.v != VERSION:
+            raise ValueError(f"expected a dossier of version {VERSION}, got {manifest.v}")
+        root = folder.read(ROOT)
+        self._is_readable = True
+        log = self._part()
+        releases = None
+        with log.reading(ROOT):
+            releases = read_releases(folder, RELEASES, open_first_root(root), log)
+        if releases is None:
+            return
+        verify_head(folder, releases, self._policy, self._now_ms, log)
+        self._check_anchor(releases, log)
+        self._check_expiry(releases, log)
+        self.counts["entries"] = len(releases.log.entries)
+        self._say_releases(releases, log)
+        granted = self._part()
+        authority = read_authority(folder, releases, granted)
+        self._say_authority(releases, authority, granted, log)
+        decided = self._part()
+        replayed = replay_decisions(folder, releases, decided)
+        self.counts["decisions"] = replayed
+        self._say(
+            f"all {replayed} recorded decisions follow from the entries before them, with their "
+            "reasons and figures",
+            decided,
+            log,
+        )
+        logs = self._requests(folder, releases, authority, log, granted)
+        release = authority.plans[-1].adoption.release if authority.plans else ""
+        said = msgspec.structs.replace(manifest, release=release)
+        self._check_contents(folder, manifest, said, releases, logs)
+
+    def _part(self) -> Findings:
+        part = Findings()
+        self._parts.append(part)
+        return part
+
+    def _say(self, sentence: str, *parts: Findings) -> None:
+        if not any(part.errors for part in (self.input, *parts)):
+            self._proved.append(sentence)
+
+    def _check_anchor(self, releases: Releases, findings: Findings) -> None:
+        digests = {held.digest for held in releases.roots}
+        if self._anchor_root is not None and self._anchor_root not in digests:
+            findings.error(
+                "wrong_root",
+                ROOT,
+                f"expected a chain with the root {self._anchor_root}, got {sorted(digests)}: "
+                "this dossier is of another deployment, or forged",
+            )
+            return
+        if releases.witnessed is None:
+            return
+        # A policy from elsewhere pins the log; the log then vouches for the root that begins it.
+        first = releases.entries[0] if releases.entries else None
+        is_logged = first is not None and first.index == 0 and first.header.kind is EntryKind.ROOT
+        self._is_authenticated = self._anchor_root is not None or (
+            self._policy is not None and is_logged
+        )
+
+    def _check_expiry(self, releases: Releases, findings: Findings) -> None:
+        root = releases.root
+        if self._now_ms >= root.expires_at:
+            findings.warn(
+                "root_expired_now",
+                ROOT,
+                f"root {root.version} expired at {root.expires_at}: it judges this log's past only",
+            )
+        last = releases.entries[-1] if releases.entries else None
+        if last is not None and last.header.at > self._now_ms + _CLOCK_SLACK_MS:
+            findings.warn(
+                "from_the_future",
+                releases.place(last.index),
+                f"written at {last.header.at}, it is {self._now_ms}: one of the clocks is wrong",
+            )
+
+    def _say_releases(self, releases: Releases, findings: Findings) -> None:
+        size, witnessed = len(releases.log.entries), releases.witnessed
+        if witnessed is None:
+            return
+        self._say(
+            f"the releases log {releases.log.origin} holds exactly these {size} entries, under a "
+            f"checkpoint signed by its key and cosigned by {self._witnesses(releases)}",
+            findings,
+        )
+        self._say(
+            f"every entry is signed by people of the root of trust (version {releases.root.version}) "
+            "whose role may say it, and time never goes back",
+            findings,
+        )
+
+    def _witnesses(self, releases: Releases) -> str:
+        if releases.witnessed is None or not releases.witnessed.witnesses:
+            return "nobody (the root asks for no witness)"
+        independent = {w.name for w in releases.root.witnesses if w.independent}
+        said = []
+        for name, cosigned in zip(
+            releases.witnessed.witnesses, releases.witnessed.cosignatures, strict=True
+        ):
+            when = datetime.fromtimestamp(cosigned.time_s, UTC).isoformat()
+            note = "" if name in independent else ", not independent of the operator"
+            said.append(f"{name} (at {when}{note})")
+        return ", ".join(said)
+
+    def _say_authority(
+        self, releases: Releases, authority: Authority, findings: Findings, log: Findings
+    ) -> None:
+        self.counts["certificates"] = len(authority.certificates)
+        self.counts["orders"] = len(authority.orders)
+        if not releases.is_whole:
+            return
+        self._say(
+            f"each of the {len(authority.certificates)} certificates was signed by its plan's "
+            "quorum, for this candidate and plan, inside its stage's envelope, and none was granted "
+            "past a stop that it does not clear",
+            findings,
+            log,
+        )
+
+    def _requests(
+        self,
+        folder: Folder,
+        releases: Releases,
+        authority: Authority,
+        log: Findings,
+        granted: Findings,
+    ) -> tuple[RequestsLog, ...]:
+        found, paired, capped, counted = (self._part() for _ in range(4))
+        logs = verify_heads(releases, read_requests_logs(folder, releases, found), found)
+        caps = CapRecount(authority, capped)
+        exchanges = Exchanges(authority, paired, caps.take)
+        recount = Recount(releases, authority, counted)
+        batches = records = 0
+        for held in logs:
+            for batch in read_batches(folder, held, found):
+                batches += 1
+                records += len(batch.records)
+                exchanges.fold(batch)
+                recount.fold(batch)
+        exchanges.close()
+        caps.close()
+        recount.close()
+        self.counts |= {
+            "requests_logs": len(logs),
+            "batches": batches,
+            "records": records,
+            "exchanges": exchanges.paired + exchanges.open,
+            "exchanges_open": exchanges.open,
+            "exchanges_upstream": exchanges.upstream,
+            "counters": caps.counters,
+            "observations": recount.compared,
+        }
+        self._say(
+            f"{records} records in {batches} batches of {len(logs)} requests log(s) are exactly "
+            "those that the nodes committed, and every head in the releases log is a prefix of "
+            "its log",
+            found,
+            log,
+        )
+        self._say(
+            f"no record is missing from any run; {exchanges.paired} exchanges have one start and "
+            f"one finish, {exchanges.open} were open; each of the {exchanges.upstream} that went "
+            "upstream lies under a certificate and grant that stood, and under no stop that must "
+            "have arrived",
+            found,
+            paired,
+            granted,
+            log,
+        )
+        self._say(
+            f"by their own records, no cap was exceeded in any of {caps.counters} counters and "
+            "windows",
+            found,
+            paired,
+            capped,
+            granted,
+            log,
+        )
+        self._say(
+            f"all {recount.compared} logged observations and event counts are what the records "
+            "give when they are counted again",
+            found,
+            counted,
+            granted,
+            log,
+        )
+        return logs
+
+    def _check_contents(
+        self,
+        folder: Folder,
+        manifest: Manifest,
+        found: Manifest,
+        releases: Releases,
+        logs: tuple[RequestsLog, ...],
+    ) -> None:
+        findings = self._part()
+        origins = tuple((held.log.origin, node_of(held.name)) for held in logs)
+        with findings.reading(POLICY):
+            if folder.read(POLICY, MAX_POLICY_BYTES) != dossier_policy(releases.root, origins):
+                findings.error("policy_differs", POLICY, "expected the policy that the root gives")
+        held = set(folder.names(f"{FILES}/sha256"))
+        for entry in releases.entries:
+            for digest in attachments_of(entry.body.value):
+                if digest.removeprefix("sha256:") not in held:
+                    findings.warn(
+                        "attachment_missing",
+                        releases.place(entry.index),
+                        f"{digest} is named here and not in the dossier",
+                    )
+        sizes = {r.origin: r.size for r in (manifest.releases, *manifest.requests)}
+        actual = {releases.log.origin: releases.log.checkpoint.size}
+        actual |= {log.log.origin: log.log.checkpoint.size for log in logs}
+        found = msgspec.structs.replace(
+            found, root=releases.roots[0].digest, records=self.counts["records"]
+        )
+        if found != manifest or sizes != actual:
+            findings.error(
+                "manifest_differs", MANIFEST, "its table of contents is not what the files hold"
+            )

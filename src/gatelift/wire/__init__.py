@@ -1,0 +1,1 @@
+"""The wire: frames, sockets, HTTP, files by digest and keys at rest. Import from its modules."""

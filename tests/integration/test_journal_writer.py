@@ -1,0 +1,373 @@
+"""The writer against a real disk, and against one that fails on purpose."""
+
+import asyncio
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from gatelift.journal import JournalError, RunFollower, Writer, is_locked, list_segments
+from gatelift.messages import (
+    Beat,
+    RecordError,
+    parse_ticket,
+    record_leaf,
+    verify_batch,
+    verify_ticket,
+)
+from gatelift.messages.records import encode_ticket
+from gatelift.tlog import MemoryTree
+from gatelift.trust import SignatureError, SigningKey
+
+KEY = SigningKey(bytes(range(32)))
+NAMES = {"node": "node_1", "worker": "w0", "run": "run_1"}
+
+
+def beat(seq, /, **changes):
+    return Beat(**{"v": 1, **NAMES, "seq": seq, "at": 7, "refused": {}} | changes)
+
+
+def run(coroutine):
+    return asyncio.run(asyncio.wait_for(coroutine, 20))
+
+
+def make(directory, **options):
+    return Writer(directory, **NAMES, key=KEY, **options)
+
+
+async def recover(writer):
+    for _ in range(500):
+        if writer.try_recover():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
+
+
+def read_all(directory):
+    follower = RunFollower(directory, "run_1")
+    batches = []
+    while found := follower.poll():
+        batches += found
+    return batches, follower
+
+
+def seqs_of(batches):
+    return [stored.record.seq for batch in batches for stored in batch.records]
+
+
+class Disk:
+    """Real writes and syncs, until told to fail."""
+
+    def __init__(self):
+        self.write_errors = []
+        self.sync_error = False
+        self.syncs = 0
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def write(self, fd, data):
+        if self.write_errors:
+            failing = self.write_errors.pop(0)
+            if isinstance(failing, int):
+                return os.write(fd, data[:failing])
+            raise failing
+        return os.write(fd, data)
+
+    def sync(self, fd):
+        self.gate.wait(10)
+        self.syncs += 1
+        if self.sync_error:
+            raise OSError(errno.EIO, "injected")
+        os.fdatasync(fd)
+
+
+def test_a_durable_record_has_a_ticket_that_verifies(tmp_path):
+    async def scenario():
+        writer = make(tmp_path / "w0")
+        pendings = [writer.append(beat) for _ in range(11)]
+        for pending in pendings:
+            await pending.durable
+        tickets = [parse_ticket(encode_ticket(p.ticket(b"s" * 32))) for p in pendings]
+        writer.close()
+        return tickets
+
+    for seq, ticket in enumerate(run(scenario())):
+        _, record = verify_ticket(ticket, KEY.public)
+        assert record == beat(seq)
+        with pytest.raises(SignatureError):
+            verify_ticket(ticket, SigningKey(b"x" * 32).public)
+
+
+def test_paths_and_roots_are_those_of_the_log_tree(tmp_path):
+    disk = Disk()
+
+    async def scenario():
+        writer = make(tmp_path / "w0", sync=disk.sync)
+        disk.gate.clear()
+        writer.append(beat)
+        await asyncio.sleep(0.05)
+        group = [writer.append(beat) for _ in range(13)]
+        disk.gate.set()
+        batch = await group[-1].durable
+        writer.close()
+        return group, batch
+
+    group, batch = run(scenario())
+    assert (batch.entry.seq, batch.entry.n) == (1, 13)
+    tree = MemoryTree()
+    for pending in group:
+        tree.append_leaf(record_leaf(pending.salt, pending.data))
+    assert batch.entry.root == f"sha256:{tree.root().hex()}"
+    assert [batch.path(i) for i in range(13)] == [tree.inclusion_proof(i) for i in range(13)]
+
+
+def test_one_sync_commits_all_that_gathered_meanwhile(tmp_path):
+    disk = Disk()
+    told = []
+
+    async def scenario():
+        writer = make(tmp_path / "w0", sync=disk.sync, on_committed=told.append)
+        disk.gate.clear()
+        first = writer.append(beat)
+        await asyncio.sleep(0.05)
+        rest = [writer.append(beat) for _ in range(500)]
+        assert not first.durable.done()
+        disk.gate.set()
+        await asyncio.gather(first.durable, *(p.durable for p in rest))
+        writer.close()
+
+    run(scenario())
+    assert disk.syncs == 2
+    assert [batch.entry.n for batch in told] == [1, 500]
+
+
+def test_a_record_can_be_read_before_it_is_durable(tmp_path):
+    disk = Disk()
+
+    async def scenario():
+        writer = make(tmp_path / "w0", sync=disk.sync)
+        disk.gate.clear()
+        writer.append(beat)
+        writer.append(beat)
+        _, follower = read_all(tmp_path / "w0")
+        seen = [stored.record.seq for stored in follower.uncommitted]
+        committed = follower.next_seq
+        disk.gate.set()
+        writer.close()
+        return seen, committed
+
+    seen, committed = run(scenario())
+    assert committed + len(seen) == 2
+    assert seqs_of(read_all(tmp_path / "w0")[0]) == [0, 1]
+
+
+def test_a_ticket_before_the_sync_is_refused(tmp_path):
+    disk = Disk()
+
+    async def scenario():
+        writer = make(tmp_path / "w0", sync=disk.sync)
+        disk.gate.clear()
+        pending = writer.append(beat)
+        with pytest.raises(JournalError) as caught:
+            pending.ticket(b"s" * 32)
+        disk.gate.set()
+        await pending.durable
+        writer.close()
+        return caught.value.code
+
+    assert run(scenario()) == "journal_not_durable"
+
+
+def test_a_second_writer_is_refused_while_the_first_lives(tmp_path):
+    async def scenario():
+        first = make(tmp_path / "w0")
+        with pytest.raises(JournalError) as caught:
+            Writer(tmp_path / "w0", node="node_1", worker="w0", run="run_2", key=KEY)
+        locked = is_locked(tmp_path / "w0")
+        first.close()
+        return caught.value.code, locked
+
+    assert run(scenario()) == ("journal_locked", True)
+    assert not is_locked(tmp_path / "w0")
+    assert not is_locked(tmp_path / "nobody")
+
+
+def test_a_run_is_written_once(tmp_path):
+    async def scenario():
+        make(tmp_path / "w0").close()
+        with pytest.raises(JournalError) as caught:
+            make(tmp_path / "w0")
+        return caught.value.code
+
+    assert run(scenario()) == "journal_run_used"
+
+
+def test_a_record_of_somebody_else_is_refused_and_takes_no_number(tmp_path):
+    async def scenario():
+        writer = make(tmp_path / "w0")
+        for changes in ({"seq": 4}, {"run": "run_9"}, {"node": "node_9"}, {"worker": "w9"}):
+            with pytest.raises(RecordError):
+                writer.append(lambda seq, c=changes: beat(seq, **c))
+        assert writer.append(beat).seq == 0
+        writer.close()
+
+    run(scenario())
+
+
+def test_more_waiting_records_than_the_bound_are_refused(tmp_path):
+    disk = Disk()
+
+    async def scenario():
+        writer = make(tmp_path / "w0", sync=disk.sync, max_pending=3)
+        disk.gate.clear()
+        writer.append(beat)
+        await asyncio.sleep(0.05)
+        kept = [writer.append(beat) for _ in range(3)]
+        with pytest.raises(JournalError) as caught:
+            writer.append(beat)
+        disk.gate.set()
+        await asyncio.gather(*(p.durable for p in kept))
+        writer.close()
+        return caught.value.code
+
+    assert run(scenario()) == "journal_full"
+    assert seqs_of(read_all(tmp_path / "w0")[0]) == [0, 1, 2, 3]
+
+
+def test_segments_rotate_and_hold_their_own_batches(tmp_path):
+    async def scenario():
+        writer = make(tmp_path / "w0", segment_bytes=2000)
+        for _ in range(60):
+            pendings = [writer.append(beat) for _ in range(5)]
+            await pendings[-1].durable
+        writer.close()
+
+    run(scenario())
+    assert len(list_segments(tmp_path / "w0")) > 5
+    batches, follower = read_all(tmp_path / "w0")
+    assert seqs_of(batches) == list(range(300))
+    assert follower.uncommitted == []
+
+
+def test_short_writes_are_completed(tmp_path):
+    disk = Disk()
+
+    async def scenario():
+        writer = make(tmp_path / "w0", write=disk.write)
+        disk.write_errors = [3, 5, 1]
+        await writer.append(beat).durable
+        writer.close()
+
+    run(scenario())
+    assert seqs_of(read_all(tmp_path / "w0")[0]) == [0]
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [[OSError(errno.ENOSPC, "injected")], [20, OSError(errno.ENOSPC, "injected")]],
+    ids=["at once", "after a part"],
+)
+def test_a_full_disk_refuses_and_a_new_segment_goes_on_without_a_gap(tmp_path, errors):
+    disk = Disk()
+
+    async def scenario():
+        writer = make(tmp_path / "w0", write=disk.write)
+        await writer.append(beat).durable
+        disk.write_errors = list(errors)
+        for _ in range(2):
+            with pytest.raises(JournalError) as caught:
+                writer.append(beat)
+            assert caught.value.code == "journal_failed"
+        assert writer.broken is not None
+        assert writer.try_recover()
+        assert writer.broken is None
+        pending = writer.append(beat)
+        await pending.durable
+        writer.close()
+        return pending.seq
+
+    assert run(scenario()) == 1
+    assert seqs_of(read_all(tmp_path / "w0")[0]) == [0, 1]
+
+
+@pytest.mark.parametrize("read_between", [True, False])
+def test_after_a_failed_sync_nothing_is_acknowledged_and_nothing_is_lost(tmp_path, read_between):
+    disk = Disk()
+
+    async def scenario():
+        writer = make(tmp_path / "w0", sync=disk.sync)
+        await writer.append(beat).durable
+        follower = RunFollower(tmp_path / "w0", "run_1")
+        disk.gate.clear()
+        disk.sync_error = True
+        pendings = [writer.append(beat)]
+        await asyncio.sleep(0.05)
+        pendings += [writer.append(beat) for _ in range(3)]
+        disk.gate.set()
+        results = await asyncio.gather(*(p.durable for p in pendings), return_exceptions=True)
+        assert [r.code for r in results] == ["journal_failed"] * 4
+        seen = follower.poll() if read_between else []
+        with pytest.raises(JournalError):
+            writer.append(beat)
+        assert not writer.try_recover()
+        assert not writer.try_recover()
+        disk.sync_error = False
+        await recover(writer)
+        last = writer.append(beat)
+        await last.durable
+        writer.close()
+        while found := follower.poll():
+            seen += found
+        return last.seq, seen
+
+    last, seen = run(scenario())
+    assert last == 5
+    assert seqs_of(seen) == [0, 1, 2, 3, 4, 5]
+    for batch in seen:
+        verify_batch(batch.data, batch.signature, KEY.public)
+    fresh, follower = read_all(tmp_path / "w0")
+    assert [batch.data for batch in fresh] == [batch.data for batch in seen]
+    assert follower.uncommitted == []
+    assert len(list_segments(tmp_path / "w0")) == 2
+
+
+def test_a_sync_that_failed_is_not_trusted_after_a_second_one_succeeds(tmp_path):
+    # A kernel reports a lost page once; a later sync of the same file says that all is well.
+    synced = []
+    disk = Disk()
+
+    def sync(fd):
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        disk.sync(fd)
+
+    async def scenario():
+        writer = make(tmp_path / "w0", sync=sync)
+        disk.sync_error = True
+        pending = writer.append(beat)
+        with pytest.raises(JournalError):
+            await pending.durable
+        disk.sync_error = False
+        await recover(writer)
+        await writer.append(beat).durable
+        writer.close()
+
+    run(scenario())
+    assert synced[0] == "run_1-0001.seg"
+    assert set(synced[1:]) == {"run_1-0002.seg"}
+
+
+def test_closing_commits_what_waits(tmp_path):
+    async def scenario():
+        writer = make(tmp_path / "w0")
+        for _ in range(20):
+            writer.append(beat)
+        writer.close()
+        writer.close()
+        with pytest.raises(JournalError) as caught:
+            writer.append(beat)
+        return caught.value.code
+
+    assert run(scenario()) == "journal_closed"
+    assert seqs_of(read_all(tmp_path / "w0")[0]) == list(range(20))
