@@ -1,0 +1,93 @@
+"""What follows from the releases log: state, gates, watches, the decision, its preview and replay.
+
+Pure: entries go in, a decision comes out with its reasons and figures. `fold` builds the state,
+`gate` says why a stage is shut, `decide` what to do, `check_entry` what may not be logged, `preview`
+what is missing, `replay` whether the recorded decisions are the ones that follow.
+"""
+
+from gatelift.decide.admit import check_entry
+from gatelift.decide.admit_error import AdmitError
+from gatelift.decide.engine import changed, decide
+from gatelift.decide.evidence import under_words
+from gatelift.decide.fold import fold
+from gatelift.decide.gates import Examination, examine, gate
+from gatelift.decide.places import sealing_of, up_probes
+from gatelift.decide.preview import Blindness, Preview, Remaining, StagePreview, preview
+from gatelift.decide.reasons import DOCS, ReasonCode, render_reasons
+from gatelift.decide.replay import Mismatch, replay
+from gatelift.decide.stages import (
+    clears_for,
+    next_sequence,
+    orders_in_force,
+    standing_certificate,
+    standing_envelope,
+    target_stage,
+    uncleared,
+    widest_stage,
+)
+from gatelift.decide.state import (
+    CertificateEntry,
+    CommitEntry,
+    EvidenceEntry,
+    GrantEntry,
+    Latch,
+    ObservationEntry,
+    OrderEntry,
+    ProbeEntry,
+    RecordedDecision,
+    ReviewEntry,
+    State,
+)
+from gatelift.decide.table import TABLE, Fact, Row
+from gatelift.decide.watching import Finding, IncidentDraft, Watched, incidents_due, watch
+
+__all__ = [
+    "DOCS",
+    "TABLE",
+    "AdmitError",
+    "Blindness",
+    "CertificateEntry",
+    "CommitEntry",
+    "EvidenceEntry",
+    "Examination",
+    "Fact",
+    "Finding",
+    "GrantEntry",
+    "IncidentDraft",
+    "Latch",
+    "Mismatch",
+    "ObservationEntry",
+    "OrderEntry",
+    "Preview",
+    "ProbeEntry",
+    "ReasonCode",
+    "RecordedDecision",
+    "Remaining",
+    "ReviewEntry",
+    "Row",
+    "StagePreview",
+    "State",
+    "Watched",
+    "changed",
+    "check_entry",
+    "clears_for",
+    "decide",
+    "examine",
+    "fold",
+    "gate",
+    "incidents_due",
+    "next_sequence",
+    "orders_in_force",
+    "preview",
+    "render_reasons",
+    "replay",
+    "sealing_of",
+    "standing_certificate",
+    "standing_envelope",
+    "target_stage",
+    "uncleared",
+    "under_words",
+    "up_probes",
+    "watch",
+    "widest_stage",
+]
