@@ -1,0 +1,88 @@
+"""What the journals charge: reserved by running starts, spent by finishes, for each worker's run.
+
+Invariants
+- A start counts what it reserved until its finish comes, then what that spent; so a run's charges
+  are right at each record, and in full for exchanges that never finished.
+- A finish in the keeper's own journal closes the start that it names in the dead worker's run.
+- Only windows that may still be drawn from are kept.
+
+Does not read files and verifies nothing: batches were verified before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from gatelift.keeper.counters import GRACE_MS, PoolKey, WorkerRun, window_end_ms
+from gatelift.keeper.errors import KeeperError
+from gatelift.messages import Charge, Finish, Record, Start
+
+__all__ = ["Charges"]
+
+
+class _Run:
+    """Running starts by sequence number, and what finishes spent."""
+
+    __slots__ = ("running", "spent")
+
+    def __init__(self) -> None:
+        self.running: dict[int, Start] = {}
+        self.spent: dict[PoolKey, int] = {}
+
+    def spend(self, charges: Iterable[Charge], now_ms: int) -> None:
+        for charge in charges:
+            key = (charge.counter, charge.window)
+            if window_end_ms(*key) + GRACE_MS > now_ms:
+                self.spent[key] = self.spent.get(key, 0) + charge.amount
+
+
+class Charges:
+    """Folds verified records of all journals of a node, each journal in its own order."""
+
+    def __init__(self) -> None:
+        self._runs: dict[WorkerRun, _Run] = {}
+
+    def fold(self, record: Record, now_ms: int) -> None:
+        """Take one record; raises `KeeperError` when a finish has no running start."""
+        if isinstance(record, Start):
+            run = self._runs.setdefault(WorkerRun(record.worker, record.run), _Run())
+            run.running[record.seq] = record
+        elif isinstance(record, Finish):
+            name = WorkerRun(record.of.worker, record.of.run)
+            found = self._runs.get(name)
+            if found is None or found.running.pop(record.of.seq, None) is None:
+                raise KeeperError(
+                    f"finish {record.worker}/{record.run}/{record.seq} closes "
+                    f"{name.worker}/{name.run}/{record.of.seq}, which is not running",
+                    code="bad_journal",
+                )
+            found.spend(record.spent, now_ms)
+
+    def charged(self, worker: WorkerRun, now_ms: int) -> Mapping[PoolKey, int]:
+        """Return what a run has spent and reserved so far in windows that still count."""
+        run = self._runs.get(worker)
+        if run is None:
+            return {}
+        total = _Run()
+        total.spent.update(run.spent)
+        for start in run.running.values():
+            total.spend(start.reserved, now_ms)
+        return total.spent
+
+    def orphans(self, worker: WorkerRun) -> tuple[Start, ...]:
+        """Return the starts of a run that have no finish, in order."""
+        run = self._runs.get(worker)
+        return () if run is None else tuple(run.running.values())
+
+    @property
+    def runs(self) -> tuple[WorkerRun, ...]:
+        """Every run that has charged something or has a running start."""
+        return tuple(self._runs)
+
+    def roll(self, now_ms: int) -> None:
+        """Forget windows that are past, and runs that have nothing left."""
+        for name, run in list(self._runs.items()):
+            for key in [k for k in run.spent if window_end_ms(*k) + GRACE_MS <= now_ms]:
+                del run.spent[key]
+            if not run.running and not run.spent:
+                del self._runs[name]

@@ -1,0 +1,282 @@
+"""From journals to the requests log: every committed batch once, counted where it was logged.
+
+    journal/<worker>/... --verified--> requests log (entry = the batch as its node signed it)
+                                         |--> Charges (what each run reserved and spent)
+                                         '--> UnitCounter (sessions, observations, events)
+
+Batches of one run come in their own order; runs interleave as they are found, and the log keeps
+that order for ever. After a restart the log is read first, each of its entries is matched with the
+journal's batch, and only then what the journals hold beyond it is appended. So keeper and verifier
+fold the same batches in the same order.
+
+Invariants
+- What is appended was verified: root (by the journal's reader), signature, node, worker, run, and
+  sequence numbers without a gap.
+- A batch is appended once. A log that names what no journal holds is an error, not a gap.
+- Counts are taken at published sizes only: no observation names an entry that may still change.
+
+One thread calls everything (it blocks for the disk); only `charged` and `orphans` may be called from
+another at any time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gatelift.encoding import Digest, decode_json
+from gatelift.journal import CommittedBatch, RunFollower, list_runs
+from gatelift.keeper.charges import Charges
+from gatelift.keeper.counters import PoolKey, WorkerRun
+from gatelift.keeper.errors import KeeperError
+from gatelift.ledger import RequestsLog, TileLog
+from gatelift.messages import BatchEntry, EventCount, Observation, Start, verify_batch
+from gatelift.plan import Plan
+from gatelift.tlog import NoteSigner, format_proof
+from gatelift.watch import UnitCounter
+
+__all__ = ["KEEPER", "Journals"]
+
+KEEPER = "keeper"
+"""The name under which a keeper writes its own journal; no worker may have it."""
+
+
+class _Cursor:
+    """Reads the journals of all workers, each run in its own order."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._followers: dict[WorkerRun, RunFollower] = {}
+        self._ready: dict[WorkerRun, deque[CommittedBatch]] = {}
+        self._retired: set[WorkerRun] = set()
+
+    def find(self) -> list[WorkerRun]:
+        """Return all runs that are not retired, the keeper's own last.
+
+        What the keeper writes is about starts of dead workers, which must have been read before.
+        """
+        if not self._directory.is_dir():
+            return []
+        folders = [path for path in self._directory.iterdir() if path.is_dir()]
+        folders.sort(key=lambda path: (path.name == KEEPER, path.name))
+        found = [WorkerRun(path.name, run) for path in folders for run in list_runs(path)]
+        return [name for name in found if name not in self._retired]
+
+    def take(self, name: WorkerRun) -> list[CommittedBatch]:
+        """Return what is ready, or else what one look at the disk finds."""
+        ready = self._ready.pop(name, None)
+        return list(ready) if ready else self._follower(name).poll()
+
+    def next(self, name: WorkerRun) -> CommittedBatch | None:
+        """Return the next batch of a run, null when its journal ends here."""
+        ready = self._ready.setdefault(name, deque())
+        if not ready:
+            ready.extend(self._follower(name).poll())
+        return ready.popleft() if ready else None
+
+    def retire(self, name: WorkerRun) -> None:
+        """Look at a run no more: it is dead and was read to its end."""
+        self._retired.add(name)
+        self._followers.pop(name, None)
+        self._ready.pop(name, None)
+
+    def _follower(self, name: WorkerRun) -> RunFollower:
+        found = self._followers.get(name)
+        if found is None:
+            found = RunFollower(self._directory / name.worker, name.run)
+            self._followers[name] = found
+        return found
+
+
+class Journals:
+    """All journals of a node, its requests logs, and what is counted from them."""
+
+    def __init__(
+        self,
+        *,
+        directory: Path,
+        logs: Path,
+        deployment: str,
+        node: str,
+        batch_key: bytes,
+        log_key: Ed25519PrivateKey,
+    ) -> None:
+        self._directory = directory
+        self._logs = logs
+        self._deployment = deployment
+        self._node = node
+        self._batch_key = batch_key
+        self._log_key = log_key
+        self._lock = threading.Lock()
+        self._charges = Charges()
+        self._cursor = _Cursor(directory)
+        self._months: dict[str, RequestsLog] = {}
+        self._counters: dict[Digest, UnitCounter] = {}
+
+    @property
+    def head(self) -> tuple[str, bytes] | None:
+        """Origin and note of the newest published head, null before the first."""
+        for month in sorted(self._months, reverse=True):
+            log = self._months[month]
+            if log.note is not None:
+                return log.origin, log.note
+        return None
+
+    def runs(self) -> list[WorkerRun]:
+        """Return every run that may still grow or is not settled."""
+        return self._cursor.find()
+
+    def open(self, plans: Mapping[Digest, Plan], now_ms: int) -> None:
+        """Fold what the logs hold already; raises when logs and journals do not agree."""
+        self._counters = {digest: UnitCounter(plan) for digest, plan in plans.items()}
+        if self._logs.is_dir():
+            prefix = f"{self._node}-"
+            for path in sorted(self._logs.iterdir()):
+                if path.is_dir() and path.name.startswith(prefix):
+                    self._open_month(path.name.removeprefix(prefix))
+        for log, index, batch in self._replay(self._cursor):
+            self._fold(log, index, batch, now_ms)
+
+    def add_plans(self, plans: Mapping[Digest, Plan]) -> None:
+        """Count under plans that are new here too, from the first record on."""
+        for digest in plans.keys() - self._counters.keys():
+            self.publish()
+            counter = UnitCounter(plans[digest])
+            for log, index, batch in self._replay(_Cursor(self._directory)):
+                counter.fold([stored.record for stored in batch.records], log.origin, index)
+            self._counters[digest] = counter
+
+    def step(self, now_ms: int, dead: Collection[WorkerRun] = ()) -> int:
+        """Append and fold what was committed since the last step; return how many batches.
+
+        Runs in `dead` are read to their end. Raises the error of the batch that does not hold.
+        """
+        taken = 0
+        for name in self._cursor.find():
+            while batches := self._cursor.take(name):
+                for batch in batches:
+                    self._check(name, batch)
+                    log = self._month_of(now_ms)
+                    self._fold(log, log.append(batch.data), batch, now_ms)
+                taken += len(batches)
+                if name not in dead:
+                    break
+        with self._lock:
+            self._charges.roll(now_ms)
+        return taken
+
+    def publish(self) -> bytes | None:
+        """Publish what was appended; return the newest head's note, null if nothing was added."""
+        note = None
+        for month in sorted(self._months):
+            note = self._months[month].commit() or note
+        return note
+
+    def counted(
+        self, plan_of: Mapping[Digest, Digest], current: Digest
+    ) -> tuple[tuple[Observation, ...], tuple[EventCount, ...]]:
+        """Return observations and events over all that was folded; publish first.
+
+        Units are cut as the plan says that their certificate was signed for: `plan_of` has each
+        certificate's. Events are the same under every plan.
+        """
+        observations = tuple(
+            seen
+            for digest, counter in self._counters.items()
+            for seen in counter.observations()
+            if plan_of.get(seen.certificate) == digest
+        )
+        counter = self._counters.get(current)
+        return observations, () if counter is None else counter.events()
+
+    def charged(self, name: WorkerRun, now_ms: int) -> dict[PoolKey, int]:
+        """Return what a run has spent and reserved, as far as its journal was read."""
+        with self._lock:
+            return dict(self._charges.charged(name, now_ms))
+
+    def orphans(self, name: WorkerRun) -> tuple[Start, ...]:
+        """Return the starts of a run that have no finish yet."""
+        with self._lock:
+            return self._charges.orphans(name)
+
+    def receipt(self, batch: Digest) -> tuple[bool, bytes | None]:
+        """Return whether a batch is known, and its proof once a published head covers it."""
+        for month in sorted(self._months, reverse=True):
+            log = self._months[month]
+            if log.index_of(batch) is not None:
+                proof = log.proof(batch)
+                return True, None if proof is None else format_proof(proof)
+        return False, None
+
+    def close(self) -> None:
+        """Close the logs. What was not published comes again from the journals."""
+        for log in self._months.values():
+            log.close()
+
+    def retire(self, name: WorkerRun) -> None:
+        """Look at a dead and settled run no more."""
+        self._cursor.retire(name)
+
+    def _replay(self, cursor: _Cursor) -> Iterator[tuple[RequestsLog, int, CommittedBatch]]:
+        for month in sorted(self._months):
+            log = self._months[month]
+            for index, data in TileLog(self._folder(month), log.head).entries(0, log.head.size):
+                entry = decode_json(data, BatchEntry)
+                name = WorkerRun(entry.worker, entry.run)
+                batch = cursor.next(name)
+                if batch is None or batch.data != data:
+                    raise KeeperError(
+                        f"entry {index} of {log.origin} is not the next batch in the journal of "
+                        f"{name.worker}/{name.run}: restore the journal",
+                        code="bad_journal",
+                    )
+                self._check(name, batch)
+                yield log, index, batch
+
+    def _check(self, name: WorkerRun, batch: CommittedBatch) -> None:
+        entry = verify_batch(batch.data, batch.signature, self._batch_key)
+        place = (self._node, name.worker, name.run)
+        odd = [
+            record
+            for record, _, _ in batch.records
+            if (record.node, record.worker, record.run) != place
+        ]
+        if (entry.node, entry.worker, entry.run) != place or odd:
+            raise KeeperError(
+                f"batch {entry.seq} in the journal of {name.worker}/{name.run} is another's",
+                code="bad_journal",
+            )
+
+    def _fold(self, log: RequestsLog, index: int, batch: CommittedBatch, now_ms: int) -> None:
+        records = [stored.record for stored in batch.records]
+        with self._lock:
+            for record in records:
+                self._charges.fold(record, now_ms)
+        for counter in self._counters.values():
+            counter.fold(records, log.origin, index)
+
+    def _month_of(self, now_ms: int) -> RequestsLog:
+        month = time.strftime("%Y-%m", time.gmtime(now_ms / 1000))
+        if self._months and month < max(self._months):
+            # A clock that was set back does not re-open a month that is over.
+            month = max(self._months)
+        found = self._months.get(month)
+        if found is None:
+            self.publish()
+            found = self._open_month(month)
+        return found
+
+    def _open_month(self, month: str) -> RequestsLog:
+        origin = f"{self._deployment}/requests/{self._node}/{month}"
+        signer = NoteSigner(origin, self._log_key)
+        found = RequestsLog(self._folder(month), signer)
+        self._months[month] = found
+        return found
+
+    def _folder(self, month: str) -> Path:
+        return self._logs / f"{self._node}-{month}"

@@ -1,0 +1,302 @@
+"""One keeper process: the node's caps, orders, status, requests log and probes, wired together.
+
+    worker sockets ── Draws ── Counters        journals ── Journals ── requests log
+          │                        └── Settling ──┘            └── counts, heads ──┐
+    orders, bundle, status ── OrderDesk, Serving ── releases log, incoming/         │
+          └───────────────────────── Uplink to control ─────────────────────────────┘
+
+The loop's thread answers workers and never waits for the journals; one other thread reads journals
+and writes the requests log (`pump`).
+
+Invariants
+- An order is kept, then sent to every worker, then reported; nothing else comes in between.
+- Whatever breaks the chain of records closes the node: nothing is granted, no status is passed on,
+  every placement is down. Orders still go out. Only a restart, with the cause mended, opens it.
+- Without control the node serves until its workers' statuses lapse.
+- SIGTERM: stop answering, publish what was read, give the journal back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from gatelift.encoding import Digest
+from gatelift.errors import GateliftError
+from gatelift.journal import Writer
+from gatelift.keeper.counters import Counters, WorkerRun
+from gatelift.keeper.draws import Draws
+from gatelift.keeper.errors import KeeperError
+from gatelift.keeper.incoming import pick_up
+from gatelift.keeper.journals import KEEPER, Journals
+from gatelift.keeper.orders import OrderDesk
+from gatelift.keeper.placements import PlacementWatches
+from gatelift.keeper.pump import JournalPump
+from gatelift.keeper.server import WorkerServer
+from gatelift.keeper.serving import Serving
+from gatelift.keeper.settling import Settling
+from gatelift.keeper.uplink import Uplink
+from gatelift.messages import Probe
+from gatelift.messages.frames import (
+    Ask,
+    BundleFrame,
+    ClearFrame,
+    Committed,
+    ControlToKeeper,
+    Draw,
+    Hello,
+    KeeperToControl,
+    KeeperToWorker,
+    OrderFrame,
+    OrderReport,
+    ProbeReport,
+    ReceiptAsk,
+    ReceiptFrame,
+    Release,
+    RosterFrame,
+    StatusFrame,
+)
+from gatelift.plan import Plan, parse_plan
+from gatelift.wire.files import FileStore
+
+__all__ = ["Node"]
+
+_LOG = logging.getLogger(__name__)
+_FOLLOW_S: Final = 0.1
+_UNLOGGED_S: Final = 3.0
+_MAX_RECEIPTS: Final = 1024
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Node:
+    """The parts of a keeper. Made and run inside one event loop (`app.run`)."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        directory: Path,
+        files: FileStore,
+        serving: Serving,
+        make_desk: Callable[[Callable[[OrderFrame | ClearFrame], None]], OrderDesk],
+        journals: Journals,
+        own: Writer,
+        worker_socket: Path,
+        control_socket: Path,
+        credential: str | None,
+    ) -> None:
+        self._node = node
+        self._incoming = directory / "incoming"
+        self._files = files
+        self._serving = serving
+        self._journals = journals
+        self._own = own
+        self._credential = credential
+        self._server = WorkerServer(worker_socket, node, self)
+        self._uplink = Uplink(
+            control_socket, node, welcome=self._welcome, on_frame=self._from_control
+        )
+        self._desk = make_desk(self._server.broadcast)
+        self._counters = Counters()
+        self._draws = Draws(self._counters, send=self._server.send, now_ms=_now_ms)
+        self._settling = Settling(
+            directory=directory / "journal",
+            journals=journals,
+            counters=self._counters,
+            own=own,
+            connected=lambda: self._server.connected,
+        )
+        self._pump = JournalPump(
+            node=node,
+            journals=journals,
+            settling=self._settling,
+            own=own,
+            plans=self._plans,
+            plan_of=lambda: self._desk.plan_of,
+            tell=self._uplink.send,
+            on_gone=self._no_longer_awaited,
+            on_closed=self._close_node,
+        )
+        self._receipts: set[asyncio.Task[None]] = set()
+        self._watches: PlacementWatches | None = None
+        self._known_plans: dict[Digest, Plan] = {}
+        self._said: dict[str, str] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set."""
+        self._try("the releases log can't be followed", self._desk.follow)
+        self._try("the bundle served before is not", lambda: self._serving.load(_now_ms()))
+        await self._pump.open()
+        if not self._pump.awaited:
+            self._draws.open_gate()
+        await self._server.start()
+        async with asyncio.TaskGroup() as group:
+            self._watches = PlacementWatches(
+                group,
+                credential=self._credential,
+                tell_workers=self._server.broadcast,
+                tell_control=self._tell_probe,
+            )
+            self._watches.watch(self._serving.jobs())
+            if self._pump.closed_by is not None:
+                self._watches.close_node()
+            tasks = [
+                group.create_task(work)
+                for work in (
+                    self._uplink.run(),
+                    self._pump.run(),
+                    self._pump.run_heads(),
+                    self._follow(),
+                )
+            ]
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+            self._watches.stop()
+        await self._leave()
+
+    # Workers.
+
+    def on_hello(self, worker: WorkerRun, frame: Hello) -> Iterable[KeeperToWorker]:
+        """Register a worker; return what it must hear first, in order."""
+        if self._settling.is_settled(worker) or worker.worker == KEEPER or "/" in worker.worker:
+            raise KeeperError(f"{worker.worker}/{worker.run} may not register", code="bad_hello")
+        self._counters.hello(worker, frame.held, self._journals.charged(worker, _now_ms()))
+        self._no_longer_awaited(worker)
+        placements = self._watches.frames() if self._watches else ()
+        return (*self._desk.frames(), *self._serving.frames(), *placements)
+
+    def on_frame(
+        self, worker: WorkerRun, frame: Draw | Release | Ask | Committed | ReceiptAsk
+    ) -> None:
+        """Take a frame of a registered worker."""
+        match frame:
+            case Draw():
+                self._draws.draw(worker, frame)
+            case Release():
+                self._draws.released(worker, frame)
+            case Ask():
+                self._uplink.ask(frame.nonces)
+            case Committed():
+                self._pump.hurry()
+            case ReceiptAsk():
+                self._answer_receipt(worker, frame)
+
+    def on_gone(self, worker: WorkerRun) -> None:
+        """Take that a worker's connection is lost; its leases count until it is settled."""
+        self._draws.gone(worker)
+        self._pump.hurry()
+
+    def _answer_receipt(self, worker: WorkerRun, frame: ReceiptAsk) -> None:
+        if len(self._receipts) >= _MAX_RECEIPTS:
+            raise KeeperError(f"{_MAX_RECEIPTS} receipts are asked for already", code="too_many")
+
+        async def answer() -> None:
+            try:
+                known, proof = await self._pump.receipt(frame.batch)
+            except (GateliftError, OSError) as error:
+                _LOG.warning("no receipt: %s", error)
+                known, proof = False, None
+            self._server.send(worker, ReceiptFrame(id=frame.id, known=known, proof=proof))
+
+        task = asyncio.get_running_loop().create_task(answer())
+        self._receipts.add(task)
+        task.add_done_callback(self._receipts.discard)
+
+    def _no_longer_awaited(self, worker: WorkerRun) -> None:
+        self._pump.awaited.discard(worker)
+        if not self._pump.awaited:
+            self._draws.open_gate()
+
+    # Control.
+
+    def _from_control(self, frame: ControlToKeeper) -> None:
+        self._try(f"{type(frame).__name__} not taken", lambda: self._obey(frame))
+
+    def _obey(self, frame: ControlToKeeper) -> None:
+        match frame:
+            case OrderFrame():
+                self._desk.adopt_order(frame.envelope)
+            case ClearFrame():
+                self._desk.adopt_clear(frame.envelope)
+            case StatusFrame() if self._pump.closed_by is None:
+                self._desk.check_status(frame.envelope, _now_ms())
+                self._server.broadcast(frame)
+            case BundleFrame():
+                if self._serving.adopt_bundle(frame, _now_ms()) and self._watches is not None:
+                    self._watches.watch(self._serving.jobs())
+                    self._pump.hurry()
+                self._server.broadcast(frame)
+            case RosterFrame():
+                self._serving.adopt_roster(frame)
+                self._server.broadcast(frame)
+            case _:
+                return
+
+    def _welcome(self) -> Iterable[KeeperToControl]:
+        frames: list[KeeperToControl] = [OrderReport(envelope=e) for e in self._desk.unlogged()]
+        if self._watches is not None:
+            frames += [ProbeReport(probe=probe) for probe in self._watches.probes()]
+        return [*frames, *self._pump.frames()]
+
+    def _tell_probe(self, probe: Probe) -> None:
+        self._uplink.send(ProbeReport(probe=probe))
+
+    def _plans(self) -> tuple[Digest | None, dict[Digest, Plan]]:
+        current = self._serving.plan
+        if current is not None:
+            self._known_plans[current[0]] = current[1]
+        for digest in set(self._desk.plan_of.values()) - self._known_plans.keys():
+            self._known_plans[digest] = parse_plan(self._files.get(digest))
+        return (None if current is None else current[0]), self._known_plans
+
+    def _close_node(self) -> None:
+        self._draws.close_node()
+        if self._watches is not None:
+            self._watches.close_node()
+
+    # Orders.
+
+    async def _follow(self) -> None:
+        told = time.monotonic()
+        while True:
+            self._try("the releases log can't be followed", self._desk.follow)
+            self._try("order files can't be taken", self._take_files)
+            if time.monotonic() - told >= _UNLOGGED_S:
+                told = time.monotonic()
+                for envelope in self._desk.unlogged():
+                    self._uplink.send(OrderReport(envelope=envelope))
+                self._counters.roll(_now_ms())
+            await asyncio.sleep(_FOLLOW_S)
+
+    def _take_files(self) -> None:
+        if pick_up(self._incoming, self._desk.adopt_order):
+            for envelope in self._desk.unlogged():
+                self._uplink.send(OrderReport(envelope=envelope))
+
+    # Shared.
+
+    def _try(self, what: str, work: Callable[[], Any]) -> None:
+        try:
+            work()
+        except (GateliftError, OSError) as error:
+            # What goes on failing is said once: some of this is tried ten times a second.
+            if self._said.get(what) != str(error):
+                self._said[what] = str(error)
+                code = error.code if isinstance(error, GateliftError) else "os"
+                _LOG.error("%s (%s): %s", what, code, error)
+        else:
+            self._said.pop(what, None)
+
+    async def _leave(self) -> None:
+        await self._draws.aclose()
+        await self._server.close()
+        await asyncio.gather(*self._receipts, return_exceptions=True)
+        await self._pump.close()

@@ -1,0 +1,201 @@
+"""The orders that a node holds: from the log, from control, from files; and which statuses may pass.
+
+Every order acts by its own signature, whoever brings it. It is kept before it is passed on, so that
+a restart forgets none: the envelope in `files/`, its digest as a name in `orders/`.
+
+A status is passed on to workers only if it names every order that is logged, not cleared and not
+over; if it lacks one, control has forgotten or hides it. An order counts as cleared when a logged
+`clear` lists it, or a logged certificate does: whether that certificate lifts it, and for which
+stage, each worker judges for itself, because it holds the order all the same.
+
+Invariants
+- Nothing unverified is kept or passed on.
+- An order that was once adopted stays adopted; only a verified clear takes it from the workers.
+- No status passes while the log can't be followed, or an order's body is missing.
+
+Fails closed: without statuses every worker stops when its last one lapses.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from gatelift.encoding import Digest, decode_json, parse_digest
+from gatelift.errors import GateliftError
+from gatelift.keeper.errors import KeeperError
+from gatelift.keeper.releases import ReleasesFollower
+from gatelift.messages import EntryHeader, EntryKind, verify_body
+from gatelift.messages.frames import ClearFrame, OrderFrame
+from gatelift.trust import (
+    Certificate,
+    Order,
+    Root,
+    StandingOrder,
+    Status,
+    TargetKind,
+    verify_clear,
+    verify_order,
+    verify_status,
+)
+from gatelift.wire.files import FileStore, make_directory, replace_durably
+
+__all__ = ["OrderDesk"]
+
+_LOG = logging.getLogger(__name__)
+_FOLLOWED = frozenset({EntryKind.ORDER, EntryKind.CLEAR, EntryKind.CERTIFICATE})
+
+_LIFTED_BY_CERTIFICATE = frozenset({TargetKind.RELEASE, TargetKind.STAGE})
+
+
+class OrderDesk:
+    """Holds orders and clears, and judges statuses. `index` is the folder of their digests.
+
+    `on_new(frame)` is called for each order or clear that was not held before.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Root,
+        files: FileStore,
+        index: Path,
+        follower: ReleasesFollower,
+        on_new: Callable[[OrderFrame | ClearFrame], None],
+    ) -> None:
+        self._root = root
+        self._files = files
+        self._index = index
+        self._follower = follower
+        self._on_new = on_new
+        self._orders: dict[Digest, StandingOrder] = {}
+        self._envelopes: dict[Digest, OrderFrame | ClearFrame] = {}
+        self._logged: set[Digest] = set()
+        self._plan_of: dict[Digest, Digest] = {}
+        self._cleared: set[str] = set()
+        self._cleared_by_certificate: set[str] = set()
+        self._unread: deque[bytes] = deque()
+        self._last: Status | None = None
+        make_directory(index)
+        self._load()
+
+    def frames(self) -> tuple[OrderFrame | ClearFrame, ...]:
+        """Return everything a worker must hold, orders before clears."""
+        held = self._envelopes.values()
+        orders = [frame for frame in held if isinstance(frame, OrderFrame)]
+        return (*orders, *(frame for frame in held if isinstance(frame, ClearFrame)))
+
+    def unlogged(self) -> tuple[bytes, ...]:
+        """Return the envelopes of orders that are held and not in the log yet."""
+        return tuple(
+            self._envelopes[digest].envelope
+            for digest in self._orders
+            if digest not in self._logged
+        )
+
+    @property
+    def plan_of(self) -> Mapping[Digest, Digest]:
+        """The plan that each logged certificate was signed for, by digests."""
+        return self._plan_of
+
+    def adopt_order(self, envelope: bytes) -> StandingOrder:
+        """Keep and pass on an order; raises the error of its verification."""
+        standing = verify_order(envelope, self._root)
+        if standing.digest not in self._orders:
+            self._keep(standing.digest, OrderFrame(envelope=envelope), "order")
+            self._orders[standing.digest] = standing
+        return standing
+
+    def adopt_clear(self, envelope: bytes) -> None:
+        """Keep and pass on a clear; raises the error of its verification."""
+        clear = verify_clear(envelope, self._root)
+        digest = self._files.put(envelope)
+        if digest not in self._envelopes:
+            self._keep(digest, ClearFrame(envelope=envelope), "clear")
+        self._cleared.update(clear.orders)
+
+    def follow(self) -> None:
+        """Read what the log has grown by; raises `KeeperError` when it can't be followed."""
+        self._take(self._follower.read())
+
+    def check_status(self, envelope: bytes, now_ms: int) -> Status:
+        """Return a status that may be passed on to workers.
+
+        Raises `KeeperError` (`incomplete_status`, `went_back`, `bad_log`) or the error of its
+        verification.
+        """
+        status = verify_status(envelope, self._root, last=self._last)
+        self._take(self._follower.read_to(status.checkpoint.encode("utf-8")))
+        named = set(status.orders)
+        lacking = [d for d in self._must_be_named(now_ms) if d not in named]
+        if lacking:
+            raise KeeperError(
+                f"status {status.number} lacks {len(lacking)} order(s) that stand in the log, "
+                f"first {lacking[0]}: it is not passed on",
+                code="incomplete_status",
+            )
+        for digest in named - self._orders.keys():
+            # Named and not held: workers would refuse the status until they have the order.
+            self.adopt_order(self._files.get(digest))
+        self._last = status
+        return status
+
+    def _must_be_named(self, now_ms: int) -> list[Digest]:
+        return [
+            digest
+            for digest in self._logged
+            if not self._is_lifted(self._orders[digest].order, now_ms)
+        ]
+
+    def _is_lifted(self, order: Order, now_ms: int) -> bool:
+        if order.until is not None and now_ms >= order.until:
+            return True
+        if order.target.kind in _LIFTED_BY_CERTIFICATE:
+            return order.id in self._cleared_by_certificate
+        return order.id in self._cleared
+
+    def _take(self, entries: list[bytes]) -> None:
+        # Kept in line until each can be read and its body is there: the log is not read again.
+        self._unread += entries
+        while self._unread:
+            header = decode_json(self._unread[0], EntryHeader)
+            if header.kind in _FOLLOWED:
+                self._take_body(header)
+            self._unread.popleft()
+
+    def _take_body(self, header: EntryHeader) -> None:
+        body = self._files.get(header.body)
+        try:
+            match header.kind:
+                case EntryKind.ORDER:
+                    self._logged.add(self.adopt_order(body).digest)
+                case EntryKind.CLEAR:
+                    self.adopt_clear(body)
+                case _:
+                    value = verify_body(header.kind, body, self._root, header.at).value
+                    if isinstance(value, Certificate):
+                        self._cleared_by_certificate.update(value.clears)
+                        self._plan_of[header.body] = value.plan
+        except GateliftError as error:
+            # Control logged what is not validly signed. It lifts nothing and stops nothing.
+            _LOG.error("a logged %s does not verify: %s", header.kind.value, error)
+
+    def _keep(self, digest: Digest, frame: OrderFrame | ClearFrame, kind: str) -> None:
+        self._files.put(frame.envelope)
+        name = self._index / digest.removeprefix("sha256:")
+        if not name.exists():
+            replace_durably(name, f"{kind}\n".encode("ascii"))
+        self._envelopes[digest] = frame
+        self._on_new(frame)
+
+    def _load(self) -> None:
+        for path in sorted(self._index.iterdir()):
+            if path.name.startswith("."):
+                continue  # a write that a crash cut short; its order was not passed on
+            envelope = self._files.get(parse_digest(f"sha256:{path.name}"))
+            if path.read_bytes() == b"order\n":
+                self.adopt_order(envelope)
+            else:
+                self.adopt_clear(envelope)

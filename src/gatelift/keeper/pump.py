@@ -1,0 +1,192 @@
+"""The second thread: journals are read, settled, logged and counted, without holding up a worker.
+
+Each round: find who is dead, read all journals (the dead ones to their end), settle the dead,
+publish what was appended, tell control what changed.
+
+Invariants
+- One round at a time; the journals are touched by one thread only.
+- Counts are told after their entries are published, never before.
+- An error of the disk is tried again: the journals are the source and nothing is lost. Anything
+  that does not follow from signed records closes the node, for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from gatelift.encoding import Digest
+from gatelift.errors import GateliftError
+from gatelift.journal import JournalError, Writer
+from gatelift.keeper.counters import WorkerRun
+from gatelift.keeper.errors import KeeperError
+from gatelift.keeper.journals import Journals
+from gatelift.keeper.reports import fit_counts
+from gatelift.keeper.settling import Settling
+from gatelift.messages.frames import Counted, HeadFrame, KeeperToControl
+from gatelift.plan import Plan
+
+__all__ = ["JournalPump"]
+
+_LOG = logging.getLogger(__name__)
+_ROUND_S: Final = 0.05
+_GATHER_S: Final = 0.005
+_PUBLISH_S: Final = 0.3
+_HEAD_S: Final = 1.0
+_RETRY_S: Final = 0.5
+
+T = TypeVar("T")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class JournalPump:
+    """Drives `Journals` and `Settling`.
+
+    `plans` returns the digest of the plan in force and all plans to count under, `plan_of` each
+    certificate's plan, `tell` sends to control; `on_gone(worker)` is called for each dead worker,
+    `on_closed()` once if the node is closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        journals: Journals,
+        settling: Settling,
+        own: Writer,
+        plans: Callable[[], tuple[Digest | None, Mapping[Digest, Plan]]],
+        plan_of: Callable[[], Mapping[Digest, Digest]],
+        tell: Callable[[KeeperToControl], bool],
+        on_gone: Callable[[WorkerRun], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        self._node = node
+        self._journals = journals
+        self._settling = settling
+        self._own = own
+        self._plans = plans
+        self._plan_of = plan_of
+        self._tell = tell
+        self._on_gone = on_gone
+        self._on_closed = on_closed
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journals")
+        self._grew = asyncio.Event()
+        self._published_s = 0.0
+        self._counted: Counted | None = None
+        self._head: HeadFrame | None = None
+        self.awaited: set[WorkerRun] = set()
+        """Workers that lived when we started and have not said hello yet."""
+        self.closed_by: GateliftError | None = None
+        """Why the node was closed; null while it is well."""
+
+    def hurry(self) -> None:
+        """Begin the next round at once: a journal grew or a worker left."""
+        self._grew.set()
+
+    def frames(self) -> tuple[KeeperToControl, ...]:
+        """Return what control is told when it connects."""
+        return tuple(frame for frame in (self._head, self._counted) if frame is not None)
+
+    async def open(self) -> None:
+        """Fold what is logged, read what is not, settle who died while nobody kept."""
+        try:
+            _, plans = self._plans()
+            await self._blocking(lambda: self._journals.open(plans, _now_ms()))
+            await self._round()
+        except (GateliftError, OSError) as error:
+            self._close_node(error)
+        self.awaited = self._settling.living()
+
+    async def run(self) -> None:
+        """Go round until cancelled or closed."""
+        while self.closed_by is None:
+            try:
+                await self._round()
+                await self._publish()
+            except JournalError as error:
+                await self._on_journal_error(error)
+            except GateliftError as error:
+                self._close_node(error)
+            except OSError as error:
+                _LOG.error("journals or requests log: %s", error)
+                await asyncio.sleep(_RETRY_S)
+            try:
+                await asyncio.wait_for(self._grew.wait(), _ROUND_S)
+            except TimeoutError:
+                continue
+            self._grew.clear()
+            await asyncio.sleep(_GATHER_S)  # what is committed at the same time comes along
+
+    async def run_heads(self) -> None:
+        """Tell control of a grown log, at most once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(_HEAD_S)
+            head = await self._blocking(lambda: self._journals.head)
+            if head is None:
+                continue
+            frame = HeadFrame(origin=head[0], checkpoint=head[1].decode("utf-8"))
+            if frame != self._head:
+                self._head = frame
+                self._tell(frame)
+
+    async def receipt(self, batch: Digest) -> tuple[bool, bytes | None]:
+        """Return whether a batch is known, and its proof once a published head covers it."""
+        return await self._blocking(lambda: self._journals.receipt(batch))
+
+    async def close(self) -> None:
+        """Give our own journal back, publish what was read, end the thread."""
+        await self._blocking(self._own.close)
+        if self.closed_by is None:
+            await self._blocking(lambda: self._journals.step(_now_ms()))
+            await self._blocking(self._journals.publish)
+        await self._blocking(self._journals.close)
+        self._thread.shutdown()
+
+    async def _round(self) -> None:
+        _, plans = self._plans()
+        await self._blocking(lambda: self._journals.add_plans(plans))
+        dead = self._settling.dead()
+        await self._blocking(lambda: self._journals.step(_now_ms(), dead))
+        self._settling.settle(dead, _now_ms())
+        for worker in dead:
+            self._on_gone(worker)
+
+    async def _publish(self) -> None:
+        if time.monotonic() - self._published_s < _PUBLISH_S:
+            return
+        self._published_s = time.monotonic()
+        if await self._blocking(self._journals.publish) is None:
+            return
+        current, _ = self._plans()
+        if current is None:
+            return
+        plan_of = dict(self._plan_of())
+        found = await self._blocking(lambda: self._journals.counted(plan_of, current))
+        counted = fit_counts(self._node, *found)
+        if counted != self._counted:
+            self._counted = counted
+            self._tell(counted)
+
+    async def _on_journal_error(self, error: JournalError) -> None:
+        if error.code == "journal_corrupt":
+            self._close_node(error)
+            return
+        _LOG.error("the keeper's own journal: %s", error)
+        await self._blocking(self._own.try_recover)
+        await asyncio.sleep(_RETRY_S)
+
+    def _close_node(self, error: GateliftError | OSError) -> None:
+        failed = error if isinstance(error, GateliftError) else KeeperError(str(error))
+        _LOG.critical("node closed (%s): %s", failed.code, failed)
+        self.closed_by = failed
+        self._on_closed()
+
+    async def _blocking(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -1,0 +1,94 @@
+"""Following the releases log as it stands in `logs/releases`, and never back.
+
+A checkpoint is believed when the log and a quorum of witnesses signed it, its tiles lead to its
+root, and it extends the largest one that this node has ever seen, which is kept on disk.
+
+Invariants
+- No entry is returned that is not under a verified checkpoint, and each is returned once.
+- A log that shrank, changed its past or lacks an entry is an error, each time, until it is mended.
+- A checkpoint is remembered durably before its entries are returned.
+
+It does not judge entries (`orders`) and writes nothing but `largest-checkpoint`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gatelift.errors import GateliftError
+from gatelift.keeper.errors import KeeperError
+from gatelift.ledger import TileLog
+from gatelift.tlog import Checkpoint, Policy, verify_witnessed
+from gatelift.wire.files import replace_durably
+
+__all__ = ["ReleasesFollower"]
+
+_MAX_CHECKPOINT_BYTES = 64 * 1024
+
+
+class ReleasesFollower:
+    """Reads the releases log in `directory`; remembers the largest checkpoint in `memory`."""
+
+    def __init__(self, directory: Path, memory: Path, policy: Policy) -> None:
+        """Load what was remembered; raises `KeeperError` (`bad_log`) when that is damaged."""
+        self._directory = directory
+        self._memory = memory
+        self._policy = policy
+        self._read = 0
+        self._largest: Checkpoint | None = None
+        self._last_note = b""
+        if memory.exists():
+            self._largest = self._verify(memory.read_bytes())
+
+    @property
+    def largest_size(self) -> int:
+        """The size of the largest checkpoint ever seen, also before this process began."""
+        return self._largest.size if self._largest else 0
+
+    def read(self) -> list[bytes]:
+        """Return the entries since the last call, under the checkpoint published now.
+
+        Raises `KeeperError` (`bad_log`); nothing is taken then, and the next call tries again.
+        """
+        try:
+            with (self._directory / "checkpoint").open("rb") as file:
+                note = file.read(_MAX_CHECKPOINT_BYTES)
+        except FileNotFoundError:
+            if self._largest is not None:
+                raise KeeperError("the releases log is gone: restore it", code="bad_log") from None
+            return []
+        return [] if note == self._last_note else self._advance(note, self._verify(note))
+
+    def read_to(self, note: bytes) -> list[bytes]:
+        """Return the entries not yet read up to the checkpoint in `note`, once that is verified.
+
+        Raises `KeeperError` (`went_back`) when it is smaller than one that was seen.
+        """
+        if note == self._last_note:
+            return []
+        checkpoint = self._verify(note)
+        if checkpoint.size < self.largest_size:
+            raise KeeperError(
+                f"a checkpoint of {checkpoint.size} entries came after one of {self.largest_size}",
+                code="went_back",
+            )
+        return self._advance(note, checkpoint)
+
+    def _verify(self, note: bytes) -> Checkpoint:
+        try:
+            return verify_witnessed(note, self._policy).checkpoint
+        except GateliftError as error:
+            raise KeeperError(f"the releases log's checkpoint: {error}", code="bad_log") from error
+
+    def _advance(self, note: bytes, checkpoint: Checkpoint) -> list[bytes]:
+        try:
+            log = TileLog(self._directory, checkpoint)
+            if self._largest is not None:
+                log.verify_extends(self._largest)
+            entries = [entry for _, entry in log.entries(self._read)]
+        except (GateliftError, OSError) as error:
+            raise KeeperError(f"the releases log: {error}", code="bad_log") from error
+        if checkpoint.size > self.largest_size:
+            replace_durably(self._memory, note)
+        self._read, self._largest, self._last_note = checkpoint.size, checkpoint, note
+        return entries

@@ -1,0 +1,47 @@
+"""The session id: which exchanges belong to one unit.
+
+    <window start in ms UTC>-<24 hex digits>
+
+Invariants
+- All exchanges of one (grant, end-user id) in one session window have one id; the id is made by the
+  gateway and never named by the caller.
+- The window is counted from the epoch, so every worker computes the same one without asking.
+- The end-user id does not stand in it and can't be read from it without the grant's id.
+
+Does not say how long a window is: the plan does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from gatelift.errors import CallerError
+
+__all__ = ["SessionError", "make_session", "session_window_start_ms"]
+
+_HEX_DIGITS = 24
+_SESSION = re.compile(r"(0|[1-9][0-9]{0,15})-[0-9a-f]{24}", re.ASCII)
+
+
+class SessionError(CallerError):
+    """The text is not a session id."""
+
+    code = "bad_session"
+
+
+def make_session(grant: str, end_user: str, now_ms: int, session_window_ms: int) -> str:
+    """Return the session id of an exchange at `now_ms`; an absent end-user id is the empty text."""
+    window = now_ms - now_ms % session_window_ms
+    # The length keeps grant and end-user id apart, whatever characters they have.
+    name = f"{len(grant)}:{grant}:{end_user}:{window}".encode("utf-8", "surrogatepass")
+    digest = hashlib.sha256(name).hexdigest()
+    return f"{window}-{digest[:_HEX_DIGITS]}"
+
+
+def session_window_start_ms(session: str) -> int:
+    """Return where the session's window starts, in ms UTC; raises `SessionError`."""
+    found = _SESSION.fullmatch(session)
+    if found is None:
+        raise SessionError(f"expected <window start ms>-<24 hex digits>, got {session[:60]!r}")
+    return int(found[1])

@@ -1,0 +1,104 @@
+"""Caps through a real keeper process: barriers, kills of workers and of the keeper."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gatelift.messages import Finish, Outcome, Start
+from tests.integration.keeper_house import House, end_all
+
+LIMIT = 50
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_running() -> Iterator[None]:
+    yield
+    end_all()
+
+
+def test_a_barrier_of_three_workers_is_served_exactly_the_cap(tmp_path: Path) -> None:
+    async def main() -> None:
+        house = House(tmp_path / "d")
+        await house.start(control=False)
+        workers = [house.spawn_worker(f"w{n}", requests=40, limit=LIMIT) for n in range(3)]
+        for worker in workers:
+            await asyncio.to_thread(worker.ready)
+        for worker in workers:
+            worker.go()
+        results = [await asyncio.to_thread(worker.until_done) for worker in workers]
+        for worker in workers:
+            await asyncio.to_thread(worker.leave)
+        await asyncio.sleep(0.5)
+        await house.close()
+        assert sum(served for served, _ in results) == LIMIT
+        assert sum(denied for _, denied in results) == 120 - LIMIT
+        assert Counter(house.logged()) == Counter(house.batches())
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("victim", ["worker", "keeper", "both"])
+def test_exactly_the_cap_is_charged_after_a_kill_in_the_middle(tmp_path: Path, victim: str) -> None:
+    async def main() -> None:
+        house = House(tmp_path / "d")
+        await house.start(control=False)
+        first = house.spawn_worker("w0", requests=20, limit=LIMIT, think_s=60)
+        await asyncio.to_thread(first.ready)
+        first.go()
+        for _ in range(10):
+            await asyncio.to_thread(first.line)  # ten are being served, none has finished
+        if victim != "worker":
+            house.kill_keeper()
+        if victim != "keeper":
+            first.kill()
+        if victim != "worker":
+            house.start_keeper()
+        second = house.spawn_worker("w1", requests=80, limit=LIMIT)
+        await asyncio.to_thread(second.ready)
+        await asyncio.sleep(0.6)
+        second.go()
+        served, _ = await asyncio.to_thread(second.until_done)
+        await asyncio.to_thread(second.leave)
+        if victim == "keeper":
+            first.kill()
+        await asyncio.sleep(0.6)
+        await house.close()
+        begun = [r for r in house.records("w0") if isinstance(r, Start)]
+        assert len(begun) >= 10
+        assert len(begun) + served == LIMIT
+        closed = [r for r in house.records("keeper") if isinstance(r, Finish)]
+        assert {r.of.seq for r in closed} == {r.seq for r in begun}
+        assert len(closed) == len(begun)
+        assert all(r.outcome is Outcome.ABORTED and r.spent for r in closed)
+        assert Counter(house.logged()) == Counter(house.batches())
+
+    asyncio.run(main())
+
+
+def test_an_orphan_is_closed_once_however_often_the_keeper_dies(tmp_path: Path) -> None:
+    async def main() -> None:
+        house = House(tmp_path / "d")
+        await house.start(control=False)
+        worker = house.spawn_worker("w0", requests=5, limit=LIMIT, think_s=60)
+        await asyncio.to_thread(worker.ready)
+        worker.go()
+        for _ in range(5):
+            await asyncio.to_thread(worker.line)
+        worker.kill()
+        for _ in range(3):
+            await asyncio.sleep(0.15)
+            house.kill_keeper()
+            house.start_keeper()
+        await house.worker()
+        await asyncio.sleep(0.6)
+        await house.close()
+        closed = [r.of.seq for r in house.records("keeper") if isinstance(r, Finish)]
+        assert sorted(closed) == [0, 1, 2, 3, 4]
+        assert Counter(house.logged()) == Counter(house.batches())
+
+    asyncio.run(main())
