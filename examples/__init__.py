@@ -1,0 +1,1 @@
+"""Programs that use Gatelift as anybody else would: its command line, its HTTP, its files."""
