@@ -13,7 +13,6 @@ Invariants
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import msgspec
@@ -40,7 +39,6 @@ __all__ = [
     "needs_of",
     "permitted",
     "reserve",
-    "session_of",
 ]
 
 BYTES_PER_TOKEN_BOUND = 32
@@ -95,13 +93,6 @@ def identify(context: Context, request: Request) -> Identified | None:
         return context.holdings.identify(value.removeprefix(b"Bearer ").decode("ascii"))
     except (GrantError, UnicodeDecodeError):
         return None
-
-
-def session_of(who: Identified, end_user: str, window_ms: int, at_ms: int) -> str:
-    """Return the unit that an exchange belongs to: (grant, end user) in a fixed window."""
-    start = at_ms - at_ms % window_ms
-    name = f"{len(who.grant.id)}:{who.grant.id}:{end_user}:{start}".encode()
-    return f"{start}-{hashlib.sha256(name).hexdigest()[:24]}"
 
 
 def _input_bound(chat: ChatRequest) -> int:

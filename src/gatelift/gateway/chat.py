@@ -24,7 +24,6 @@ from gatelift.gateway.admission import (
     inspect_prompt,
     needs_of,
     reserve,
-    session_of,
 )
 from gatelift.gateway.answering import Answering
 from gatelift.gateway.answers import AnswerWriter, UpstreamAnswerError
@@ -40,6 +39,7 @@ from gatelift.gateway.releasing import Release
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome, Placement, VerifiedBundle
 from gatelift.terms import Endpoint
+from gatelift.watch import make_session
 from gatelift.wire.http_client import UpstreamResponse
 
 __all__ = ["ChatExchange"]
@@ -84,7 +84,9 @@ class ChatExchange(RecordedExchange):
             certificate=None if isinstance(admitted, Denial) else admitted.certificate,
             fingerprint=bundle.bundle.candidate,
             grant=who.grant,
-            session=session_of(who, chat.end_user, bundle.plan.session_window_ms, now_ms()),
+            session=make_session(
+                who.grant.id, chat.end_user, now_ms(), bundle.plan.session_window_ms
+            ),
             endpoint=Endpoint.CHAT,
             stream=chat.stream,
         )
@@ -148,7 +150,7 @@ class ChatExchange(RecordedExchange):
         self._answering = answering
         try:
             start = self.write_start(self._request.body)
-            response = await self._forward(placement, body, answering)
+            response = await self._forward(placement, body, answering, stream=chat.stream)
             try:
                 await asyncio.shield(start.durable)
                 await answering.answer(response)
@@ -165,12 +167,16 @@ class ChatExchange(RecordedExchange):
                 await answering.failed(error)
 
     async def _forward(
-        self, placement: Placement, body: bytes, answering: Answering
+        self, placement: Placement, body: bytes, answering: Answering, *, stream: bool
     ) -> UpstreamResponse:
         self.steps.on(Event.FORWARD)
         answering.forwarded = True
         response = await self.context.upstream(placement).request(
-            "POST", "/v1/chat/completions", self.context.upstream_headers(), body
+            "POST",
+            "/v1/chat/completions",
+            self.context.upstream_headers(),
+            body,
+            keep=not stream,
         )
         if response.status != 200:
             response.close()

@@ -29,6 +29,7 @@ from gatelift.trust import (
     Refusal,
     StandingOrder,
     Status,
+    TargetKind,
     matches_key,
     permit,
     split_api_key,
@@ -79,8 +80,13 @@ class Holdings:
 
     @property
     def orders(self) -> tuple[StandingOrder, ...]:
-        """All orders in force."""
-        return tuple(o for o in self._orders.values() if o.order.id not in self._cleared)
+        """All orders in force: a clear lifts none on a release or stage, only a certificate does."""
+        return tuple(
+            standing
+            for standing in self._orders.values()
+            if standing.order.id not in self._cleared
+            or standing.order.target.kind in (TargetKind.RELEASE, TargetKind.STAGE)
+        )
 
     @property
     def status(self) -> Status | None:

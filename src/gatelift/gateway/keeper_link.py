@@ -145,9 +145,8 @@ class KeeperLink:
         return self.send(Ask(nonces=(nonce,)))
 
     def give_back(self, leases: tuple[Lease, ...]) -> None:
-        """Return idle leases."""
-        if leases:
-            self.send(Release(leases=leases))
+        """Return idle leases; an empty return answers a recall just as well, and at once."""
+        self.send(Release(leases=leases))
 
     def committed(self, worker: str, run: str) -> None:
         """Tell the keeper that the journal grew."""

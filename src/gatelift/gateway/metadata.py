@@ -13,7 +13,7 @@ from typing import Any
 
 from gatelift.encoding import encode_json, parse_digest
 from gatelift.errors import CallerError
-from gatelift.gateway.admission import Denial, identify, permitted, reserve, session_of
+from gatelift.gateway.admission import Denial, identify, permitted, reserve
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.exchange import Event
 from gatelift.gateway.holdings import Identified
@@ -27,6 +27,7 @@ from gatelift.journal import JournalError
 from gatelift.messages import Outcome
 from gatelift.terms import CapUnit, Endpoint
 from gatelift.trust import Refusal
+from gatelift.watch import make_session
 
 __all__ = ["ModelsExchange", "serve_access", "serve_health", "serve_receipt"]
 
@@ -156,7 +157,7 @@ class ModelsExchange(RecordedExchange):
             certificate=None if held is None else held.digest,
             fingerprint=bundle.bundle.candidate,
             grant=who.grant,
-            session=session_of(who, "", bundle.plan.session_window_ms, now_ms()),
+            session=make_session(who.grant.id, "", now_ms(), bundle.plan.session_window_ms),
             endpoint=Endpoint.MODELS,
             stream=False,
         )

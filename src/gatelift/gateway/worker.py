@@ -133,9 +133,14 @@ class _Worker:
                 if not frame.up:
                     self._close_placement(frame)
             case Recall():
-                self._link.give_back(self._leases.give_back(frame.counters))
+                # After the grants that came with it are booked, or there is nothing to give.
+                loop = asyncio.get_running_loop()
+                loop.call_soon(self._give_back, frame.counters)
             case _:
                 _LOG.warning("%s is not for a worker", type(frame).__name__)
+
+    def _give_back(self, counters: tuple[str, ...]) -> None:
+        self._link.give_back(self._leases.give_back(counters))
 
     def _close_placement(self, frame: PlacementFrame) -> None:
         if frame.reason != "drift" or self._holdings.placement() is not None:

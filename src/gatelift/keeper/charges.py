@@ -58,6 +58,14 @@ class Charges:
                 )
             found.spend(record.spent, now_ms)
 
+    @staticmethod
+    def of_starts(starts: Iterable[Start], now_ms: int) -> dict[PoolKey, int]:
+        """Return what these starts reserved in windows that still count."""
+        total = _Run()
+        for start in starts:
+            total.spend(start.reserved, now_ms)
+        return total.spent
+
     def charged(self, worker: WorkerRun, now_ms: int) -> Mapping[PoolKey, int]:
         """Return what a run has spent and reserved so far in windows that still count."""
         run = self._runs.get(worker)

@@ -79,6 +79,12 @@ class _Cursor:
             ready.extend(self._follower(name).poll())
         return ready.popleft() if ready else None
 
+    def uncommitted(self, name: WorkerRun) -> list[Start]:
+        """Return the starts that were written and that no batch covers."""
+        follower = self._followers.get(name)
+        stored = follower.uncommitted if follower else []
+        return [item.record for item in stored if isinstance(item.record, Start)]
+
     def retire(self, name: WorkerRun) -> None:
         """Look at a run no more: it is dead and was read to its end."""
         self._retired.add(name)
@@ -198,6 +204,15 @@ class Journals:
         """Return what a run has spent and reserved, as far as its journal was read."""
         with self._lock:
             return dict(self._charges.charged(name, now_ms))
+
+    def lost(self, name: WorkerRun, now_ms: int) -> dict[PoolKey, int]:
+        """Return what the starts reserved that a dead run wrote and never committed.
+
+        Nothing of them was released, but the model server may have been asked: they count in full
+        against the caps, and stand in no record.
+        """
+        starts = self._cursor.uncommitted(name)
+        return Charges.of_starts(starts, now_ms)
 
     def orphans(self, name: WorkerRun) -> tuple[Start, ...]:
         """Return the starts of a run that have no finish yet."""

@@ -10,12 +10,14 @@ a newer one stands in the same folder.
 Invariants
 - A run is settled once, after its journal was read to the end with the lock seen free before.
 - Each orphaned start gets one finish, in the keeper's own journal, charged in full.
+- A start that was written and never committed is charged in full too, though it stands in no log.
 - A dead worker's journal is never written.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,7 +74,9 @@ class Settling:
         for name in dead:
             if name not in self._settled:
                 self._settled.add(name)
-                self._counters.settle_dead(name, self._journals.charged(name, now_ms))
+                spent = Counter(self._journals.charged(name, now_ms))
+                spent.update(self._journals.lost(name, now_ms))
+                self._counters.settle_dead(name, spent)
             orphans = self._journals.orphans(name)
             for start in orphans:
                 self._close(name, start)

@@ -38,7 +38,9 @@ from gatelift.terms import (
     Audience,
     Cap,
     CapUnit,
+    Category,
     Envelope,
+    Posture,
     Retention,
     SafeguardTerms,
     Scope,
@@ -95,7 +97,10 @@ def _threshold(values: Mapping[str, Any]) -> Threshold:
         evidence=EvidenceDemand(**_named(values["evidence"])),
         unless_ruled_out=Measures(
             audience=Audience(**measures.get("audience", {})),
-            safeguards=measures.get("safeguards", {}),
+            safeguards={
+                Category(name): Posture(value)
+                for name, value in measures.get("safeguards", {}).items()
+            },
             evidence=tuple(
                 SafeguardDemand(**_named(each)) for each in measures.get("evidence", ())
             ),

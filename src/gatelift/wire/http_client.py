@@ -115,11 +115,14 @@ class Upstream:
         body: bytes,
         *,
         idempotent: bool = False,
+        keep: bool = True,
     ) -> UpstreamResponse:
         """Send a request, return the response once its head is there; raise `UpstreamError`.
 
         `path` begins with `/`, comes after the base URL's own path, and may have a query.
         `idempotent` allows one repetition, if a kept connection was closed under the request.
+        `keep=False` uses the connection for nothing after this: some servers close after a stream
+        without saying so, and a request sent into that would be lost.
         """
         data = self._render(method, path, headers, body)
         while self._idle:
@@ -127,7 +130,7 @@ class Upstream:
             if not connection.is_usable:
                 continue
             try:
-                return await connection.exchange(data)
+                return await connection.exchange(data, keep=keep)
             except UpstreamError as error:
                 if error.sent and not (
                     idempotent and error.code == "died" and not connection.answered
@@ -135,7 +138,7 @@ class Upstream:
                     raise
                 break
         connection = await self._connect()
-        return await connection.exchange(data)
+        return await connection.exchange(data, keep=keep)
 
     async def aclose(self) -> None:
         """Close all connections, also under running requests; these raise."""

@@ -68,6 +68,7 @@ class ClientConnection(asyncio.Protocol):
         self._ended = False
         self._overrun = False
         self._busy = False
+        self._keep = True
         self._total_deadline = NEVER
         self.answered = False
         """True once any byte of a response to the present request has come."""
@@ -79,12 +80,16 @@ class ClientConnection(asyncio.Protocol):
         transport = self._transport
         return not self._busy and transport is not None and not transport.is_closing()
 
-    async def exchange(self, request: bytes) -> UpstreamResponse:
-        """Send a whole request; return the response once its head is there."""
+    async def exchange(self, request: bytes, *, keep: bool = True) -> UpstreamResponse:
+        """Send a whole request; return the response once its head is there.
+
+        `keep=False` closes the connection after the answer, whatever the upstream says of it.
+        """
         transport = self._transport
         if transport is None or transport.is_closing():
             raise UpstreamError("the upstream closed the connection", code="died", sent=False)
         self._busy = True
+        self._keep = keep
         self.answered = self._ended = self._overrun = False
         self._interim = self._silent_bytes = 0
         self._reset_for_message()
@@ -273,6 +278,7 @@ class ClientConnection(asyncio.Protocol):
         transport = self._transport
         clean = (
             self._reusable
+            and self._keep
             and not self._overrun
             and transport is not None
             and not transport.is_closing()
