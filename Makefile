@@ -37,6 +37,17 @@ $(STAMP): pyproject.toml $(foreach set,$(LOCKED) model,requirements/$(set).txt)
 demo: $(STAMP) ## Run the whole story on this machine: a small model released in stages, and stopped
 	@$(BIN)/python -m examples.demo
 
+.PHONY: up
+up: $(STAMP) ## Serve the small model behind Gatelift on this machine, until Ctrl-C (UP_ARGS="--port 8080 ...")
+	@mkdir -p build; rm -f build/up-model.ready
+	@test -s build/up-model.key || (umask 077; $(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(32))' > build/up-model.key)
+	@$(BIN)/python -m examples.model_server --port $(MODEL_PORT) --api-key-file build/up-model.key > build/up-model.ready & model=$$!; \
+	trap 'kill $$model 2>/dev/null || true; wait $$model 2>/dev/null || true' EXIT; \
+	echo "loading the model"; \
+	until test -s build/up-model.ready; do kill -0 $$model 2>/dev/null || exit 1; sleep 0.1; done; \
+	$(BIN)/gatelift up --dir $(UP_DIR) --upstream http://127.0.0.1:$(MODEL_PORT) --model smollm2-135m \
+	  --upstream-key-file build/up-model.key $(UP_ARGS)
+
 .PHONY: test
 test: $(STAMP) ## Run every suite except what is marked slow
 	@test -n "$(SUITES)" || { echo "no test suite found under tests/" >&2; exit 1; }

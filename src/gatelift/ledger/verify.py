@@ -221,7 +221,8 @@ class _Audit:
         granted: Findings,
     ) -> tuple[RequestsLog, ...]:
         found, paired, capped, counted = (self._part() for _ in range(4))
-        logs = verify_heads(releases, read_requests_logs(folder, releases, found), found)
+        logs = read_requests_logs(folder, releases, found)
+        verify_heads(releases, logs, found)
         caps = CapRecount(authority, capped)
         exchanges = Exchanges(authority, paired, caps.take)
         recount = Recount(releases, authority, counted)
@@ -245,41 +246,37 @@ class _Audit:
             "counters": caps.counters,
             "observations": recount.compared,
         }
-        self._say(
-            f"{records} records in {batches} batches of {len(logs)} requests log(s) are exactly "
-            "those that the nodes committed, and every head in the releases log is a prefix of "
-            "its log",
-            found,
-            log,
-        )
-        self._say(
-            f"no record is missing from any run; {exchanges.paired} exchanges have one start and "
-            f"one finish, {exchanges.open} were open; each of the {exchanges.upstream} that went "
-            "upstream lies under a certificate and grant that stood, and under no stop that must "
-            "have arrived",
-            found,
-            paired,
-            granted,
-            log,
-        )
+        self._say_records(found, log)
+        self._say_exchanges(found, paired, granted, log)
         self._say(
             f"by their own records, no cap was exceeded in any of {caps.counters} counters and "
             "windows",
-            found,
-            paired,
-            capped,
-            granted,
-            log,
+            *(found, paired, capped, granted, log),
         )
         self._say(
             f"all {recount.compared} logged observations and event counts are what the records "
             "give when they are counted again",
-            found,
-            counted,
-            granted,
-            log,
+            *(found, counted, granted, log),
         )
         return logs
+
+    def _say_records(self, *parts: Findings) -> None:
+        self._say(
+            f"{self.counts['records']} records in {self.counts['batches']} batches of "
+            f"{self.counts['requests_logs']} requests log(s) are exactly those that the nodes "
+            "committed, and every head in the releases log is a prefix of its log",
+            *parts,
+        )
+
+    def _say_exchanges(self, *parts: Findings) -> None:
+        finished = self.counts["exchanges"] - self.counts["exchanges_open"]
+        self._say(
+            f"no record is missing from any run; {finished} exchanges have one start and one "
+            f"finish, {self.counts['exchanges_open']} were open; each of the "
+            f"{self.counts['exchanges_upstream']} that went upstream lies under a certificate and "
+            "grant that stood, and under no stop that must have arrived",
+            *parts,
+        )
 
     def _check_contents(
         self,
