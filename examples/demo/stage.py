@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 import sys
 import time
@@ -14,7 +16,7 @@ from examples.demo.commands import Admin, Command, Said, StoryError
 from examples.demo.crowd import ORGANISATIONS, Caller
 from examples.demo.house import Deployment, ModelServer
 
-__all__ = ["Stage", "Teller", "codes"]
+__all__ = ["Stage", "Teller", "codes", "fail", "predicate"]
 
 MODEL = "smollm2-135m"
 
@@ -145,8 +147,12 @@ class Stage:
         """Return what shuts the gate of a stage now."""
         for found in self.admin.get("preview")["stages"]:
             if found["stage"] == stage:
-                return list(found["blocks"])
+                return list(found["blocked_by"])
         raise StoryError(f"the preview says nothing of stage {stage}")
+
+    def decisions(self) -> list[tuple[int, dict[str, Any]]]:
+        """Return the recorded decisions with their indices, oldest first."""
+        return [(entry["index"], predicate(entry)) for entry in self.entries("decision")]
 
     def entries(self, kind: str) -> list[dict[str, Any]]:
         """Return all entries of a kind, oldest first."""
@@ -154,7 +160,7 @@ class Stage:
         while True:
             page = self.admin.get("entries", start=start, limit=500)["entries"]
             if not page:
-                return [entry for entry in found if entry["kind"] == kind]
+                return [entry for entry in found if entry["header"]["kind"] == kind]
             found += page
             start += len(page)
 
@@ -183,6 +189,13 @@ class Stage:
         if said.code == 0 or code not in said.words + str(said.value):
             raise StoryError(f"{what}: expected to be refused with {code}, got {said}")
         return code
+
+
+def predicate(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return what an entry's body says, read without verifying: the dossier is verified later."""
+    envelope = json.loads(base64.b64decode(entry["body"]))
+    found: dict[str, Any] = json.loads(base64.b64decode(envelope["payload"]))["predicate"]
+    return found
 
 
 def fail(error: Exception) -> int:
