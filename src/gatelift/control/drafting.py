@@ -1,0 +1,105 @@
+"""The certificate that could be signed for a stage now: everything on it follows from the log.
+
+Invariants
+- It is a draft: it says what `check_entry` will demand, and the gate's reasons while it is shut.
+- Nothing is rounded up: sealing as probed, binding as claimed, assurance no higher than any choice
+  of the quorum's people gives, unless the stage asks for more and they can.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gatelift.control.errors import ControlError
+from gatelift.control.publisher import Cosigned
+from gatelift.decide import State, clears_for, examine, next_sequence, sealing_of
+from gatelift.encoding import encode_base64
+from gatelift.messages import Figure, Reason
+from gatelift.plan import Stage
+from gatelift.terms import Assurance, Binding, Sealing, ThresholdVerdict, at_least
+from gatelift.trust import (
+    After,
+    Certificate,
+    Levels,
+    Root,
+    Signer,
+    assurance_of,
+    demanded_envelope,
+)
+
+__all__ = ["CertificateDraft", "draft_certificate"]
+
+
+class CertificateDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """What to sign, by whom, and what still shuts the gate (empty: it is admissible now)."""
+
+    certificate: Certificate
+    quorum: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+    figures: tuple[Figure, ...]
+
+
+def draft_certificate(
+    state: State, stage_name: str, head: Cosigned | None, now_ms: int
+) -> CertificateDraft:
+    """Return the draft for a stage; raises `ControlError` while plan or cosigned head are missing."""
+    root, plan = state.root, state.plan
+    if root is None or plan is None or state.plan_digest is None or state.fingerprint is None:
+        raise ControlError("no plan is in force: adopt one first", code="no_plan")
+    if head is None:
+        raise ControlError(
+            "no head is cosigned yet: a certificate is signed after one", code="not_cosigned"
+        )
+    stage = plan.stage(stage_name)
+    looked = examine(state, stage_name, now_ms)
+    certificate = Certificate(
+        release=plan.name,
+        stage=stage_name,
+        fingerprint=state.fingerprint,
+        plan=state.plan_digest,
+        root_version=root.version,
+        envelope=demanded_envelope(plan, stage, looked.verdicts),
+        thresholds={
+            name: looked.verdicts.get(name, ThresholdVerdict.CANNOT_RULE_OUT)
+            for name in stage.gate.thresholds
+        },
+        evidence=looked.evidence,
+        clears=clears_for(state, stage_name),
+        after=After(
+            origin=head.checkpoint.origin,
+            size=head.size,
+            root=encode_base64(head.checkpoint.root),
+        ),
+        levels=Levels(
+            assurance=_assurance(root, stage),
+            sealing=sealing_of(state) or Sealing.OPEN,
+            binding=Binding.CLAIMED,
+            durability=plan.trust.durability,
+        ),
+        status_ttl_ms=plan.trust.status_ttl_ms,
+        sequence=next_sequence(state, stage_name),
+        not_before=now_ms,
+        not_after=now_ms + stage.certificate_ms,
+    )
+    return CertificateDraft(
+        certificate=certificate,
+        quorum=stage.quorum,
+        reasons=looked.reasons,
+        figures=looked.figures,
+    )
+
+
+def _assurance(root: Root, stage: Stage) -> Assurance:
+    everyone = tuple(
+        Signer(
+            key=kid,
+            person=root.keys[kid].person,
+            organisation=root.person(root.keys[kid].person).organisation,
+            role=role,
+        )
+        for role in stage.quorum
+        for kid in (root.roles[role].keys if role in root.roles else ())
+    )
+    sure = assurance_of(root, everyone)
+    # Where only some choices of people reach what the stage asks for, the gate says whether any does.
+    return sure if at_least(sure, stage.assurance) else stage.assurance
