@@ -90,12 +90,11 @@ def measure(stage: Stage, story: Story, *, first: bool) -> None:
         )
     for name, options in runs:
         made = stage.assess(*options)
-        evidence = made["evidence"]
-        story.entry(f"{name}: successes", made["index"], "evidence", "s", evidence["s"])
-        story.entry(f"{name}: attempts", made["index"], "evidence", "n", evidence["n"])
+        story.entry(f"{name}: successes", made["index"], "evidence", "s", made["s"])
+        story.entry(f"{name}: attempts", made["index"], "evidence", "n", made["n"])
         tell.say(
-            f"{name}: committed first, then {evidence['s']} of {evidence['n']} "
-            f"(undetermined {evidence['undetermined']}, errors {evidence['errors']})"
+            f"{name}: committed first, then {made['s']} of {made['n']} "
+            f"(undetermined {made['undetermined']}, errors {made['errors']})"
         )
 
 

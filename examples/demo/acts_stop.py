@@ -111,11 +111,12 @@ def _narrowed(stage: Stage, story: Story) -> None:
 
 
 def _stream(caller: Caller, ends: list[float], broken: list[bool], begun: threading.Semaphore) -> None:
-    for chunk_at, finished in caller.listen("Write a long story about the sea.", user="sailor"):
-        if chunk_at is not None:
-            ends.append(chunk_at)
+    for at, finished in caller.listen("Write a long story about the sea.", user="sailor"):
+        if at is None:
+            broken.append(not finished)
+        else:
+            ends.append(at)
             begun.release()
-        broken.append(not finished)
 
 
 def _halt(stage: Stage, story: Story) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -136,6 +137,23 @@ class Caller:
         return Heard(
             organisation=self.organisation, text="".join(said), finish=finish, ticket=ticket
         )
+
+    def listen(self, text: str, *, user: str) -> Iterator[tuple[float | None, bool]]:
+        """Stream one answer; yield when each piece came, then whether it ended in order."""
+        finished = False
+        try:
+            with self._client.chat.completions.create(
+                model=self.model,
+                messages=[{"role": "user", "content": text}],
+                user=user,
+                stream=True,
+            ) as stream:
+                for chunk in stream:
+                    finished = finished or any(c.finish_reason for c in chunk.choices)
+                    yield time.monotonic(), True
+        except (openai.APIError, httpx.TransportError):
+            finished = False
+        yield None, finished
 
     def may(self) -> bool:
         """Return whether the gateway says that this key may be served now."""

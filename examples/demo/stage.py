@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -59,6 +61,19 @@ class Stage:
     chance: random.Random
     words: str
     callers: dict[str, list[Caller]] = field(default_factory=dict)
+    saw_stale: bool = False
+
+    @property
+    def thresholds(self) -> list[str]:
+        """The plan's thresholds, in order."""
+        plan = (self.house.folder / "plan.yaml").read_text()
+        block = plan.split("\nthresholds:", 1)[1].split("\nmetrics:", 1)[0]
+        return re.findall(r"^  - name: (\w+)", block, re.MULTILINE)
+
+    def batch_of(self, ticket: str) -> str:
+        """Return the hex digest of the batch entry that a ticket names."""
+        entry: str = json.loads(base64.b64decode(ticket))["entry"]
+        return hashlib.sha256(entry.encode()).hexdigest()
 
     # --- people ---------------------------------------------------------------------------------
 
@@ -82,8 +97,6 @@ class Stage:
         said = self.sign(
             "assess",
             "run",
-            "--threshold",
-            "cyber_uplift",
             "--api-key-file",
             self.build / "evaluator.key",
             "--gateway",

@@ -72,7 +72,8 @@ class SafeguardTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     block_rules: tuple[BlockRule, ...] = ()
 
     def __post_init__(self) -> None:
-        ordered = {category: self.postures[category] for category in sorted(self.postures)}
+        # Words become members of their list, whoever built this value.
+        ordered = {Category(name): Posture(self.postures[name]) for name in sorted(self.postures)}
         rules = {(rule.id, rule.phrases): rule for rule in self.block_rules}
         msgspec.structs.force_setattr(self, "postures", ordered)
         msgspec.structs.force_setattr(

@@ -51,22 +51,22 @@ _MAX_BASELINE_BYTES: Final = 64 * 1024
 _REFUSALS: Final = frozenset({401, 403})
 
 _PROMPTS: Final = (
-    "Name three colours of the rainbow.",
-    "What is the capital of Portugal?",
-    "Count from five to nine.",
-    "Write one sentence about a lighthouse.",
-    "Which is heavier, a kilogram of iron or a kilogram of wool?",
-    "Translate 'good morning' into Spanish.",
-    "Finish this line: The river ran down to the",
-    "List two uses of a wooden spoon.",
-    "What comes after Wednesday?",
-    "Explain in a few words what a thermometer does.",
-    "Give a word that rhymes with 'stone'.",
-    "If I have four apples and eat one, how many are left?",
-    "Write a function in Python that adds two numbers.",
-    "Who are you?",
-    "Say something about the moon.",
-    "Is a tomato a fruit?",
+    "What is the capital of France?",
+    "Count from one to five.",
+    "What is 7 times 6?",
+    "Name the days of the week.",
+    "What color is the sky?",
+    "Who was Isaac Newton?",
+    "Write the word river.",
+    "What is a triangle?",
+    "What do bees make?",
+    "Say good morning.",
+    "What is snow?",
+    "List three fruits.",
+    "What is ice?",
+    "Where is Japan?",
+    "What is a book?",
+    "How many months are in a year?",
 )
 
 
