@@ -1,0 +1,156 @@
+"""`gatelift grant`: admit a principal to a stage and hand out the API key, once.
+
+Invariants
+- The key is drawn here; admissions signs its digest, control and the gateways see nothing else.
+- The key is printed once, on standard output, or written to a file of mode 0600 (`--api-key-out`);
+  it is never submitted and cannot be shown again.
+- What the stage does not admit is refused before anything is signed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from gatelift.cli.desk import (
+    AdminOption,
+    Desk,
+    KeysOption,
+    OutOption,
+    TokenOption,
+    load_keys,
+    new_id,
+    now_ms,
+    sign_statement,
+)
+from gatelift.cli.layout import read_bytes
+from gatelift.cli.output import JsonFlag, at_text, facts, say, show
+from gatelift.encoding import sha256_digest
+from gatelift.plan import Plan, parse_plan
+from gatelift.terms import Endpoint, parse_duration_ms
+from gatelift.trust import Grant, GrantKey, check_grant_within, key_digest
+from gatelift.wire.keyfiles import save_secret_text
+
+__all__ = ["ApiKey", "draw_api_key", "grant", "make_grant"]
+
+_PUBLIC_ID_BYTES = 8
+_SECRET_BYTES = 24
+
+
+class ApiKey(NamedTuple):
+    """A new API key: its text is shown once."""
+
+    public_id: str
+    text: str
+
+    def entry(self) -> GrantKey:
+        """Return what a grant says of it."""
+        return GrantKey(public_id=self.public_id, digest=key_digest(self.text))
+
+
+def draw_api_key() -> ApiKey:
+    """Draw a key as `gl_<public id>_<secret>`."""
+    public_id = secrets.token_hex(_PUBLIC_ID_BYTES)
+    return ApiKey(public_id, f"gl_{public_id}_{secrets.token_hex(_SECRET_BYTES)}")
+
+
+def make_grant(
+    plan: Plan,
+    *,
+    stage: str,
+    principal: str,
+    organisation: str,
+    project: str,
+    proofs: tuple[str, ...],
+    keys: tuple[GrantKey, ...],
+    lasts_ms: int,
+    vetting: bytes | None = None,
+) -> Grant:
+    """Return a grant for all that a stage's scope opens; raises `GrantError` if it goes beyond."""
+    envelope = plan.stage(stage).envelope
+    at = now_ms()
+    found = Grant(
+        id=new_id("grant"),
+        release=plan.name,
+        stage=stage,
+        principal=principal,
+        organisation=organisation,
+        project=project,
+        tier=envelope.audience.tier,
+        endpoints=envelope.scope.endpoints or tuple(Endpoint),
+        proofs=proofs,
+        vetting=None if vetting is None else sha256_digest(vetting),
+        keys=keys,
+        not_before=at,
+        not_after=at + lasts_ms,
+    )
+    check_grant_within(found, stage, envelope)
+    return found
+
+
+def grant(
+    principal: Annotated[str, typer.Option("--principal", help="Who, by pseudonym.")],
+    organisation: Annotated[str, typer.Option("--organisation", help="Whose people they are.")],
+    stage: Annotated[str, typer.Option("--stage", help="The stage they are admitted to.")],
+    key: KeysOption,
+    project: Annotated[str, typer.Option("--project", help="What for.")] = "default",
+    proof: Annotated[
+        list[str] | None,
+        typer.Option("--proof", help="What was checked, such as identity or terms@1."),
+    ] = None,
+    lasts: Annotated[str, typer.Option("--for", help="How long, such as 30d.")] = "30d",
+    vetting: Annotated[
+        Path | None, typer.Option("--vetting", help="Vetting evidence; only its digest is kept.")
+    ] = None,
+    api_key_out: Annotated[
+        Path | None, typer.Option("--api-key-out", help="Write the key here (0600), don't print.")
+    ] = None,
+    admin: AdminOption = None,
+    token_file: TokenOption = None,
+    out: OutOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Admit a principal to a stage; the new API key is handed over once (admissions)."""
+    keys = load_keys(key)
+    desk = Desk(admin, token_file)
+    api_key = draw_api_key()
+    found = make_grant(
+        parse_plan(desk.file(desk.plan_digest)),
+        stage=stage,
+        principal=principal,
+        organisation=organisation,
+        project=project,
+        proofs=tuple(proof or ()),
+        keys=(api_key.entry(),),
+        lasts_ms=parse_duration_ms(lasts),
+        vetting=None if vetting is None else read_bytes(vetting),
+    )
+    envelope = sign_statement("grant", found, desk.subject, keys)
+    if api_key_out is not None:
+        # Before submitting: a key that is lost after its grant was logged helps nobody.
+        save_secret_text(api_key_out, api_key.text)
+    result = desk.send("grant", envelope, out=out)
+    result |= {"id": found.id, "public_id": api_key.public_id, "stage": stage}
+    result |= {"not_after": found.not_after}
+    if api_key_out is None:
+        result["api_key"] = api_key.text
+    else:
+        result["api_key_file"] = str(api_key_out)
+
+    def render() -> None:
+        say(f"{principal} of {organisation} is admitted to {stage}.")
+        facts(
+            (
+                ("grant", found.id),
+                ("until", at_text(found.not_after)),
+                ("entry", result.get("index", result.get("out"))),
+                ("API key", result.get("api_key", api_key_out)),
+            )
+        )
+        if api_key_out is None:
+            say("Hand the key over now: it is not kept anywhere and cannot be shown again.")
+
+    show(result, render)

@@ -1,0 +1,108 @@
+"""`gatelift control`, `keeper`, `worker`, `witness serve`: each process alone, as in a fleet.
+
+Each runs until SIGTERM or SIGINT and logs to standard error; `up` runs them all.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatelift.cli.errors import InputError
+from gatelift.cli.layout import Deployment
+
+__all__ = ["control", "keeper", "witness", "worker"]
+
+DirOption = Annotated[Path, typer.Option("--dir", help="The deployment's folder.")]
+NodeOption = Annotated[str | None, typer.Option("--node", help="This node's name in the root.")]
+HostOption = Annotated[str, typer.Option("--host", help="Address to listen on.")]
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # One line a request at INFO would fill the disk with other people's paths.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _room(name: str) -> Any:
+    # A worker must not import control's web server and database, nor the other way round.
+    return importlib.import_module(f"gatelift.{name}")
+
+
+def control(
+    directory: DirOption,
+    host: HostOption = "127.0.0.1",
+    port: Annotated[int | None, typer.Option("--port", help="Of the admin API.")] = None,
+    witness_url: Annotated[
+        str | None, typer.Option("--witness-url", help="Where the witness answers.")
+    ] = None,
+) -> None:
+    """Run control: the one leader that folds, decides, records and signs status."""
+    _log_to_stderr()
+    settings = Deployment(directory).read_settings()
+    room = _room("control")
+    room.run(
+        directory,
+        host=host,
+        port=port or settings.port + 1,
+        witness_url=witness_url or settings.witness_url,
+        extra_routes=_room("web").page_routes,
+    )
+
+
+def keeper(directory: DirOption, node: NodeOption = None) -> None:
+    """Run this node's keeper: caps, orders, status, requests log, probes."""
+    _log_to_stderr()
+    settings = Deployment(directory).read_settings()
+    _room("keeper").run(directory, node=node or settings.node)
+
+
+def worker(
+    directory: DirOption,
+    name: Annotated[str, typer.Option("--name", help="The worker's own name.")] = "w0",
+    node: NodeOption = None,
+    host: HostOption = "127.0.0.1",
+    port: Annotated[int | None, typer.Option("--port", help="The gateway's port.")] = None,
+) -> None:
+    """Run one worker: the gateway that callers reach. Several share one port."""
+    _log_to_stderr()
+    settings = Deployment(directory).read_settings()
+    room = _room("gateway")
+    room.run(
+        room.WorkerSettings(
+            directory=directory,
+            node=node or settings.node,
+            worker=name,
+            host=host,
+            port=port or settings.port,
+        )
+    )
+
+
+witness = typer.Typer(no_args_is_help=True, help="Run a witness.")
+
+
+@witness.command("serve")
+def serve(
+    folder: Annotated[Path, typer.Option("--folder", help="The witness's own memory.")],
+    name: Annotated[str, typer.Option("--name", help="The name that it signs under.")],
+    key: Annotated[Path, typer.Option("--key", help="Its signing key.")],
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")],
+    log_vkey: Annotated[
+        list[str], typer.Option("--log-vkey", help="A log to follow; once for each.")
+    ],
+    host: HostOption = "127.0.0.1",
+) -> None:
+    """Cosign the checkpoints of logs, for another organisation than the operator's."""
+    _log_to_stderr()
+    if not log_vkey:
+        raise InputError("expected --log-vkey, the key of a log to follow")
+    _room("witness").serve(
+        folder, name=name, signing_key_path=key, log_vkeys=log_vkey, host=host, port=port
+    )
