@@ -15,7 +15,7 @@ from examples.demo.story import Story
 __all__ = ["audit", "count_records", "public_stays_shut"]
 
 
-def count_records(stage: Stage, story: Story, dossier: Path) -> None:
+def count_records(story: Story, dossier: Path) -> None:
     """Note the figures that stand in the requests log."""
     manifest = json.loads((dossier / "dossier.json").read_text())
     for log in manifest["requests"]:
@@ -42,7 +42,9 @@ def count_records(stage: Stage, story: Story, dossier: Path) -> None:
 def _expect(command: Command, code: int, what: str, *words: str | Path) -> None:
     said = command.run("verify", *words)
     if said.code != code:
-        raise StoryError(f"{what}: expected exit {code}, got {said.code}: {said.value} {said.words}")
+        raise StoryError(
+            f"{what}: expected exit {code}, got {said.code}: {said.value} {said.words}"
+        )
 
 
 def audit(stage: Stage, story: Story) -> None:
@@ -53,7 +55,7 @@ def audit(stage: Stage, story: Story) -> None:
     stage.command.run("dossier", "export", "--dir", stage.house.folder, "--out", dossier).must(
         "dossier export"
     )
-    count_records(stage, story, dossier)
+    count_records(story, dossier)
     story.write(stage.build / "story.json")
     said = stage.command.run(
         "verify", dossier, "--root", stage.root, "--story", stage.build / "story.json"
@@ -73,7 +75,7 @@ def audit(stage: Stage, story: Story) -> None:
 def _flip(stage: Stage, dossier: Path) -> None:
     copy = stage.build / "flipped"
     shutil.copytree(dossier, copy)
-    victim = sorted((copy / "releases" / "tile" / "entries").rglob("*"))[-1]
+    victim = max((copy / "releases" / "tile" / "entries").rglob("*"))
     data = bytearray(victim.read_bytes())
     place = secrets.randbelow(len(data))
     data[place] ^= 1
@@ -92,9 +94,9 @@ def _forge(stage: Stage) -> None:
     try:
         house.wait_for_control()
         desk = Command("--admin", house.admin_url, "--token-file", str(house.token("submitter")))
-        desk.desk(
-            "plan", "adopt", folder / "plan.yaml", "--key", house.key("operator")
-        ).must("the forger adopts the plan")
+        desk.desk("plan", "adopt", folder / "plan.yaml", "--key", house.key("operator")).must(
+            "the forger adopts the plan"
+        )
         out = stage.build / "forged"
         desk.run("dossier", "export", "--dir", folder, "--out", out).must("the forger exports")
     finally:

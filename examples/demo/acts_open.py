@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable
-from typing import Any
 
 import httpx
 
@@ -14,7 +13,7 @@ from examples.demo.crowd import BENIGN_ASKS, CANARY_ASKS, Caller, hold_sessions
 from examples.demo.stage import Stage, codes
 from examples.demo.story import Story
 
-__all__ = ["assess_and_open_internal", "climb", "live_traffic", "lay_foundations"]
+__all__ = ["assess_and_open_internal", "climb", "lay_foundations", "live_traffic"]
 
 SESSIONS_EACH = 8
 EVALUATOR = "evals"
@@ -111,7 +110,10 @@ def assess_and_open_internal(stage: Stage, story: Story) -> None:
     tell.say(f"the gate of internal is shut: {', '.join(found)}")
     measure(stage, story, first=True)
     for name, verdict in sorted(_verdicts(stage).items()):
-        tell.say(f"threshold {name}: {verdict}" + ("" if verdict == "ruled_out" else ": its measures are demanded"))
+        tell.say(
+            f"threshold {name}: {verdict}"
+            + ("" if verdict == "ruled_out" else ": its measures are demanded")
+        )
     _measures_in_force(stage)
     refused = stage.certify("internal", "operator", "safety")
     stage.must_be_refused(refused, "review_missing", "certify internal without a review")
@@ -238,7 +240,9 @@ def _open(stage: Stage, story: Story, name: str, source: str) -> None:
 
 
 def _clearance(stage: Stage, source: str) -> str:
-    total = [m for m in stage.state()["metrics"] if (m["stage"], m["metric"]) == (source, "leak_rate")]
+    total = [
+        m for m in stage.state()["metrics"] if (m["stage"], m["metric"]) == (source, "leak_rate")
+    ]
     if not total:
         return ""
     return f"leak_rate below 0.1 shown by {source}: n={total[0]['n']}, s={total[0]['s']}"
@@ -247,7 +251,9 @@ def _clearance(stage: Stage, source: str) -> str:
 def _refresh(stage: Stage, story: Story, name: str) -> None:
     refused = stage.certify(name, "safety", "security", "overseer")
     stage.must_be_refused(refused, "evidence_stale", f"certify {name} on a stale assessment")
-    stage.teller.say(f"certify {name} on a stale assessment: refused, evidence_stale; a new run mends it")
+    stage.teller.say(
+        f"certify {name} on a stale assessment: refused, evidence_stale; a new run mends it"
+    )
     stage.saw_stale = True
     measure(stage, story, first=False)
 
@@ -282,5 +288,3 @@ def _fill_partners(stage: Stage, story: Story) -> None:
     heard = hold_sessions(callers, 2, benign, stage.chance)
     story.observed("partners: harmless exchanges", len(heard))
     stage.teller.say(f"partners: {len(callers)} organisations began with {len(heard)} exchanges")
-
-

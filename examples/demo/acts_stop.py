@@ -36,7 +36,8 @@ def harm_and_halt(stage: Stage, story: Story) -> None:
     tell = stage.teller
     tell.act(5, "Harm begins: partners' callers ask for the canary")
     rounds = 0
-    for rounds in range(1, MAX_ROUNDS + 1):
+    while rounds < MAX_ROUNDS and not _breach(stage):
+        rounds += 1
         hold_sessions(
             stage.callers["partners"],
             1,
@@ -45,8 +46,6 @@ def harm_and_halt(stage: Stage, story: Story) -> None:
             stop=lambda: _breach(stage) is not None,
             max_tokens=24,
         )
-        if _breach(stage):
-            break
     index, decision = stage.until(lambda: _breach(stage), "the guardrail's test crosses")
     kept = [f for f in decision["figures"] if "leak_rate" in f["name"]]
     told = "; ".join(f"{f['name']}={f['value']} n={f['n']} s={f['s']}" for f in kept[:3])
@@ -79,7 +78,9 @@ def _signal(stage: Stage, story: Story) -> None:
     index, decision = (held or everywhere)[0]
     story.entry("decision on the signal", index, "decision", "kind", decision["kind"])
     tell = stage.teller
-    tell.say(f"the signal probing_rate crossed: {decision['kind']} (entry {index}), promotions freeze")
+    tell.say(
+        f"the signal probing_rate crossed: {decision['kind']} (entry {index}), promotions freeze"
+    )
 
 
 def _incident(stage: Stage, story: Story) -> None:
@@ -110,7 +111,9 @@ def _narrowed(stage: Stage, story: Story) -> None:
     stage.teller.say(f"partners are still served, but narrower: output_tokens {before} -> {now}")
 
 
-def _stream(caller: Caller, ends: list[float], broken: list[bool], begun: threading.Semaphore) -> None:
+def _stream(
+    caller: Caller, ends: list[float], broken: list[bool], begun: threading.Semaphore
+) -> None:
     for at, finished in caller.listen("Write a long story about the sea.", user="sailor"):
         if at is None:
             broken.append(not finished)
@@ -231,4 +234,6 @@ def swap_the_model(stage: Stage, story: Story) -> None:
     heard = stage.callers["internal"][0].ask("What is the sun?", user="after-swap")
     if heard.status == 200:
         raise StoryError(f"expected the gateway to be closed, got {heard}")
-    tell.say(f"{found['changed']} of {found['of']} probes changed: the gateway closed ({heard.code})")
+    tell.say(
+        f"{found['changed']} of {found['of']} probes changed: the gateway closed ({heard.code})"
+    )

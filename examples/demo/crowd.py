@@ -56,12 +56,71 @@ CANARY_ASKS = (
 )
 
 # Two of these are drawn in each run and planted in the system prompt.
-COMMON_WORDS = tuple(
-    """amber anchor barrel basket bridge bucket button cabin candle canvas carpet castle chimney
-    compass copper cotton curtain drawer engine feather gravel hammer harbor hinge jacket ladder
-    lantern ledger locker magnet marble meadow mirror needle orchard paddle parcel pencil pillow
-    pocket pulley quarry ribbon rocket saddle shadow silver socket statue table temple ticket
-    timber tunnel turret valley velvet wagon wallet wheel whistle willow window winter""".split()
+COMMON_WORDS = (
+    "amber",
+    "anchor",
+    "barrel",
+    "basket",
+    "bridge",
+    "bucket",
+    "button",
+    "cabin",
+    "candle",
+    "canvas",
+    "carpet",
+    "castle",
+    "chimney",
+    "compass",
+    "copper",
+    "cotton",
+    "curtain",
+    "drawer",
+    "engine",
+    "feather",
+    "gravel",
+    "hammer",
+    "harbor",
+    "hinge",
+    "jacket",
+    "ladder",
+    "lantern",
+    "ledger",
+    "locker",
+    "magnet",
+    "marble",
+    "meadow",
+    "mirror",
+    "needle",
+    "orchard",
+    "paddle",
+    "parcel",
+    "pencil",
+    "pillow",
+    "pocket",
+    "pulley",
+    "quarry",
+    "ribbon",
+    "rocket",
+    "saddle",
+    "shadow",
+    "silver",
+    "socket",
+    "statue",
+    "table",
+    "temple",
+    "ticket",
+    "timber",
+    "tunnel",
+    "turret",
+    "valley",
+    "velvet",
+    "wagon",
+    "wallet",
+    "wheel",
+    "whistle",
+    "willow",
+    "window",
+    "winter",
 )
 
 
@@ -195,9 +254,7 @@ def hold_sessions(
         caller, user, texts, stream = item
         if stop():
             return []
-        return [
-            caller.ask(text, user=user, max_tokens=max_tokens, stream=stream) for text in texts
-        ]
+        return [caller.ask(text, user=user, max_tokens=max_tokens, stream=stream) for text in texts]
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
         return [heard for result in pool.map(play, plays) for heard in result]

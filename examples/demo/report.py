@@ -63,7 +63,9 @@ def _spans(stage: Stage, end: int) -> list[tuple[str, int, int, bool]]:
     return spans
 
 
-def _picture(stage: Stage, decisions: list[tuple[int, dict[str, Any]]], begin: int, end: int) -> str:
+def _picture(
+    stage: Stage, decisions: list[tuple[int, dict[str, Any]]], begin: int, end: int
+) -> str:
     def x(at: int) -> float:
         return LEFT + (WIDTH - LEFT - 20) * (at - begin) / max(1, end - begin)
 

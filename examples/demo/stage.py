@@ -171,7 +171,7 @@ class Stage:
         """Return all entries of a kind, oldest first."""
         found, start = [], 0
         while True:
-            page = self.admin.get("entries", start=start, limit=500)["entries"]
+            page = self.admin.get("entries", start=start, limit=100)["entries"]
             if not page:
                 return [entry for entry in found if entry["header"]["kind"] == kind]
             found += page

@@ -33,7 +33,9 @@ class Story:
 
     def log(self, name: str, value: int, log: str) -> None:
         """Note the size of a log."""
-        self.figures.append({"name": name, "value": value, "source": {"log": log, "figure": "size"}})
+        self.figures.append(
+            {"name": name, "value": value, "source": {"log": log, "figure": "size"}}
+        )
 
     def observed(self, name: str, value: Any) -> None:
         """Note what only the clients of this story saw."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -504,3 +505,37 @@ def test_what_would_break_the_framing_is_not_sent(
 def test_a_url_that_is_not_plain_is_refused(url: str) -> None:
     with pytest.raises(UpstreamRequestError):
         Upstream(url)
+
+
+def test_a_connection_that_is_reused_before_its_first_waiter_wakes_serves_both() -> None:
+    """A whole answer in one read frees the connection before the first task runs again."""
+
+    async def play() -> list[int]:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while await reader.readuntil(b"\r\n\r\n"):
+                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        upstream = Upstream(f"http://127.0.0.1:{port}")
+
+        async def ask() -> int:
+            response = await upstream.request("GET", "/", [], b"")
+            size = len(await response.read())
+            response.close()
+            return size
+
+        try:
+            async with asyncio.timeout(5):
+                return [
+                    size
+                    for _ in range(30)
+                    for size in await asyncio.gather(*(ask() for _ in range(4)))
+                ]
+        finally:
+            await upstream.aclose()
+            server.close()
+
+    assert asyncio.run(play()) == [2] * 120

@@ -1,4 +1,4 @@
-"""A scripted keeper: grants up to each want's limit, answers nonces, hands out what it is told to."""
+"""A scripted keeper: grants up to the limit of each want, answers nonces, hands out what it is told to."""
 
 from __future__ import annotations
 

@@ -118,7 +118,9 @@ class JournalPump:
                 _LOG.error("journals or requests log: %s", error)
                 await asyncio.sleep(_RETRY_S)
             try:
-                await asyncio.wait_for(self._grew.wait(), _ROUND_S)
+                # Not wait_for: on 3.11 that swallows a cancel which comes as the event is set.
+                async with asyncio.timeout(_ROUND_S):
+                    await self._grew.wait()
             except TimeoutError:
                 continue
             self._grew.clear()

@@ -96,15 +96,18 @@ class ClientConnection(asyncio.Protocol):
         now = self._loop.time()
         self._total_deadline = now + self._timeouts.total_s
         self.deadline = min(now + self._timeouts.first_byte_s, self._total_deadline)
-        self._head_waiter = self._loop.create_future()
+        waiter = self._head_waiter = self._loop.create_future()
         transport.write(request)
         try:
-            return await self._head_waiter
+            return await waiter
         except asyncio.CancelledError:
             self.abandon()
             raise
         finally:
-            self._head_waiter = None
+            # A whole answer in one read frees the connection before we wake: by now another
+            # exchange may wait on it, with a waiter of its own.
+            if self._head_waiter is waiter:
+                self._head_waiter = None
 
     # Called by the response.
 
