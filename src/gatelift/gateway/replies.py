@@ -18,7 +18,7 @@ import msgspec
 
 from gatelift.encoding import encode_json
 
-__all__ = ["CODES", "ErrorCode", "Reply", "error_reply"]
+__all__ = ["CODES", "ErrorCode", "Reply", "error_reply", "render_codes"]
 
 
 class ErrorCode(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,3 +188,23 @@ def error_reply(
         headers=((b"content-type", b"application/json"), *headers, again),
         body=encode_json({"error": error}),
     )
+
+
+def render_codes() -> str:
+    """Return docs/reference/errors.md."""
+    rows = [
+        f"| `{code}` | {known.status} | `{known.type}` | {'yes' if known.retry else 'no'} | "
+        f"{known.means} |"
+        for code, known in CODES.items()
+    ]
+    head = (
+        "# Errors that a caller may read",
+        "",
+        "Made from `gatelift.gateway.replies.CODES`. The body is `{\"error\": {\"message\", \"type\",",
+        "\"param\", \"code\", ...}}`, so that official OpenAI clients raise their own exception. Where a",
+        "retry cannot help, `x-should-retry: false` is sent; else `retry-after` in seconds.",
+        "",
+        "| code | status | type | retry | means |",
+        "|---|---|---|---|---|",
+    )
+    return "\n".join((*head, *rows)) + "\n"
