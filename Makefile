@@ -73,6 +73,11 @@ check: $(STAMP) ## Lint, format, types, floors, spelling
 	@echo "floors"; $(BIN)/lint-imports --no-logo
 	@echo "codespell"; $(BIN)/codespell
 	@echo "locks"; $(BIN)/python tools/check_locks.py
+	@echo "docs"; $(BIN)/python tools/draw_docs.py --check
+
+.PHONY: docs
+docs: $(STAMP) ## Draw what the docs show of the code: floors, tables, codes, schema
+	@$(BIN)/python tools/draw_docs.py
 
 .PHONY: format
 format: $(STAMP) ## Write the format that `make check` asks for
