@@ -393,8 +393,8 @@ def test_it_refuses_to_start_on_a_head_that_it_did_not_cosign(witness: Running) 
     ("content", "mode", "says"),
     [
         (base64.b64encode(SEED).decode() + "\n", 0o644, "chmod 600"),
-        (base64.b64encode(SEED[:31]).decode() + "\n", 0o600, "expected 32 bytes"),
-        ("c2VjcmV0c2VjcmV0!\n", 0o600, "one line of base64"),
+        (base64.b64encode(SEED[:31]).decode() + "\n", 0o600, "a seed of 32 bytes"),
+        ("c2VjcmV0c2VjcmV0!\n", 0o600, "base64 of a 32 byte seed"),
     ],
 )
 def test_a_key_file_that_is_open_or_damaged_stops_the_start_and_is_not_shown(

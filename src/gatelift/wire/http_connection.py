@@ -96,7 +96,8 @@ class ClientConnection(asyncio.Protocol):
         now = self._loop.time()
         self._total_deadline = now + self._timeouts.total_s
         self.deadline = min(now + self._timeouts.first_byte_s, self._total_deadline)
-        waiter = self._head_waiter = self._loop.create_future()
+        waiter: asyncio.Future[UpstreamResponse] = self._loop.create_future()
+        self._head_waiter = waiter
         transport.write(request)
         try:
             return await waiter

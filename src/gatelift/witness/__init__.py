@@ -2,7 +2,7 @@
 
 It keeps the last head of each log it follows, cosigns only what extends it, and keeps evidence of
 logs that show two histories. `decision` judges bytes, `shelf` remembers, `witness` does both under
-one lock, `key` reads the signing key, `server` speaks HTTP.
+one lock, `server` speaks HTTP.
 
 Follows C2SP tlog-witness v1.0.0.
 """
@@ -10,7 +10,6 @@ Follows C2SP tlog-witness v1.0.0.
 from __future__ import annotations
 
 from gatelift.witness.decision import Accepted, Outcome, Refused, decide_submission
-from gatelift.witness.key import SigningKeyError, load_signing_key
 from gatelift.witness.server import ServeError, make_app, serve
 from gatelift.witness.shelf import Shelf, ShelfError, origin_id
 from gatelift.witness.witness import Answer, Witness, parse_log_vkeys
@@ -23,10 +22,8 @@ __all__ = [
     "ServeError",
     "Shelf",
     "ShelfError",
-    "SigningKeyError",
     "Witness",
     "decide_submission",
-    "load_signing_key",
     "make_app",
     "origin_id",
     "parse_log_vkeys",

@@ -18,14 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-import socket
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -35,7 +30,8 @@ from litestar.params import FromPath
 
 from gatelift.errors import PeerError
 from gatelift.tlog import CosignatureSigner
-from gatelift.witness.key import load_signing_key
+from gatelift.wire.keyfiles import load_private_key
+from gatelift.wire.web_server import listen, server_config, stop_signals
 from gatelift.witness.shelf import Shelf
 from gatelift.witness.witness import TEXT_TYPE, Answer, Witness, parse_log_vkeys
 
@@ -43,14 +39,11 @@ __all__ = ["BODY_TIMEOUT_S", "MAX_BODY_BYTES", "ServeError", "make_app", "serve"
 
 MAX_BODY_BYTES = 131_072
 BODY_TIMEOUT_S = 10.0
-_SHUTDOWN_TIMEOUT_S = 5
-_KEEP_ALIVE_S = 60
-_MAX_CONNECTIONS = 256
 _LOG = logging.getLogger(__name__)
 
 
 class ServeError(PeerError):
-    """The address cannot be had, or the witness had to stop."""
+    """The witness had to stop."""
 
     code = "witness_stopped"
 
@@ -103,12 +96,12 @@ def serve(
     is logged. Raises before listening if key, directory, vkeys or address cannot be used, and
     `ServeError` if the disk failed while serving.
     """
-    signer = CosignatureSigner(name, load_signing_key(signing_key_path))
+    signer = CosignatureSigner(name, load_private_key(signing_key_path))
     log_keys = parse_log_vkeys(log_vkeys)
-    with Shelf(folder) as shelf, _listen(host, port) as listener:
+    with Shelf(folder) as shelf, listen(host, port) as listener:
         witness = Witness(signer=signer, log_keys=log_keys, shelf=shelf)
         server = _Server(witness)
-        with _stop_signals(server):
+        with stop_signals(server):
             _LOG.info("witness %s on %s port %d", signer.vkey, host, listener.getsockname()[1])
             server.run(sockets=[listener])
         if witness.broken:
@@ -119,59 +112,11 @@ class _Server(uvicorn.Server):
     """Uvicorn, which also stops when the witness can no longer store."""
 
     def __init__(self, witness: Witness) -> None:
-        super().__init__(
-            uvicorn.Config(
-                make_app(witness),
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                ws="none",
-                limit_concurrency=_MAX_CONNECTIONS,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
-            )
-        )
+        super().__init__(server_config(make_app(witness)))
         self._witness = witness
 
     async def on_tick(self, counter: int) -> bool:
         return self._witness.broken or await super().on_tick(counter)
-
-
-@contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-            listener.listen(128)
-        except OSError as error:
-            raise ServeError(
-                f"cannot listen on {host} port {port}: {error.strerror}. Choose another port",
-                code="address_in_use",
-            ) from error
-        yield listener
-
-
-@contextmanager
-def _stop_signals(server: uvicorn.Server) -> Iterator[None]:
-    # Uvicorn raises a stop signal again after it has shut down, for whoever handled it before. This
-    # handler takes it, so that `serve` returns; it also covers the moments before uvicorn listens.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        server.should_exit = True
-
-    before = {which: signal.signal(which, stop) for which in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for which, handler in before.items():
-            signal.signal(which, handler)
 
 
 def _response(answer: Answer) -> Response[bytes]:
