@@ -17,6 +17,9 @@ __all__ = ["assess_and_open_internal", "climb", "lay_foundations", "live_traffic
 
 SESSIONS_EACH = 8
 EVALUATOR = "evals"
+MORE_ROUNDS = 8
+# Longer than a session window and the beat that closes it.
+SETTLE_S = 12.0
 
 
 def benign(chance: random.Random) -> Iterable[str]:
@@ -222,12 +225,7 @@ def _fill(stage: Stage, story: Story, name: str, *proofs: str) -> None:
 def _open(stage: Stage, story: Story, name: str, source: str) -> None:
     """Wait until the traffic opens the gate, then let the quorum sign."""
     tell = stage.teller
-    waiting = {"soak_sessions", "soak_organisations", "soak_time", "not_cleared"}
-    stage.until(
-        lambda: not waiting & set(codes(stage.blocks(name))),
-        f"the traffic of {source} opens the gate of {name}",
-        seconds=90,
-    )
+    _let_traffic_speak(stage, name, source)
     if "evidence_stale" in codes(stage.blocks(name)):
         _refresh(stage, story, name)
     refused = stage.certify(name, "safety", "security", "overseer")
@@ -237,6 +235,27 @@ def _open(stage: Stage, story: Story, name: str, source: str) -> None:
     story.entry(f"{name} certified", made["index"], "certificate", "stage", name)
     figures = _clearance(stage, source)
     tell.say(f"{name} certified by safety, security and overseer; {figures}")
+
+
+def _let_traffic_speak(stage: Stage, name: str, source: str) -> None:
+    """Wait until the traffic opens the gate; hold more sessions while it has not said enough."""
+    waiting = {"soak_sessions", "soak_organisations", "soak_time", "not_cleared"}
+
+    def is_open() -> bool:
+        return not waiting & set(codes(stage.blocks(name)))
+
+    for _ in range(MORE_ROUNDS):
+        until = time.monotonic() + SETTLE_S
+        while time.monotonic() < until:
+            if is_open():
+                return
+            time.sleep(0.3)
+        heard = hold_sessions(stage.callers[source], 3, benign, stage.chance)
+        stage.teller.say(
+            f"{source} has not said enough yet ({', '.join(sorted(waiting & set(codes(stage.blocks(name)))))}): "
+            f"{len(heard)} more exchanges"
+        )
+    raise StoryError(f"the traffic of {source} did not open the gate of {name}")
 
 
 def _clearance(stage: Stage, source: str) -> str:
