@@ -87,11 +87,20 @@ def _incident(stage: Stage, story: Story) -> None:
     opened = stage.until(lambda: stage.entries("incident"), "an incident opens by itself")
     incident = predicate(opened[0])
     story.entry("incident", opened[0]["index"], "incident", "severity", incident["severity"])
-    view = stage.state()["incidents"][0]
-    running = sum(1 for clock in view["clocks"] if clock.get("due_at") or clock.get("deadline_at"))
+    stage.teller.say(f"incident {incident['severity']} opened by {incident['source']}")
+    name = incident["id"]
+    stage.sign(
+        "incident", "change", name, "--now", "aware", "--note", "on call is aware", by=["security"]
+    ).must("security is aware of the incident")
+    view = next(v for v in stage.state()["incidents"] if v["incident"]["id"] == name)
+    running = [clock for clock in view["clocks"] if clock["deadline"] is not None]
+    waiting = [clock for clock in view["clocks"] if clock["deadline"] is None]
+    if not running:
+        raise StoryError("expected a clock to run once somebody is aware")
+    first = min(running, key=lambda clock: clock["deadline"])
     stage.teller.say(
-        f"incident {incident['severity']} opened by {incident['source']}; "
-        f"{len(view['clocks'])} clocks listed, {running} running"
+        f"security is aware: {len(running)} clocks run (the first: {first['regime']}, "
+        f"{first['left_ms'] // 3_600_000} h left), {len(waiting)} wait for their own event"
     )
 
 

@@ -7,7 +7,8 @@ Invariants
 - An attributable crossing (e-BH names at most half of the organisations and the rest alone does
   not cross) suspends them first; unsure means every stage that guards this metric and in which
   harm was counted.
-- A signal may only hold, for as long as it crosses.
+- A signal may only hold, for as long as it crosses and its stage is not stopped altogether: a stage
+  that serves nobody can't show that its rate has fallen, and would hold every re-opening for good.
 - An event acts when its count since its baseline reaches the plan's; a hold of an event or a
   suspension lasts until its incident is resolved.
 - What latched stays, whatever the counts say later, until a certificate clears it.
@@ -33,7 +34,7 @@ from gatelift.decide.narrowing import (
     metric_subject,
 )
 from gatelift.decide.reasons import ReasonCode, reason
-from gatelift.decide.stages import is_ordered
+from gatelift.decide.stages import is_ordered, uncleared
 from gatelift.decide.state import EventBaseline, Latch, ObservationEntry, State
 from gatelift.decide.traffic import (
     account_stretches,
@@ -241,6 +242,11 @@ def _guardrails(state: State, plan: Plan, account: Account) -> Watched:
     return Watched(findings=tuple(findings), figures=tuple(figures))
 
 
+def _is_off(state: State, stage: Stage) -> bool:
+    stops = uncleared(state, stage.name)
+    return any(entry.standing.order.ceiling is None for entry in stops)
+
+
 def _signals(state: State, plan: Plan, stage: Stage) -> Watched:
     findings, figures = [], []
     for each in stage.watch:
@@ -306,9 +312,10 @@ def watch(state: State) -> Watched:
             found.extend(seen.findings)
             figures.extend(seen.figures)
         for stage in plan.stages:
-            seen = _signals(state, plan, stage)
-            found.extend(seen.findings)
-            figures.extend(seen.figures)
+            if not _is_off(state, stage):
+                seen = _signals(state, plan, stage)
+                found.extend(seen.findings)
+                figures.extend(seen.figures)
             events = (_event(state, plan, stage, each) for each in stage.events)
             found.extend(each for each in events if each is not None)
     causes: dict[tuple[str, str], Finding] = {}

@@ -361,6 +361,16 @@ def test_a_hold_freezes_promotion_and_lets_renewal_through() -> None:
     assert gate(story.state, "internal", story.now) == ()
 
 
+def test_a_signal_of_a_stage_that_is_stopped_holds_no_reopening() -> None:
+    story = at("internal")
+    story.traffic("internal", {"org0": (20, 14)}, metric="probing_rate")
+    assert "signal_crossed" in codes(story.act().reasons)
+    story.order(TargetKind.RELEASE, "aurora")
+    story.act()
+    assert "signal_crossed" not in codes(gate(story.state, "assess", story.now))
+    assert "signal_crossed" not in codes(gate(story.state, "internal", story.now))
+
+
 def test_wake_is_the_next_moment_at_which_time_alone_matters() -> None:
     story = at("internal")
     decision, wake = decide(story.state, story.now)
