@@ -278,6 +278,7 @@ def _refresh(stage: Stage, story: Story, name: str) -> None:
 
 
 def _wait_until_stale(stage: Stage, name: str) -> None:
+    stage.teller.say("waiting until the assessment is older than the plan allows (70 s)")
     stage.until(
         lambda: "evidence_stale" in codes(stage.blocks(name)),
         "the assessment is older than the plan allows",

@@ -10,7 +10,7 @@ from typing import Any
 
 from examples.demo.acts_open import measure
 from examples.demo.commands import StoryError
-from examples.demo.crowd import CANARY_ASKS, Caller, hold_sessions
+from examples.demo.crowd import CANARY_ASKS, PROBING_ASKS, Caller, hold_sessions
 from examples.demo.stage import Stage, codes, predicate
 from examples.demo.story import Story
 
@@ -35,6 +35,7 @@ def harm_and_halt(stage: Stage, story: Story) -> None:
     """Act 5, first half: the guardrail's test crosses by itself; then one person halts."""
     tell = stage.teller
     tell.act(5, "Harm begins: partners' callers ask for the canary")
+    _probe_until_held(stage, story)
     rounds = 0
     while rounds < MAX_ROUNDS and not _breach(stage):
         rounds += 1
@@ -56,30 +57,33 @@ def harm_and_halt(stage: Stage, story: Story) -> None:
             name = f"{figure['name']}: n at the breach"
             story.entry(name, index, "decision", f"figures.{number}.n", figure["n"])
     tell.say(f"{decision['kind']} by the machine itself (entry {index}): {told}")
-    _signal(stage, story)
     _incident(stage, story)
     _narrowed(stage, story)
     _halt(stage, story)
 
 
-def _signal(stage: Stage, story: Story) -> None:
-    held = [
-        (index, decision)
-        for index, decision in stage.decisions()
-        if decision["kind"] == "hold" and "signal_crossed" in codes(decision["reasons"])
-    ]
-    everywhere = [
-        (index, decision)
-        for index, decision in stage.decisions()
-        if "signal_crossed" in codes(decision["reasons"])
-    ]
-    if not everywhere:
-        raise StoryError("expected the signal probing_rate to cross and hold")
-    index, decision = (held or everywhere)[0]
-    story.entry("decision on the signal", index, "decision", "kind", decision["kind"])
-    tell = stage.teller
-    tell.say(
-        f"the signal probing_rate crossed: {decision['kind']} (entry {index}), promotions freeze"
+def _held_by_signal(stage: Stage) -> int | None:
+    for index, decision in stage.decisions():
+        if decision["kind"] == "hold" and "signal_crossed" in codes(decision["reasons"]):
+            return index
+    return None
+
+
+def _probe_until_held(stage: Stage, story: Story) -> None:
+    """Callers begin to probe: the signal may only hold, and does."""
+    for _ in range(MAX_ROUNDS):
+        if _held_by_signal(stage) is not None:
+            break
+        hold_sessions(
+            stage.callers["partners"],
+            1,
+            lambda chance: chance.sample(PROBING_ASKS, 1),
+            stage.chance,
+        )
+    index = stage.until(lambda: _held_by_signal(stage), "the signal probing_rate crosses and holds")
+    story.entry("decision on the signal", index, "decision", "kind", "hold")
+    stage.teller.say(
+        f"callers probe: the signal probing_rate holds (entry {index}), promotions freeze"
     )
 
 

@@ -42,6 +42,7 @@ _WATCH_FACTS: dict[DecisionKind, Fact] = {
     DecisionKind.RESCOPE: Fact.BREACH_RESCOPES,
     DecisionKind.HOLD: Fact.WATCH_HOLDS,
 }
+_NARROWS_STAGES = frozenset({DecisionKind.RESCOPE, DecisionKind.ROLL_BACK})
 _GATE_ROWS = frozenset({Fact.GATE_OPEN, Fact.ALWAYS, Fact.REOPENED})
 
 
@@ -89,6 +90,23 @@ def _reopened(state: State) -> list[Reason]:
     ]
 
 
+def _is_moot(state: State, finding: Finding, now_ms: int) -> bool:
+    """Return whether a breach's stages serve nobody anyway, by orders that others gave.
+
+    It stays latched, and the gates of those stages say so; it no longer says what the release does.
+    """
+    if finding.kind not in _NARROWS_STAGES or not finding.narrow:
+        return False
+    own = [(each.target, each.ceiling) for each in finding.narrow]
+    for each in finding.narrow:
+        if each.target.kind is not TargetKind.STAGE or not is_ordered(state, each, now_ms):
+            return False
+        orders = [entry.standing.order for entry in uncleared(state, each.target.name)]
+        if not any(o.ceiling is None and (o.target, o.ceiling) not in own for o in orders):
+            return False
+    return True
+
+
 def _facts(
     state: State, watched: Watched, looked: Examination | None, stage: str | None, now_ms: int
 ) -> dict[Fact, list[Reason]]:
@@ -100,7 +118,8 @@ def _facts(
 
     add(Fact.STOPPED, _stopped(state, now_ms))
     for finding in watched.findings:
-        add(_WATCH_FACTS[finding.kind], [finding.reason])
+        if not _is_moot(state, finding, now_ms):
+            add(_WATCH_FACTS[finding.kind], [finding.reason])
     if stage is not None:
         add(Fact.NOTHING_UP, list(check_up(state)))
     add(Fact.REOPENED, _reopened(state))

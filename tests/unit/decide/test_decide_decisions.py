@@ -281,6 +281,19 @@ def test_after_a_halt_only_the_first_stage_can_be_reopened_then_the_next() -> No
     assert gate(story.state, "internal", story.now) == ()
 
 
+def test_a_breach_whose_stage_is_halted_anyway_hides_no_resume() -> None:
+    story = at("partners")
+    leaks("partners")(story)
+    assert story.act().kind in {K.RESCOPE, K.ROLL_BACK}
+    story.order(TargetKind.RELEASE, "aurora")
+    assert story.act().kind is K.HALT
+    story.resolve_all()
+    story.certify("assess")
+    assert story.settle().kind is K.RESUME
+    assert story.state.latches
+    assert "breach_latched" in codes(gate(story.state, "partners", story.now))
+
+
 def test_a_halt_stays_a_halt_when_the_certificates_lapse_under_it() -> None:
     story = at("internal")
     story.order(TargetKind.RELEASE, "aurora")
