@@ -291,7 +291,7 @@ def test_a_breach_whose_stage_is_halted_anyway_hides_no_resume() -> None:
     story.certify("assess")
     assert story.settle().kind is K.RESUME
     assert story.state.latches
-    assert "breach_latched" in codes(gate(story.state, "partners", story.now))
+    assert "breach_latched" in codes(gate(story.state, "public", story.now))
 
 
 def test_a_halt_stays_a_halt_when_the_certificates_lapse_under_it() -> None:
