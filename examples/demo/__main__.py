@@ -91,9 +91,9 @@ def main() -> int:
         harm_and_halt(stage, story)
         reopen(stage, story)
         swap_the_model(stage, story)
-        last = public_stays_shut(stage)
         audit(stage, story)
         write_report(stage, story, BUILD / "report.html")
+        last = public_stays_shut(stage)
     except (StoryError, httpx.HTTPError, OSError, subprocess.SubprocessError) as error:
         return fail(error)
     finally:

@@ -125,9 +125,10 @@ def _false_story(stage: Stage, dossier: Path) -> None:
 
 
 def public_stays_shut(stage: Stage) -> str:
-    """Act 8: the last line."""
-    stage.teller.act(8, "Public")
+    """Act 8: the gate of the last stage, and the last line of the story."""
+    stage.teller.act(8, "The gate of public")
     found = stage.blocks("public")
+    stage.teller.say(f"shut: {', '.join(codes(found))}")
     if "assurance_below" not in codes(found):
         raise StoryError(f"expected public to be shut by assurance_below, got {codes(found)}")
     reason = next(reason for reason in found if reason["code"] == "assurance_below")
