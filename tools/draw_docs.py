@@ -1,6 +1,7 @@
-"""Write what the docs draw from the code: the floors from real imports, the exchange's table, the
-error codes, the reason codes and the plan's schema. `--check` writes nothing and fails on a
-difference.
+"""Write what the docs draw from the code.
+
+The floors from real imports, the exchange's table, the error codes, the reason codes and the plan's
+schema. `--check` writes nothing and fails on a difference.
 """
 
 from __future__ import annotations
