@@ -200,8 +200,8 @@ def render_codes() -> str:
     head = (
         "# Errors that a caller may read",
         "",
-        "Made from `gatelift.gateway.replies.CODES`. The body is `{\"error\": {\"message\", \"type\",",
-        "\"param\", \"code\", ...}}`, so that official OpenAI clients raise their own exception. Where a",
+        'Made from `gatelift.gateway.replies.CODES`. The body is `{"error": {"message", "type",',
+        '"param", "code", ...}}`, so that official OpenAI clients raise their own exception. Where a',
         "retry cannot help, `x-should-retry: false` is sent; else `retry-after` in seconds.",
         "",
         "| code | status | type | retry | means |",
