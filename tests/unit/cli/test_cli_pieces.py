@@ -115,7 +115,7 @@ def test_a_commit_takes_its_figures_from_the_plan() -> None:
     demand = demand_of(PLAN, "cyber_uplift", None)
     assert (demand.limit, demand.margin, demand.attempts) == (Decimal("0.1"), Decimal("0.02"), 60)
     measure = demand_of(PLAN, None, "safeguard-red-team")
-    assert (measure.limit, measure.margin, measure.attempts) == (Decimal("0.2"), Decimal(0), 30)
+    assert (measure.limit, measure.margin, measure.attempts) == (Decimal("0.2"), Decimal(0), 60)
     for threshold, name in (("nonsense", None), (None, "nonsense"), (None, None)):
         with pytest.raises(InputError, match="cyber_uplift"):
             demand_of(PLAN, threshold, name)
