@@ -33,7 +33,7 @@ __all__ = ["Finding", "NearRule", "PhraseError", "RuleBook", "phrases"]
 
 _WORD = re.compile(r"[^\W_]+")
 _END = r"(?![^\W_])"
-_GAP = r"[\W_]{1,3}+"
+_GAP = r"[\W_]{1,12}+"
 _SENTENCE_END = re.compile(r"[.!?;]+\s")
 _CHARS_A_WORD = 16
 _LOOK_BEFORE_WORDS = 4
