@@ -372,6 +372,24 @@ def test_every_exchange_past_identify_has_a_start_and_a_finish(deployment: Deplo
     assert "secretsecret" not in dumped
 
 
+def test_a_stop_while_a_cap_is_asked_for_is_recorded_and_answered(deployment: Deployment) -> None:
+    deployment.keeper.granting = False
+    answers: list[httpx.Response] = []
+    caller = threading.Thread(target=lambda: answers.append(deployment.post()))
+    caller.start()
+    until = time.monotonic() + 3
+    while not deployment.keeper.draws_waiting and time.monotonic() < until:
+        time.sleep(0.01)
+    deployment.keeper.order(deployment.stop_order())
+    caller.join(5)
+    assert (answers[0].status_code, answers[0].json()["error"]["code"]) == (403, "stopped")
+    time.sleep(0.2)
+    finishes = [r for r in deployment.records() if isinstance(r, Finish)]
+    starts = [r for r in deployment.records() if isinstance(r, Start)]
+    assert [f.outcome for f in finishes] == [Outcome.STOPPED]
+    assert [f.of.seq for f in finishes] == [s.seq for s in starts]
+
+
 def test_the_worker_leaves_no_lease_behind(deployment: Deployment) -> None:
     deployment.post(max_tokens=1)
     deployment.process.send_signal(signal.SIGTERM)

@@ -44,6 +44,8 @@ class FakeKeeper:
         self.orders: list[bytes] = []
         self.granted: dict[tuple[str, int], int] = {}
         self.answering = True
+        self.granting = True
+        self.draws_waiting = 0
         self.number = 0
         self.connections: set[Any] = set()
         self.hellos: list[Hello] = []
@@ -103,6 +105,8 @@ class FakeKeeper:
                 connection.send(PlacementFrame(name="here", up=True, reason=""))
             case Ask() if self.answering:
                 connection.send(StatusFrame(envelope=self.status(frame.nonces)))
+            case Draw() if not self.granting:
+                self.draws_waiting += 1
             case Draw():
                 connection.send(self._draw(frame))
             case Release():

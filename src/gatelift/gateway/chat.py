@@ -106,6 +106,7 @@ class ChatExchange(RecordedExchange):
             await self._stopped()
         finally:
             self.context.open.discard(self._open)
+            self.abandon()
             self.settle(NOTHING_SPENT)
 
     async def _reserve(
@@ -115,12 +116,12 @@ class ChatExchange(RecordedExchange):
             self.context, who, admitted.envelope, admitted.stage, needs_of(admitted)
         )
         if isinstance(held, Denial):
-            await self.deny(held, self._request.body)
+            await self._turn_down(held)
             return
         self.reserved(held)
         self.verdicts, denial = inspect_prompt(self.context, admitted.envelope, chat)
         if denial is not None:
-            await self.deny(denial, self._request.body)
+            await self._turn_down(denial)
             return
         placement = self.context.holdings.placement()
         if placement is None:
@@ -129,9 +130,15 @@ class ChatExchange(RecordedExchange):
                 message="no enrolled placement of this candidate is up",
                 outcome=Outcome.UPSTREAM_FAILED,
             )
-            await self.deny(nowhere, self._request.body)
+            await self._turn_down(nowhere)
             return
         await self._serve(chat, admitted, bundle, placement)
+
+    async def _turn_down(self, denial: Denial) -> None:
+        # What is denied needs no stop any more: its record and its reply are to be finished.
+        if self._open is not None:
+            self.context.open.discard(self._open)
+        await self.deny(denial, self._request.body)
 
     async def _serve(
         self, chat: ChatRequest, admitted: Admitted, bundle: VerifiedBundle, placement: Placement
@@ -188,6 +195,10 @@ class ChatExchange(RecordedExchange):
     async def _stopped(self) -> None:
         """Settle an exchange that an order, a lapse or a drift has cut."""
         refusal = self._open.stopped_by if self._open else None
-        if refusal is None or self._answering is None:
+        if refusal is None:
             return
-        await self._answering.stopped(refusal)
+        if self._answering is not None:
+            await self._answering.stopped(refusal)
+            return
+        denial = Denial(code=refusal.code, message=refusal.message, outcome=Outcome.STOPPED)
+        await self._turn_down(denial)

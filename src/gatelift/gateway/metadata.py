@@ -182,5 +182,6 @@ class ModelsExchange(RecordedExchange):
             self.journal_failed(error)
             return
         finally:
+            self.abandon()
             self.settle(NOTHING_SPENT)
         self.send_with_ticket(Reply(status=200, headers=(*_JSON, *self.headers), body=body))

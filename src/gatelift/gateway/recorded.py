@@ -48,6 +48,7 @@ class RecordedExchange:
         self.verdicts: tuple[Verdict, ...] = ()
         self.reservation: Reservation | None = None
         self._recorder: Recorder | None = None
+        self._abandoned = False
 
     @property
     def recorder(self) -> Recorder:
@@ -133,20 +134,27 @@ class RecordedExchange:
             return
         self.send_with_ticket(reply)
 
-    def journal_failed(self, error: JournalError) -> None:
-        """End an exchange whose record cannot be written.
+    def abandon(self) -> None:
+        """Leave a start without a finish to be closed by the next beat, charged in full.
 
-        A start that was written may yet become durable when the disk is well again; it is closed
-        then, in the worst case for the caps (`Context.close_orphans`).
+        The record may yet become durable when the disk is well again, or a fault of ours ended the
+        exchange: either way the caps count the worst case. Does nothing to a finished exchange.
         """
-        self.context.refused[error.code] += 1
         recorder = self._recorder
-        if recorder is not None and recorder.start is not None and recorder.finish is None:
+        if self._abandoned or recorder is None:
+            return
+        if recorder.start is not None and recorder.finish is None:
+            self._abandoned = True
             held, self.reservation = self.reservation, None
             spent = held.charges() if held else ()
             if held is not None:
                 self.context.leases.settle(held, {u: held.amount(u) or 0 for u in CapUnit})
             self.context.orphans.append((recorder, spent))
+
+    def journal_failed(self, error: JournalError) -> None:
+        """End an exchange whose record cannot be written."""
+        self.context.refused[error.code] += 1
+        self.abandon()
         if self.responder.state is ResponseState.STREAMING:
             self.responder.abort()
             return
