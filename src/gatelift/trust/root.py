@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gatelift.encoding import decode_json
+from gatelift.encoding import decode_json, parse_base64
 from gatelift.errors import CallerError
 from gatelift.terms import Assurance
 from gatelift.trust.dsse import parse_envelope, verify_envelope
@@ -118,8 +118,8 @@ class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     witness_quorum: int
 
     def public_keys(self) -> Mapping[KeyId, bytes]:
-        """Return every key's bytes by id."""
-        return {kid: parse_public_key(key.public) for kid, key in self.keys.items()}
+        """Return every key's bytes by id; `parse_root` has checked each of them."""
+        return {kid: parse_base64(key.public) for kid, key in self.keys.items()}
 
     def role_of(self, kid: KeyId) -> str:
         """Return the one role of a key; raises `RootError` when it has none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -47,9 +48,14 @@ from gatelift.trust.dsse import STATEMENT_TYPE
 from tests.support.world import HOUR, NOW, World, digest_of, key
 
 
+@functools.cache
+def shared_world() -> World:
+    return World()
+
+
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World()
+    return shared_world()
 
 
 def code_of(call: Callable[[], object]) -> str:
@@ -363,7 +369,7 @@ _ceilings = st.one_of(
 def test_more_orders_never_permit_more_and_their_order_does_not_matter(
     ceilings: list[Envelope | None], seed: Any
 ) -> None:
-    world = World()
+    world = shared_world()
     orders = [
         standing(
             world,
