@@ -364,7 +364,7 @@ def test_every_exchange_past_identify_has_a_start_and_a_finish(deployment: Deplo
     records = deployment.records()
     starts = [r.seq for r in records if isinstance(r, Start)]
     finishes = [r.of.seq for r in records if isinstance(r, Finish)]
-    assert len(starts) == 3
+    assert len(starts) == 4
     assert starts == sorted(finishes)
     assert [r.seq for r in records] == list(range(len(records)))
     dumped = json.dumps([json.loads(msgspec.json.encode(r)) for r in records])

@@ -44,7 +44,7 @@ _SSE_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 
 
 class Answering:
-    """The answer of one exchange. `forwarded` says whether anything went upstream."""
+    """The answer of one exchange."""
 
     def __init__(
         self,
@@ -60,7 +60,6 @@ class Answering:
         self._release = release
         self._writer = writer
         self._input_bound = input_bound
-        self.forwarded = False
 
     async def answer(self, response: UpstreamResponse) -> None:
         """Answer the caller from the upstream's response."""
@@ -85,8 +84,8 @@ class Answering:
             outcome=outcome,
             reason=reason,
             status=status,
-            upstream=self.forwarded,
-            input_tokens=release.input_tokens(self._input_bound) if self.forwarded else 0,
+            upstream=self._exchange.forwarded,
+            input_tokens=release.input_tokens(self._input_bound) if self._exchange.forwarded else 0,
             output_tokens=release.output_tokens,
             overrun_tokens=release.overrun_tokens,
             verdicts=self._exchange.verdicts + tuple(release.verdicts),

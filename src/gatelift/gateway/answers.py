@@ -44,8 +44,7 @@ class _Function(msgspec.Struct, frozen=True):
 
 
 class _ToolCall(msgspec.Struct, frozen=True):
-    index: int = 0
-    id: str | None = None
+    index: int | None = None
     function: _Function = _Function()
 
 
@@ -77,12 +76,11 @@ _DECODER = msgspec.json.Decoder(_Body)
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
-    """One typed stretch of an answer; `call_id` only beside a tool's name."""
+    """One typed stretch of an answer."""
 
     kind: PartKind
     text: str
     channel: int = 0
-    call_id: str | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,14 +101,13 @@ def _pieces(message: _Message) -> list[Piece]:
     if message.refusal:
         found.append(Piece(kind=PartKind.REFUSAL, text=message.refusal))
     for number, call in enumerate(message.tool_calls or ()):
-        channel = call.index or number
+        channel = number if call.index is None else call.index
         if call.function.name:
             found.append(
                 Piece(
                     kind=PartKind.TOOL_CALL_NAME,
                     text=call.function.name,
                     channel=channel,
-                    call_id=call.id,
                 )
             )
         if call.function.arguments:
@@ -165,6 +162,8 @@ class AnswerWriter:
     """Writes what the caller reads. One for each exchange; keeps the released text by kind."""
 
     def __init__(self, *, request_id: str, model: str, created_s: int) -> None:
+        # Ids are ours: the upstream's are text that no safeguard reads.
+        self._request_id = request_id
         self._head = {"id": f"chatcmpl-{request_id}", "created": created_s, "model": model}
         self._text: dict[PartKind, list[str]] = {}
         self._calls: dict[int, dict[str, Any]] = {}
@@ -191,7 +190,7 @@ class AnswerWriter:
         call = self._calls.setdefault(
             piece.channel,
             {
-                "id": piece.call_id or f"call_{piece.channel}",
+                "id": f"call_{self._request_id}_{piece.channel}",
                 "type": "function",
                 "function": {"name": "", "arguments": ""},
             },

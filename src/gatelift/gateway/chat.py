@@ -63,21 +63,38 @@ class ChatExchange(RecordedExchange):
                 "expected a key as 'Authorization: Bearer gl_...' that a grant in force names",
             )
             return
-        self.steps.on(Event.IDENTIFY)
-        try:
-            chat = parse_chat(self._request.body)
-        except DialectError as error:
-            self.turn_away("invalid_request", str(error), param=error.param)
-            return
         bundle = self.context.holdings.bundle
-        if bundle is None or chat.model != bundle.candidate.model_part.model:
-            self.turn_away("not_found", f"no model {chat.model[:60]!r} here", param="model")
+        if bundle is None:
+            self.turn_away("status_lapsed", "the gateway has nothing to serve from yet")
+            return
+        self.steps.on(Event.IDENTIFY)
+        chat = self._parse(bundle)
+        if isinstance(chat, Denial):
+            self.begin(self._subject(who, bundle, chat))
+            await self.deny(chat, self._request.body)
             return
         await self._admit(who, chat, bundle)
 
-    async def _admit(self, who: Identified, chat: ChatRequest, bundle: VerifiedBundle) -> None:
-        admitted = admit(self.context, who, chat)
-        subject = Subject(
+    def _parse(self, bundle: VerifiedBundle) -> ChatRequest | Denial:
+        code, param = "invalid_request", None
+        try:
+            chat = parse_chat(self._request.body)
+        except DialectError as error:
+            message, param = str(error), error.param
+        else:
+            if chat.model == bundle.candidate.model_part.model:
+                return chat
+            code, message, param = "not_found", f"no model {chat.model[:60]!r} here", "model"
+        return Denial(code=code, message=message, outcome=Outcome.STOPPED, detail={"param": param})
+
+    def _subject(
+        self,
+        who: Identified,
+        bundle: VerifiedBundle,
+        admitted: Admitted | Denial,
+        chat: ChatRequest | None = None,
+    ) -> Subject:
+        return Subject(
             request_id=self.id,
             release=bundle.plan.name,
             stage=who.grant.stage if isinstance(admitted, Denial) else admitted.stage,
@@ -85,12 +102,18 @@ class ChatExchange(RecordedExchange):
             fingerprint=bundle.bundle.candidate,
             grant=who.grant,
             session=make_session(
-                who.grant.id, chat.end_user, now_ms(), bundle.plan.session_window_ms
+                who.grant.id,
+                chat.end_user if chat else "",
+                now_ms(),
+                bundle.plan.session_window_ms,
             ),
             endpoint=Endpoint.CHAT,
-            stream=chat.stream,
+            stream=chat.stream if chat else False,
         )
-        self.begin(subject)
+
+    async def _admit(self, who: Identified, chat: ChatRequest, bundle: VerifiedBundle) -> None:
+        admitted = admit(self.context, who, chat)
+        self.begin(self._subject(who, bundle, admitted, chat))
         if isinstance(admitted, Denial):
             await self.deny(admitted, self._request.body)
             return
@@ -157,7 +180,7 @@ class ChatExchange(RecordedExchange):
         self._answering = answering
         try:
             start = self.write_start(self._request.body)
-            response = await self._forward(placement, body, answering, stream=chat.stream)
+            response = await self._forward(placement, body, stream=chat.stream)
             try:
                 await asyncio.shield(start.durable)
                 await answering.answer(response)
@@ -174,10 +197,10 @@ class ChatExchange(RecordedExchange):
                 await answering.failed(error)
 
     async def _forward(
-        self, placement: Placement, body: bytes, answering: Answering, *, stream: bool
+        self, placement: Placement, body: bytes, *, stream: bool
     ) -> UpstreamResponse:
         self.steps.on(Event.FORWARD)
-        answering.forwarded = True
+        self.forwarded = True
         response = await self.context.upstream(placement).request(
             "POST",
             "/v1/chat/completions",

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Hashable
+from typing import NamedTuple
 
 from gatelift.gateway.holdings import Holdings, Identified
 from gatelift.gateway.http_responder import Responder, ResponseState
@@ -33,7 +34,7 @@ from gatelift.terms import (
 from gatelift.trust import Refusal
 from gatelift.wire.http_client import Upstream, UpstreamTimeouts
 
-__all__ = ["Context", "OpenExchange", "boot_ms", "now_ms"]
+__all__ = ["Context", "OpenExchange", "Orphan", "boot_ms", "now_ms"]
 
 _MAX_SUITES = 64
 _SCOPE_IS_A_LIMIT = SafeguardTerms(postures={Category.AUTONOMY: Posture.BLOCK})
@@ -47,6 +48,14 @@ def now_ms() -> int:
 def boot_ms() -> int:
     """Return the boot-time clock in ms: it runs on while the machine sleeps, and never back."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+class Orphan(NamedTuple):
+    """A start whose finish could not be written: closed later, in the worst case for the caps."""
+
+    recorder: Recorder
+    spent: tuple[Charge, ...]
+    forwarded: bool
 
 
 class OpenExchange:
@@ -92,7 +101,7 @@ class Context:
         self.leases = leases
         self.open: set[OpenExchange] = set()
         self.refused: Counter[str] = Counter()
-        self.orphans: list[tuple[Recorder, tuple[Charge, ...]]] = []
+        self.orphans: list[Orphan] = []
         self._upstream_key = upstream_key
         self._upstreams: dict[str, Upstream] = {}
         self._suites: dict[Hashable, Suite] = {}
@@ -147,10 +156,12 @@ class Context:
     def close_orphans(self) -> None:
         """Finish the exchanges whose end could not be written while the disk was away."""
         orphans, self.orphans = self.orphans, []
-        for number, (recorder, spent) in enumerate(orphans):
-            ending = Ending(outcome=Outcome.ABORTED, reason="journal_failed", status=503)
+        for number, orphan in enumerate(orphans):
+            ending = Ending(
+                outcome=Outcome.ABORTED, reason="unfinished", upstream=orphan.forwarded, status=503
+            )
             try:
-                recorder.write_finish(ending, None, spent)
+                orphan.recorder.write_finish(ending, None, orphan.spent)
             except JournalError:
                 self.orphans = orphans[number:]
                 raise

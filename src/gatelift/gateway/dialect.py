@@ -13,6 +13,7 @@ Follows the OpenAI API reference, "Create chat completion", as of 2026-10.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -36,6 +37,7 @@ EDITS: Final = (
 _MAX_MESSAGES = 256
 _MAX_STOPS = 4
 _MAX_USER_CHARS = 64
+_CALL_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FIXED: Final = frozenset({"temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"})
 _KNOWN: Final = frozenset(
     {
@@ -120,6 +122,14 @@ def _content_text(value: object, param: str) -> str:
     return "".join(texts)
 
 
+def _call_id(value: object, param: str) -> str:
+    # Some chat templates show it to the model, so it may hold no words of its own.
+    text = str(_expect(value, str, param))
+    if not _CALL_ID.fullmatch(text):
+        raise DialectError(f"expected {param} of 1 to 64 of A-Z a-z 0-9 _ -", param=param)
+    return text
+
+
 def _tool_call(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
     call = _expect(value, dict, param)
     _only(call, frozenset({"id", "type", "function"}), param)
@@ -128,7 +138,7 @@ def _tool_call(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
     name = _expect(function.get("name"), str, f"{param}.function.name")
     arguments = _expect(function.get("arguments"), str, f"{param}.function.arguments")
     sent = {
-        "id": _expect(call.get("id"), str, f"{param}.id"),
+        "id": _call_id(call.get("id"), f"{param}.id"),
         "type": "function",
         "function": {"name": name, "arguments": arguments},
     }
@@ -165,7 +175,7 @@ def _message(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
         for _, more in calls:
             parts.extend(more)
     if role == "tool":
-        sent["tool_call_id"] = _expect(message.get("tool_call_id"), str, f"{param}.tool_call_id")
+        sent["tool_call_id"] = _call_id(message.get("tool_call_id"), f"{param}.tool_call_id")
     return sent, parts
 
 
@@ -176,6 +186,8 @@ def _tool(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
     _only(function, frozenset({"name", "description", "parameters", "strict"}), f"{param}.function")
     name = _expect(function.get("name"), str, f"{param}.function.name")
     parts = [Part(kind=PartKind.TOOL_DECLARATION, text=name)]
+    if "strict" in function:
+        _expect(function["strict"], bool, f"{param}.function.strict")
     if "description" in function:
         text = _expect(function["description"], str, f"{param}.function.description")
         parts.append(Part(kind=PartKind.SYSTEM, text=text))

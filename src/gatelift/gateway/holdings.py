@@ -12,7 +12,10 @@ Pure but for its own state: clocks and bytes are arguments. The keeper link feed
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+
+import msgspec
 
 from gatelift.encoding import Digest
 from gatelift.errors import CallerError
@@ -30,6 +33,7 @@ from gatelift.trust import (
     StandingOrder,
     Status,
     TargetKind,
+    VerifiedCertificate,
     matches_key,
     permit,
     split_api_key,
@@ -77,6 +81,7 @@ class Holdings:
         self._asked_ms: dict[str, int] = {}
         self._status: Status | None = None
         self._alive_until_ms = 0
+        self._newest: dict[str, int] = {}
 
     @property
     def orders(self) -> tuple[StandingOrder, ...]:
@@ -118,14 +123,30 @@ class Holdings:
                 f"bundle {found.bundle.number} is older than {self.bundle.bundle.number}",
                 code="went_back",
             )
-        self.bundle = found
+        self.bundle = msgspec.structs.replace(found, certificates=self._not_superseded(found))
         orders, self._waiting_orders = self._waiting_orders, []
         clears, self._waiting_clears = self._waiting_clears, []
+        # One that does not hold takes none of the others with it.
         for data in orders:
-            self.adopt_order(data)
+            with contextlib.suppress(CallerError):
+                self.adopt_order(data)
         for data in clears:
-            self.adopt_clear(data)
-        return found
+            with contextlib.suppress(CallerError):
+                self.adopt_clear(data)
+        return self.bundle
+
+    def _not_superseded(self, found: VerifiedBundle) -> dict[str, VerifiedCertificate]:
+        """Return the certificates that are no older than one this worker has held.
+
+        A stolen control could hand out an earlier, wider certificate that has not expired.
+        """
+        kept = {}
+        for stage, held in found.certificates.items():
+            sequence = held.certificate.sequence
+            if sequence >= self._newest.get(stage, 0):
+                self._newest[stage] = sequence
+                kept[stage] = held
+        return kept
 
     def adopt_roster(self, digest: Digest) -> VerifiedRoster:
         """Verify and adopt a roster; raises and keeps the old one when it does not hold."""

@@ -125,10 +125,19 @@ class KeeperLink:
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 return await future
-        except TimeoutError as error:
-            raise KeeperUnavailableError("the keeper did not answer in time") from error
+        except (TimeoutError, asyncio.CancelledError) as error:
+            # Answered in the same turn of the loop: nobody will book it, so it goes back.
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._hand_back(future.result())
+            if isinstance(error, TimeoutError):
+                raise KeeperUnavailableError("the keeper did not answer in time") from error
+            raise
         finally:
             self._waiting.pop(number, None)
+
+    def _hand_back(self, frame: object) -> None:
+        if isinstance(frame, Granted):
+            self.send(Release(leases=frame.leases))
 
     async def draw(self, wants: tuple[Want, ...]) -> Granted | Denied:
         """Draw leases; raises `KeeperUnavailableError`."""

@@ -41,6 +41,14 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
             if unit is not CapUnit.PARALLEL
         )
 
+    def spent(self, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
+        """Return what was spent of each counter, for the finish record; never above the reserve."""
+        return tuple(
+            Charge(counter=want.counter, window=want.window, amount=min(want.need, spent[unit]))
+            for want, unit in zip(self.wants, self.units, strict=True)
+            if unit is not CapUnit.PARALLEL
+        )
+
     def amount(self, unit: CapUnit) -> int | None:
         """Return how much of a unit was reserved, null when no cap counts it."""
         for want, held in zip(self.wants, self.units, strict=True):
@@ -90,7 +98,8 @@ class LeaseBook:
 
     def __init__(self, draw: Callable[[tuple[Want, ...]], Awaitable[Granted | Denied]]) -> None:
         self._draw = draw
-        self._free: dict[tuple[str, int], int] = {}
+        # By the limit it was drawn under as well: what an order lowered is asked for anew.
+        self._free: dict[tuple[str, int, int], int] = {}
         self._granted: dict[tuple[str, int], int] = {}
         self._until: dict[tuple[str, int], int] = {}
 
@@ -105,19 +114,22 @@ class LeaseBook:
     def forget_past(self, now_ms: int) -> None:
         """Drop the windows that have ended."""
         for key in [k for k, until in self._until.items() if until and until <= now_ms]:
-            for table in (self._free, self._granted, self._until):
+            for table in (self._granted, self._until):
                 table.pop(key, None)
+        for slot in [s for s in self._free if s[:2] not in self._until]:
+            del self._free[slot]
 
     async def reserve(self, wanted: Reservation) -> Denied | None:
         """Set aside everything a request needs; return the keeper's denial if it may not."""
-        taken: list[tuple[tuple[str, int], int]] = []
+        taken: list[tuple[tuple[str, int, int], int]] = []
         short: list[Want] = []
         for want in wanted.wants:
             key = (want.counter, want.window)
             self._until[key] = want.until
-            from_free = min(self._free.get(key, 0), want.need)
-            self._free[key] = self._free.get(key, 0) - from_free
-            taken.append((key, from_free))
+            slot = (*key, want.limit)
+            from_free = min(self._free.get(slot, 0), want.need)
+            self._free[slot] = self._free.get(slot, 0) - from_free
+            taken.append((slot, from_free))
             if from_free < want.need:
                 short.append(
                     msgspec.structs.replace(
@@ -138,23 +150,24 @@ class LeaseBook:
         return None
 
     def _take_grant(self, granted: Granted, short: list[Want]) -> None:
-        needs = {(want.counter, want.window): want.need for want in short}
+        asked = {(want.counter, want.window): want for want in short}
         for lease in granted.leases:
             key = (lease.counter, lease.window)
             self._granted[key] = self._granted.get(key, 0) + lease.amount
-            self._free[key] = self._free.get(key, 0) + lease.amount - needs.get(key, 0)
+            slot = (*key, asked[key].limit)
+            self._free[slot] = self._free.get(slot, 0) + lease.amount - asked[key].need
 
-    def _give(self, amounts: list[tuple[tuple[str, int], int]]) -> None:
-        for key, amount in amounts:
-            if key in self._until:
-                self._free[key] = self._free.get(key, 0) + amount
+    def _give(self, amounts: list[tuple[tuple[str, int, int], int]]) -> None:
+        for slot, amount in amounts:
+            if slot[:2] in self._until:
+                self._free[slot] = self._free.get(slot, 0) + amount
 
     def settle(self, reservation: Reservation, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
         """Give back what was reserved and not spent; return what was spent, for the finish record."""
         charges = []
         for want, unit in zip(reservation.wants, reservation.units, strict=True):
             used = 0 if unit is CapUnit.PARALLEL else min(want.need, spent[unit])
-            self._give([((want.counter, want.window), want.need - used)])
+            self._give([((want.counter, want.window, want.limit), want.need - used)])
             if unit is not CapUnit.PARALLEL:
                 charges.append(Charge(counter=want.counter, window=want.window, amount=used))
         return tuple(charges)
@@ -163,9 +176,10 @@ class LeaseBook:
         """Take what is idle of these counters out of the book, to be sent back to the keeper."""
         wanted = set(counters)
         returned = []
-        for key, amount in list(self._free.items()):
+        for slot, amount in list(self._free.items()):
+            key = slot[:2]
             if key[0] in wanted and amount:
-                self._free[key] = 0
+                self._free[slot] = 0
                 self._granted[key] = self._granted.get(key, 0) - amount
                 returned.append(Lease(counter=key[0], window=key[1], amount=amount))
         return tuple(returned)

@@ -14,7 +14,7 @@ import secrets
 from gatelift.encoding import ID_ENTROPY_BYTES, make_id
 from gatelift.errors import GateliftError
 from gatelift.gateway.admission import Denial
-from gatelift.gateway.context import Context, now_ms
+from gatelift.gateway.context import Context, Orphan, now_ms
 from gatelift.gateway.exchange import Event, Exchange
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.leases import Reservation
@@ -49,6 +49,7 @@ class RecordedExchange:
         self.reservation: Reservation | None = None
         self._recorder: Recorder | None = None
         self._abandoned = False
+        self.forwarded = False
 
     @property
     def recorder(self) -> Recorder:
@@ -82,6 +83,10 @@ class RecordedExchange:
                 self.headers = (*self.headers, limit)
                 return
 
+    def _charges(self, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
+        held = self.reservation
+        return () if held is None else held.spent({**spent, CapUnit.REQUESTS: 1})
+
     def settle(self, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
         """Give back what was not spent; a request that came this far spends one request."""
         held, self.reservation = self.reservation, None
@@ -97,9 +102,11 @@ class RecordedExchange:
 
     async def finish(self, ending: Ending, answer: bytes | None, spent: dict[CapUnit, int]) -> None:
         """Settle and write the finish; return once it is durable. Raises `JournalError`."""
-        charges = self.settle(spent)
+        charges = self._charges(spent)
         self.steps.on(Event.SETTLE)
+        # Settled only once written: what was not is closed later, in the worst case for the caps.
         pending = self.recorder.write_finish(ending, answer, charges)
+        self.settle(spent)
         await asyncio.shield(pending.durable)
         self.steps.on(Event.FINISH)
 
@@ -149,7 +156,7 @@ class RecordedExchange:
             spent = held.charges() if held else ()
             if held is not None:
                 self.context.leases.settle(held, {u: held.amount(u) or 0 for u in CapUnit})
-            self.context.orphans.append((recorder, spent))
+            self.context.orphans.append(Orphan(recorder, spent, self.forwarded))
 
     def journal_failed(self, error: JournalError) -> None:
         """End an exchange whose record cannot be written."""

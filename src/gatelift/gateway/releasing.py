@@ -60,7 +60,11 @@ class Release:
     @property
     def output_tokens(self) -> int:
         """Tokens of the answer by our own count, never more than was reserved."""
-        return min(self._max_tokens, max(self._counted, self._usage_output or 0))
+        made = self._usage_output
+        if made is None:
+            # A piece may hold many tokens: without the upstream's word, one a byte at most.
+            made = min(self._max_tokens, len(self.released))
+        return min(self._max_tokens, max(self._counted, made))
 
     @property
     def overrun_tokens(self) -> int:

@@ -167,6 +167,9 @@ class _Worker:
         while True:
             self._ask()
             self._leases.forget_past(now_ms())
+            if not self._holdings.is_alive(boot_ms()):
+                # The loop's own clock stands still while the machine sleeps; this one does not.
+                self._context.recheck()
             try:
                 self._context.close_orphans()
                 self._beat()

@@ -171,6 +171,8 @@ class AnswerInspector:
 
     def _judge_tool(self, kind: PartKind, text: str, channel: int) -> tuple[Verdict, ...]:
         if kind is PartKind.TOOL_CALL_NAME:
+            if channel in self._named:
+                raise StreamError(f"expected the name of call {channel} in one piece")
             rule = tool_violation(text, self._scope, steps_taken=self._steps_taken)
             self._named.add(channel)
         else:
@@ -195,6 +197,8 @@ class AnswerInspector:
         self, posture: Posture, kind: PartKind, text: str, channel: int
     ) -> tuple[str, tuple[Verdict, ...]]:
         scanner = self._scanners.get((kind, channel))
+        if scanner is not None and kind is PartKind.TOOL_CALL_NAME:
+            raise StreamError(f"expected the name of call {channel} in one piece")
         if scanner is None:
             if len(self._scanners) >= MAX_STREAMS:
                 raise StreamError(f"expected at most {MAX_STREAMS} streams in one answer")

@@ -41,6 +41,18 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
+def _told_apart(orders: Iterable[StandingOrder]) -> frozenset[str]:
+    """Return the ids that name exactly one order: a clear of any other id lifts nothing.
+
+    Who holds the control plane could log a harmless order under the id of a stop, and have signers
+    clear the one while it lifts the other.
+    """
+    digests: dict[str, set[str]] = {}
+    for standing in orders:
+        digests.setdefault(standing.order.id, set()).add(standing.digest)
+    return frozenset(name for name, found in digests.items() if len(found) == 1)
+
+
 def applies(order: Order, stage: str, clears: Iterable[str], now_ms: int) -> bool:
     """Return whether an order on a release or stage stands against a certificate of `stage`."""
     if order.target.kind is TargetKind.RELEASE:
@@ -74,11 +86,13 @@ def stage_ceiling(
     """Return what orders on the release and stage leave of a certificate, and which they were."""
     envelope: Envelope | None = certificate.envelope
     applied: list[str] = []
+    orders = tuple(orders)
+    clears = _told_apart(orders) & set(certificate.clears)
     for standing in orders:
         order = standing.order
         if order.release != certificate.release:
             continue
-        if not applies(order, certificate.stage, certificate.clears, now_ms):
+        if not applies(order, certificate.stage, clears, now_ms):
             continue
         applied.append(order.id)
         envelope = None if envelope is None else _narrow(envelope, order)
@@ -95,6 +109,36 @@ def _pick(
         held = certificates.get(name)
         if held and held.certificate.not_before <= now_ms < held.certificate.not_after:
             return held
+    return None
+
+
+def _stopped_by_name(
+    plan: Plan,
+    grant: Grant,
+    certificates: Mapping[str, VerifiedCertificate],
+    orders: tuple[StandingOrder, ...],
+    now_ms: int,
+) -> Refusal | None:
+    """Return the refusal of a grant whose own stage is stopped and has no certificate any more.
+
+    A lapsed certificate falls back to an earlier stage; a stop on the stage does not lapse with it.
+    """
+    own = certificates.get(grant.stage)
+    if own is not None and own.certificate.not_before <= now_ms < own.certificate.not_after:
+        return None
+    clears = _told_apart(orders) & set(own.certificate.clears if own else ())
+    for standing in orders:
+        order = standing.order
+        if (
+            order.release == plan.name
+            and order.target.kind is TargetKind.STAGE
+            and order.ceiling is None
+            and applies(order, grant.stage, clears, now_ms)
+        ):
+            return Refusal(
+                code="stopped",
+                message=f"stopped by order {order.id}: a quorum must re-open {grant.stage!r}",
+            )
     return None
 
 
@@ -118,6 +162,9 @@ def permit(
             code="no_certificate",
             message=f"no certificate stands for stage {grant.stage!r} or an earlier one",
         )
+    stopped = _stopped_by_name(plan, grant, certificates, orders, now_ms)
+    if stopped is not None:
+        return stopped
     envelope, applied = stage_ceiling(held.certificate, orders, now_ms)
     for standing in orders:
         if envelope is None:
@@ -130,6 +177,11 @@ def permit(
         return Refusal(
             code="stopped",
             message=f"stopped by order {', '.join(applied)}: a quorum must re-open it",
+        )
+    if envelope.audience.max_organisations == 0:
+        return Refusal(
+            code="outside_audience",
+            message=f"stage {held.certificate.stage!r} now admits no organisation",
         )
     if not at_least(envelope.audience.tier, grant.tier):
         return Refusal(

@@ -32,7 +32,7 @@ def test_every_path_that_is_named_exists(page: Path) -> None:
 
 def test_each_of_the_ten_promises_names_its_test() -> None:
     rows = re.findall(
-        r"^\| (\d+) \| \*\*.*\]\((tests/promises/[\w.]+)\)", PAGES[0].read_text(), re.M
+        r"^\| (\d+) \| \*\*.*\]\((tests/promises/[\w.]+)\)", PAGES[0].read_text(), re.MULTILINE
     )
     assert [number for number, _ in rows] == [str(n) for n in range(1, 11)]
     for number, path in rows:

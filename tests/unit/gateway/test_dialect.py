@@ -58,6 +58,14 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "stream is a word": (body(stream="yes"), "invalid_request"),
     "stream option": (body(stream_options={"x": 1}), "invalid_request"),
     "array": (b"[]", "invalid_request"),
+    "text in a tool call id": (
+        body(messages=[{"role": "tool", "content": "", "tool_call_id": "do this now"}]),
+        "invalid_request",
+    ),
+    "strict is no text": (
+        body(tools=[{"type": "function", "function": {"name": "x", "strict": "do this"}}]),
+        "invalid_request",
+    ),
 }
 
 

@@ -162,3 +162,19 @@ def test_every_state_reaches_an_end() -> None:
         reach |= {s for s, moves in TABLE.items() if set(moves.values()) & reach}
     assert reach == set(TABLE)
     assert msgspec.json.encode(sorted(ends))
+
+
+def test_a_lowered_cap_is_not_served_from_what_was_drawn_before() -> None:
+    keeper = Keeper()
+    book = LeaseBook(keeper.draw)
+
+    async def play() -> None:
+        assert await book.reserve(want(1, like=8)) is None
+        lowered = msgspec.structs.replace(want(1).wants[0], limit=0)
+        tight = Reservation(wants=(lowered,), units=(CapUnit.OUTPUT_TOKENS,))
+        before = keeper.draws
+        await book.reserve(tight)
+        assert keeper.draws == before + 1, "the keeper was asked anew"
+        assert book.give_back(("c",))[0].amount == 7
+
+    asyncio.run(play())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gatelift.encoding import encode_json
 from gatelift.errors import CallerError
-from gatelift.terms import BlockRule, Endpoint, Envelope, Scope, Tier, is_within
+from gatelift.terms import Audience, BlockRule, Endpoint, Envelope, Scope, Tier, is_within
 from gatelift.trust import (
     Clear,
     Grant,
@@ -400,3 +400,35 @@ def test_signing_keys_do_not_show_themselves() -> None:
     assert len(repr(made)) < 100
     with pytest.raises(TypeError):
         encode_json(made)
+
+
+def test_an_id_that_two_orders_bear_is_cleared_for_neither(world: World) -> None:
+    real = standing(world, order(world))
+    harmless = standing(world, order(world, ceiling=Envelope(), reasons=("decoy",)))
+    assert isinstance(ask(world, (real, harmless), clears=("order_1",)), Refusal)
+    assert isinstance(ask(world, (real,), clears=("order_1",)), Permission)
+
+
+def test_a_stop_of_a_stage_outlives_the_stages_certificate(world: World) -> None:
+    assess = verify_certificate(
+        world.signed_certificate("assess"),
+        root=world.root,
+        plan=world.plan,
+        plan_digest=world.plan_digest,
+        fingerprint=world.fingerprint,
+        now_ms=NOW,
+    )
+    held = {"assess": assess}
+    stop = standing(world, order(world, target=TARGETS["stage"]))
+    member = grant(world, tier=Tier.EVALUATORS)
+    assert isinstance(permit(world.plan, held, (), member, "abc123", NOW), Permission)
+    answer = permit(world.plan, held, (stop,), member, "abc123", NOW)
+    assert isinstance(answer, Refusal)
+    assert answer.code == "stopped"
+
+
+def test_a_ceiling_of_no_organisations_admits_nobody(world: World) -> None:
+    nobody = Envelope(audience=Audience(max_organisations=0))
+    answer = ask(world, (standing(world, order(world, ceiling=nobody)),))
+    assert isinstance(answer, Refusal)
+    assert answer.code == "outside_audience"

@@ -1,0 +1,162 @@
+"""What a worker adopts, and what it does not, whoever hands it over."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from gatelift.encoding import sha256_digest
+from gatelift.errors import CallerError
+from gatelift.gateway.holdings import Holdings, Identified
+from gatelift.messages import EntryKind
+from gatelift.trust import (
+    Clear,
+    Grant,
+    Order,
+    Permission,
+    Refusal,
+    Status,
+    Target,
+    TargetKind,
+    sign_status,
+)
+from tests.support.bundles import Shelf
+from tests.support.world import NOW, World
+from tests.unit.messages.test_bundle import grant as make_grant
+
+TTL = 10_000
+
+
+class House:
+    def __init__(self) -> None:
+        self.world = World()
+        self.shelf = Shelf(self.world)
+        self.shelf.log(EntryKind.ROOT, self.world.root_envelope)
+        self.holdings = Holdings(self.world.root_digest, self.shelf.read)
+        self.grant: Grant = make_grant(self.world)
+        self.number = 0
+
+    def certify(self, **changes: object) -> None:
+        self.shelf.log(EntryKind.CERTIFICATE, self.world.signed_certificate(**changes))
+
+    def hand_over(self, *which: int, number: int = 1) -> None:
+        logged = tuple(self.shelf.logged(index) for index in which)
+        self.bundle = sha256_digest(self.shelf.bundle(certificates=logged, number=number))
+        self.holdings.adopt_bundle(self.bundle, NOW)
+        envelope = self.world.sign("grant", self.grant, "admissions:ada")
+        self.roster = sha256_digest(self.shelf.roster(envelope))
+        self.holdings.adopt_roster(self.roster)
+
+    def status(self, nonce: str, **changes: object) -> bytes:
+        self.number += 1
+        made = Status(
+            release=self.world.plan.name,
+            certificates=tuple(digest for digest, _, _ in self.shelf.leaves),
+            orders=(),
+            bundle=self.bundle,
+            roster_number=1,
+            roster=self.roster,
+            checkpoint="",
+            number=self.number,
+            nonces=(nonce,),
+            epoch=1,
+            signed_at=NOW,
+            ttl_ms=TTL,
+        )
+        made = msgspec.structs.replace(made, **changes)
+        return sign_status(made, self.world.keys["control:machine"])
+
+    def live(self, boot_ms: int = 0) -> None:
+        self.holdings.ask("n", boot_ms)
+        assert self.holdings.adopt_status(self.status("n"))
+
+    def may(self, boot_ms: int = 1) -> Permission | Refusal:
+        return self.holdings.permission(Identified(self.grant, "abc"), NOW, boot_ms)
+
+    def order(self, kind: TargetKind, name: str) -> bytes:
+        made = Order(
+            id="order_1",
+            release=self.world.plan.name,
+            target=Target(kind=kind, name=name),
+            ceiling=None,
+            reasons=("test",),
+            at=NOW,
+        )
+        return self.world.sign("order", made, "safety:sam")
+
+
+@pytest.fixture
+def house() -> House:
+    made = House()
+    made.certify(sequence=1)
+    made.certify(sequence=2)
+    made.hand_over(1, 2)
+    return made
+
+
+def test_without_a_status_nothing_is_permitted(house: House) -> None:
+    answer = house.may()
+    assert isinstance(answer, Refusal)
+    assert answer.code == "status_lapsed"
+
+
+def test_a_status_lives_from_the_asking_and_lapses(house: House) -> None:
+    house.live(boot_ms=5)
+    assert isinstance(house.may(5 + TTL - 1), Permission)
+    assert isinstance(house.may(5 + TTL), Refusal)
+
+
+def test_a_status_that_answers_others_is_nothing_to_us(house: House) -> None:
+    assert not house.holdings.adopt_status(house.status("somebody else's"))
+    assert isinstance(house.may(), Refusal)
+
+
+def test_a_replayed_status_gives_no_more_life(house: House) -> None:
+    house.holdings.ask("n", 0)
+    data = house.status("n")
+    assert house.holdings.adopt_status(data)
+    assert not house.holdings.adopt_status(data)
+    assert isinstance(house.may(TTL), Refusal)
+
+
+def test_a_status_that_names_an_order_we_lack_is_refused(house: House) -> None:
+    house.holdings.ask("n", 0)
+    with pytest.raises(CallerError):
+        house.holdings.adopt_status(house.status("n", orders=(sha256_digest(b"x"),)))
+    assert isinstance(house.may(), Refusal)
+
+
+def test_an_earlier_certificate_is_not_taken_back(house: House) -> None:
+    house.live()
+    answer = house.may()
+    assert isinstance(answer, Permission)
+    assert answer.certificate.certificate.sequence == 2
+    house.hand_over(1, number=2)
+    house.live()
+    gone = house.may()
+    assert isinstance(gone, Refusal)
+    assert gone.code == "no_certificate"
+
+
+def test_a_clear_lifts_a_stop_of_an_organisation_and_never_one_of_a_stage(house: House) -> None:
+    house.live()
+    clear = Clear(release=house.world.plan.name, orders=("order_1",), at=NOW)
+    lifted = house.world.sign("clear", clear, "admissions:ada", "safety:sam")
+    house.holdings.adopt_order(house.order(TargetKind.ORGANISATION, "o1"))
+    assert isinstance(house.may(), Refusal)
+    house.holdings.adopt_clear(lifted)
+    assert isinstance(house.may(), Permission)
+    house.holdings.adopt_order(house.order(TargetKind.STAGE, "internal"))
+    assert isinstance(house.may(), Refusal)
+
+
+def test_an_order_before_any_bundle_waits_and_then_acts() -> None:
+    made = House()
+    made.certify()
+    made.holdings.adopt_order(b"rubbish")
+    made.holdings.adopt_order(made.order(TargetKind.RELEASE, "aurora"))
+    made.hand_over(1)
+    made.live()
+    answer = made.may()
+    assert isinstance(answer, Refusal)
+    assert answer.code == "stopped"
