@@ -327,7 +327,9 @@ class Deployment:
             grant="g1",
             principal="principal-g1",
             organisation="evals.example",
-            session=make_session("g1", user, self.now, self.world.plan.session_window_ms),
+            session=make_session(
+                "g1", user, self.now, self.world.plan.session_window_ms, b"s" * 32
+            ),
             endpoint=Endpoint.CHAT,
             stream=False,
             request=sha256_digest(b"request"),

@@ -155,7 +155,7 @@ class FakeWorker:
         say(finished=number, batch=batch.digest)
 
     def start(self, seq: int, number: int, taken: Reservation) -> Start:
-        session = make_session("g", f"{self.name}{number}", now_ms(), 5000)
+        session = make_session("g", f"{self.name}{number}", now_ms(), 5000, b"s" * 32)
         self.sessions[seq] = session
         return Start(
             v=1,

@@ -56,16 +56,16 @@ class ChatExchange(RecordedExchange):
 
     async def run(self) -> None:
         """Serve the request."""
+        bundle = self.context.holdings.bundle
+        if bundle is None or self.context.holdings.roster is None:
+            self.turn_away("status_lapsed", "the gateway has nothing to serve from yet")
+            return
         who = identify(self.context, self._request)
         if who is None:
             self.turn_away(
                 "invalid_api_key",
                 "expected a key as 'Authorization: Bearer gl_...' that a grant in force names",
             )
-            return
-        bundle = self.context.holdings.bundle
-        if bundle is None:
-            self.turn_away("status_lapsed", "the gateway has nothing to serve from yet")
             return
         self.steps.on(Event.IDENTIFY)
         chat = self._parse(bundle)
@@ -106,6 +106,7 @@ class ChatExchange(RecordedExchange):
                 chat.end_user if chat else "",
                 now_ms(),
                 bundle.plan.session_window_ms,
+                self.context.session_secret,
             ),
             endpoint=Endpoint.CHAT,
             stream=chat.stream if chat else False,
@@ -135,6 +136,16 @@ class ChatExchange(RecordedExchange):
     async def _reserve(
         self, who: Identified, chat: ChatRequest, admitted: Admitted, bundle: VerifiedBundle
     ) -> None:
+        placement = self.context.holdings.placement()
+        if placement is None:
+            # Before anything is reserved: our own failure spends nothing of the caller's.
+            nowhere = Denial(
+                code="no_placement",
+                message="no enrolled placement of this candidate is up",
+                outcome=Outcome.UPSTREAM_FAILED,
+            )
+            await self._turn_down(nowhere)
+            return
         held = await reserve(
             self.context, who, admitted.envelope, admitted.stage, needs_of(admitted)
         )
@@ -145,15 +156,6 @@ class ChatExchange(RecordedExchange):
         self.verdicts, denial = inspect_prompt(self.context, admitted.envelope, chat)
         if denial is not None:
             await self._turn_down(denial)
-            return
-        placement = self.context.holdings.placement()
-        if placement is None:
-            nowhere = Denial(
-                code="no_placement",
-                message="no enrolled placement of this candidate is up",
-                outcome=Outcome.UPSTREAM_FAILED,
-            )
-            await self._turn_down(nowhere)
             return
         await self._serve(chat, admitted, bundle, placement)
 

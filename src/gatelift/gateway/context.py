@@ -94,6 +94,7 @@ class Context:
         link: KeeperLink,
         leases: LeaseBook,
         upstream_key: str | None,
+        session_secret: bytes,
     ) -> None:
         self.holdings = holdings
         self.journal = journal
@@ -102,6 +103,7 @@ class Context:
         self.open: set[OpenExchange] = set()
         self.refused: Counter[str] = Counter()
         self.orphans: list[Orphan] = []
+        self.session_secret = session_secret
         self._upstream_key = upstream_key
         self._upstreams: dict[str, Upstream] = {}
         self._suites: dict[Hashable, Suite] = {}

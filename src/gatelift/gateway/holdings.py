@@ -72,6 +72,8 @@ class Holdings:
         self.bundle: VerifiedBundle | None = None
         self.roster: VerifiedRoster | None = None
         self._roster_digest: Digest | None = None
+        self._next_bundle: VerifiedBundle | None = None
+        self._next_roster: tuple[VerifiedRoster, Digest] | None = None
         self._orders: dict[Digest, StandingOrder] = {}
         self._cleared: set[str] = set()
         self._waiting_orders: list[bytes] = []
@@ -114,16 +116,25 @@ class Holdings:
         return self._alive_until_ms
 
     def adopt_bundle(self, digest: Digest, now_ms: int) -> VerifiedBundle:
-        """Verify and adopt a bundle; raises and keeps the old one when it does not hold."""
-        if self.bundle is not None and self.bundle.digest == digest:
-            return self.bundle
+        """Verify a bundle; raises and keeps the old one when it does not hold.
+
+        The first is served from at once; a later one from the status on that names it, so that a
+        renewal leaves no moment between two certificates.
+        """
+        for held in (self.bundle, self._next_bundle):
+            if held is not None and held.digest == digest:
+                return held
         found = verify_bundle(self._read(digest), self._read, self._pinned_root, now_ms)
         if self.bundle is not None and found.bundle.number < self.bundle.bundle.number:
             raise HoldingsError(
                 f"bundle {found.bundle.number} is older than {self.bundle.bundle.number}",
                 code="went_back",
             )
-        self.bundle = msgspec.structs.replace(found, certificates=self._not_superseded(found))
+        found = msgspec.structs.replace(found, certificates=self._not_superseded(found))
+        if self.bundle is None:
+            self.bundle = found
+        else:
+            self._next_bundle = found
         orders, self._waiting_orders = self._waiting_orders, []
         clears, self._waiting_clears = self._waiting_clears, []
         # One that does not hold takes none of the others with it.
@@ -133,7 +144,7 @@ class Holdings:
         for data in clears:
             with contextlib.suppress(CallerError):
                 self.adopt_clear(data)
-        return self.bundle
+        return found
 
     def _not_superseded(self, found: VerifiedBundle) -> dict[str, VerifiedCertificate]:
         """Return the certificates that are no older than one this worker has held.
@@ -149,17 +160,19 @@ class Holdings:
         return kept
 
     def adopt_roster(self, digest: Digest) -> VerifiedRoster:
-        """Verify and adopt a roster; raises and keeps the old one when it does not hold."""
-        if self.bundle is None:
+        """Verify a roster; raises and keeps the old one when it does not hold. As `adopt_bundle`."""
+        newest = self._next_bundle or self.bundle
+        if newest is None:
             raise HoldingsError("a roster came before any bundle")
-        if self.roster is not None and self._roster_digest == digest:
-            return self.roster
-        found = verify_roster(self._read(digest), self.bundle.root, self.bundle.plan)
+        found = verify_roster(self._read(digest), newest.root, newest.plan)
         if self.roster is not None and found.number < self.roster.number:
             raise HoldingsError(
                 f"roster {found.number} is older than {self.roster.number}", code="went_back"
             )
-        self.roster, self._roster_digest = found, digest
+        if self.roster is None:
+            self.roster, self._roster_digest = found, digest
+        else:
+            self._next_roster = (found, digest)
         return found
 
     def adopt_order(self, data: bytes) -> StandingOrder | None:
@@ -193,16 +206,28 @@ class Holdings:
             raise HoldingsError(
                 f"the status is of release {status.release!r}", code="wrong_release"
             )
-        if status.bundle != self.bundle.digest or status.roster != self._roster_digest:
-            raise HoldingsError("the status names a bundle or roster that we do not hold yet")
+        bundle, roster = self._named(status)
         lacking = set(status.orders) - set(self._orders)
         if lacking:
             raise HoldingsError(f"the status names {len(lacking)} order(s) that we lack")
         ttl_ms = min(status.ttl_ms, self.bundle.plan.trust.status_ttl_ms)
         asked_ms = max(self._asked_ms.pop(nonce) for nonce in answered)
+        self.bundle = bundle
+        self.roster, self._roster_digest = roster
         self._status = status
         self._alive_until_ms = max(self._alive_until_ms, asked_ms + ttl_ms)
         return True
+
+    def _named(self, status: Status) -> tuple[VerifiedBundle, tuple[VerifiedRoster, Digest]]:
+        """Return the bundle and roster that a status names; raises when we do not hold them yet."""
+        current = (
+            (self.roster, self._roster_digest) if self.roster and self._roster_digest else None
+        )
+        bundles = [b for b in (self.bundle, self._next_bundle) if b and b.digest == status.bundle]
+        rosters = [r for r in (current, self._next_roster) if r and r[1] == status.roster]
+        if not bundles or not rosters:
+            raise HoldingsError("the status names a bundle or roster that we do not hold yet")
+        return bundles[0], rosters[0]
 
     def set_placement(self, name: str, *, up: bool) -> None:
         """Note what the node's probes say of a placement."""

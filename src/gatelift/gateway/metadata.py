@@ -157,7 +157,13 @@ class ModelsExchange(RecordedExchange):
             certificate=None if held is None else held.digest,
             fingerprint=bundle.bundle.candidate,
             grant=who.grant,
-            session=make_session(who.grant.id, "", now_ms(), bundle.plan.session_window_ms),
+            session=make_session(
+                who.grant.id,
+                "",
+                now_ms(),
+                bundle.plan.session_window_ms,
+                self.context.session_secret,
+            ),
             endpoint=Endpoint.MODELS,
             stream=False,
         )

@@ -12,6 +12,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 import signal
@@ -51,6 +52,8 @@ __all__ = ["WorkerSettings", "run"]
 _LOG = logging.getLogger(__name__)
 _BEAT_S = 1.0
 _DRAIN_S = 10.0
+# Ed25519 is deterministic, so all workers of a node make the same secret and nobody else can.
+_SESSION_LABEL = b"gatelift/session/v1\n"
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,12 +79,13 @@ class _Worker:
             socket_path(directory, "keeper.sock"), self._hello, self._take_frame
         )
         self._leases = LeaseBook(self._link.draw)
+        key = load_signing_key(directory / "keys" / f"node-{settings.node}-batch.key")
         journal = Writer(
             directory / "journal" / settings.worker,
             node=settings.node,
             worker=settings.worker,
             run=self._run,
-            key=load_signing_key(directory / "keys" / f"node-{settings.node}-batch.key"),
+            key=key,
             on_committed=lambda _: self._link.committed(settings.worker, self._run),
         )
         self._context = Context(
@@ -90,6 +94,7 @@ class _Worker:
             link=self._link,
             leases=self._leases,
             upstream_key=_upstream_key(directory),
+            session_secret=hashlib.sha256(key.sign(_SESSION_LABEL)).digest(),
         )
         self._lapse: asyncio.TimerHandle | None = None
 

@@ -102,7 +102,9 @@ class JournalPump:
             await self._round()
         except (GateliftError, OSError) as error:
             self._close_node(error)
-        self.awaited = self._settling.living()
+        # Whoever is not settled is awaited, dead or alive: one that died since the round began is
+        # settled in the next, and until then nothing may be granted past what it spent.
+        self.awaited = self._settling.unsettled()
 
     async def run(self) -> None:
         """Go round until cancelled or closed."""

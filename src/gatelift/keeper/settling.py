@@ -58,12 +58,12 @@ class Settling:
         known = {*self._journals.runs(), *self._counters.workers}
         return sorted(name for name in known - self._connected() if self._is_dead(name))
 
-    def living(self) -> set[WorkerRun]:
-        """Return the workers' runs that hold their lock, connected or not."""
+    def unsettled(self) -> set[WorkerRun]:
+        """Return the workers' runs that have not been settled, dead or alive."""
         return {
             name
             for name in self._journals.runs()
-            if name.worker != KEEPER and not self._is_dead(name)
+            if name.worker != KEEPER and name not in self._settled
         }
 
     def settle(self, dead: list[WorkerRun], now_ms: int) -> None:

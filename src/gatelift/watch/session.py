@@ -14,6 +14,7 @@ Does not say how long a window is: the plan does.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 
 from gatelift.errors import CallerError
@@ -30,12 +31,17 @@ class SessionError(CallerError):
     code = "bad_session"
 
 
-def make_session(grant: str, end_user: str, now_ms: int, session_window_ms: int) -> str:
-    """Return the session id of an exchange at `now_ms`; an absent end-user id is the empty text."""
+def make_session(
+    grant: str, end_user: str, now_ms: int, session_window_ms: int, secret: bytes
+) -> str:
+    """Return the session id of an exchange at `now_ms`; an absent end-user id is the empty text.
+
+    `secret` is the node's, so that who reads a record can't find an end-user id by guessing.
+    """
     window = now_ms - now_ms % session_window_ms
     # The length keeps grant and end-user id apart, whatever characters they have.
     name = f"{len(grant)}:{grant}:{end_user}:{window}".encode("utf-8", "surrogatepass")
-    digest = hashlib.sha256(name).hexdigest()
+    digest = hmac.new(secret, name, hashlib.sha256).hexdigest()
     return f"{window}-{digest[:_HEX_DIGITS]}"
 
 

@@ -19,6 +19,7 @@ from gatelift.watch import (
 from tests.support.world import PLAN_FILE
 
 WINDOW_MS = 5_000
+SECRET = b"s" * 32
 LEAK = HarmCondition(safeguard=Category.LEAK, side=Side.ANSWER)
 MISUSE = HarmCondition(safeguard=Category.MISUSE, side=Side.PROMPT, band=Band.PROHIBITED)
 CERTIFICATE = Digest("sha256:" + "c" * 64)
@@ -80,7 +81,7 @@ class Desk:
             grant="g",
             principal="p",
             organisation=org,
-            session=make_session("g", user, at, WINDOW_MS),
+            session=make_session("g", user, at, WINDOW_MS, SECRET),
             endpoint=Endpoint.CHAT,
             stream=False,
             request=CERTIFICATE,
@@ -318,10 +319,14 @@ def test_what_is_no_session_id_is_refused(text: str) -> None:
 
 def test_a_session_names_its_window_and_tells_grants_and_users_apart() -> None:
     at = 3 * WINDOW_MS + 17
-    ids = {make_session(g, u, at, WINDOW_MS) for g, u in [("g", "u"), ("gu", ""), ("g", "")]}
+    ids = {
+        make_session(g, u, at, WINDOW_MS, SECRET) for g, u in [("g", "u"), ("gu", ""), ("g", "")]
+    }
     assert len(ids) == 3
     assert {session_window_start_ms(i) for i in ids} == {3 * WINDOW_MS}
-    assert make_session("g", "u", at, WINDOW_MS) == make_session("g", "u", at + 1, WINDOW_MS)
+    assert make_session("g", "u", at, WINDOW_MS, SECRET) == make_session(
+        "g", "u", at + 1, WINDOW_MS, SECRET
+    )
 
 
 STEPS = st.lists(
