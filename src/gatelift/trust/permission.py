@@ -142,6 +142,26 @@ def _stopped_by_name(
     return None
 
 
+def _outside(envelope: Envelope, grant: Grant, stage: str) -> Refusal | None:
+    """Return why the grant lies outside what is left of the stage's audience, null if inside."""
+    if envelope.audience.max_organisations == 0:
+        return Refusal(
+            code="outside_audience",
+            message=f"stage {stage!r} now admits no organisation",
+        )
+    if not at_least(envelope.audience.tier, grant.tier):
+        return Refusal(
+            code="outside_audience",
+            message=f"stage {stage!r} now admits {envelope.audience.tier.value} only",
+        )
+    if set(envelope.audience.requires) - set(grant.proofs):
+        return Refusal(
+            code="grant_lacks_proof",
+            message=f"expected proofs {list(envelope.audience.requires)}: ask to be vetted for them",
+        )
+    return None
+
+
 def permit(
     plan: Plan,
     certificates: Mapping[str, VerifiedCertificate],
@@ -178,20 +198,7 @@ def permit(
             code="stopped",
             message=f"stopped by order {', '.join(applied)}: a quorum must re-open it",
         )
-    if envelope.audience.max_organisations == 0:
-        return Refusal(
-            code="outside_audience",
-            message=f"stage {held.certificate.stage!r} now admits no organisation",
-        )
-    if not at_least(envelope.audience.tier, grant.tier):
-        return Refusal(
-            code="outside_audience",
-            message=f"stage {held.certificate.stage!r} now admits "
-            f"{envelope.audience.tier.value} only",
-        )
-    if set(envelope.audience.requires) - set(grant.proofs):
-        return Refusal(
-            code="grant_lacks_proof",
-            message=f"expected proofs {list(envelope.audience.requires)}: ask to be vetted for them",
-        )
+    outside = _outside(envelope, grant, held.certificate.stage)
+    if outside is not None:
+        return outside
     return Permission(certificate=held, envelope=envelope, orders=applied)
