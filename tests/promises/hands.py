@@ -211,6 +211,9 @@ class StolenControl:
         self._before = {name: (run / name).read_bytes() for name in ("bundle", "roster")}
         freeze(deployment)
         deployment.kill("control")
+        # Only now: until its last moment the true control may have published a larger head.
+        checkpoint = deployment.folder / "logs" / "releases" / "checkpoint"
+        self.status["checkpoint"] = checkpoint.read_text()
         self._path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._path))
