@@ -261,6 +261,15 @@ def test_access_says_what_may_be_done(deployment: Deployment) -> None:
     assert body["may"] is True
     assert body["next_stage"] == "researchers"
     assert body["levels"]["assurance"] == "dev"
+    assert body["incidents"] == []
+    deployment.post(max_tokens=1)
+    again = httpx.get(deployment.url + "/v1/access", headers=headers).json()
+    (cap,) = (c for c in again["caps"] if c["cap"] == "principal.requests/h")
+    assert (cap["limit"], cap["used"], cap["left"]) == (30, 1, 29)
+    answer = deployment.post(max_tokens=1)
+    assert answer.headers["x-ratelimit-limit-requests"] == "30"
+    assert answer.headers["x-ratelimit-remaining-requests"] == "28"
+    assert answer.headers["x-ratelimit-reset-requests"].endswith("s")
 
 
 def test_silence_of_control_closes_within_the_ttl(deployment: Deployment) -> None:

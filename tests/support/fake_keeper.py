@@ -147,4 +147,5 @@ class FakeKeeper:
                 self.granted.get((want.counter, want.window), 0) + want.need
             )
             leases.append(Lease(counter=want.counter, window=want.window, amount=want.need))
-        return Granted(id=frame.id, leases=tuple(leases))
+        used = tuple(self.granted[want.counter, want.window] for want in frame.wants)
+        return Granted(id=frame.id, leases=tuple(leases), used=used)

@@ -64,6 +64,7 @@ def compose_status(
         epoch=epoch,
         signed_at=now_ms,
         ttl_ms=state.plan.trust.status_ttl_ms,
+        incidents=tuple(sorted(each.severity for each in state.incidents.values() if each.is_open)),
     )
 
 

@@ -102,6 +102,7 @@ class LeaseBook:
         self._free: dict[tuple[str, int, int], int] = {}
         self._granted: dict[tuple[str, int], int] = {}
         self._until: dict[tuple[str, int], int] = {}
+        self._used: dict[tuple[str, int], int] = {}
 
     def held(self) -> tuple[Lease, ...]:
         """Return all that was granted and is not given back, for a keeper that starts anew."""
@@ -114,7 +115,7 @@ class LeaseBook:
     def forget_past(self, now_ms: int) -> None:
         """Drop the windows that have ended."""
         for key in [k for k, until in self._until.items() if until and until <= now_ms]:
-            for table in (self._granted, self._until):
+            for table in (self._granted, self._until, self._used):
                 table.pop(key, None)
         for slot in [s for s in self._free if s[:2] not in self._until]:
             del self._free[slot]
@@ -151,11 +152,22 @@ class LeaseBook:
 
     def _take_grant(self, granted: Granted, short: list[Want]) -> None:
         asked = {(want.counter, want.window): want for want in short}
+        if len(granted.used) == len(granted.leases):
+            for lease, used in zip(granted.leases, granted.used, strict=True):
+                self._used[lease.counter, lease.window] = used
         for lease in granted.leases:
             key = (lease.counter, lease.window)
             self._granted[key] = self._granted.get(key, 0) + lease.amount
             slot = (*key, asked[key].limit)
             self._free[slot] = self._free.get(slot, 0) + lease.amount - asked[key].need
+
+    def left(self, want: Want) -> int | None:
+        """Return how much of a cap is left at least, as the keeper last said; null before it did."""
+        used = self._used.get((want.counter, want.window))
+        if used is None:
+            return None
+        free = self._free.get((want.counter, want.window, want.limit), 0)
+        return max(0, want.limit - used) + free
 
     def _give(self, amounts: list[tuple[tuple[str, int, int], int]]) -> None:
         for slot, amount in amounts:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
 from gatelift.encoding import encode_json, parse_digest
 from gatelift.errors import CallerError
 from gatelift.gateway.admission import Denial, identify, permitted, reserve
@@ -20,11 +22,13 @@ from gatelift.gateway.holdings import Identified
 from gatelift.gateway.http_messages import Request
 from gatelift.gateway.http_responder import Responder
 from gatelift.gateway.keeper_link import KeeperUnavailableError
+from gatelift.gateway.leases import wants_of
 from gatelift.gateway.recorded import NOTHING_SPENT, RecordedExchange, send_reply
 from gatelift.gateway.recording import Ending, Subject
 from gatelift.gateway.replies import Reply, error_reply
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome
+from gatelift.messages.frames import Denied
 from gatelift.terms import CapUnit, Endpoint
 from gatelift.trust import Refusal
 from gatelift.watch import make_session
@@ -84,13 +88,46 @@ def _access(context: Context, who: Identified) -> dict[str, Any]:
     }
 
 
-def serve_access(context: Context, request: Request, responder: Responder) -> None:
-    """Tell a caller what it may do, may not do, must provide, and what comes next."""
+async def _caps_left(context: Context, who: Identified) -> list[dict[str, Any]] | None:
+    """Return each cap with what is used of it, by asking the keeper for nothing of it."""
+    found = context.holdings.permission(who, now_ms(), boot_ms())
+    if isinstance(found, Refusal):
+        return None
+    stage = found.certificate.certificate.stage
+    asked = wants_of(found.envelope, who.grant, stage, NOTHING_SPENT, now_ms()).wants
+    wants = tuple(msgspec.structs.replace(want, need=0, like=0) for want in asked)
+    if not wants:
+        return []
+    try:
+        answer = await context.link.draw(wants)
+    except KeeperUnavailableError:
+        return None
+    if isinstance(answer, Denied) or len(answer.used) != len(wants):
+        return None
+    return [
+        {
+            "cap": want.counter.split(":")[1],
+            "limit": want.limit,
+            "used": used,
+            "left": max(0, want.limit - used),
+            "reset_at_ms": want.until,
+        }
+        for want, used in zip(wants, answer.used, strict=True)
+    ]
+
+
+async def serve_access(context: Context, request: Request, responder: Responder) -> None:
+    """Tell a caller what it may do, may not do, must provide, what is left, and what comes next."""
     who = identify(context, request)
     if who is None:
         send_reply(responder, _unknown_key(context))
         return
-    body = encode_json(_access(context, who))
+    status = context.holdings.status
+    told = _access(context, who) | {
+        "caps": await _caps_left(context, who),
+        "incidents": list(status.incidents) if status else None,
+    }
+    body = encode_json(told)
     send_reply(responder, Reply(status=200, headers=_JSON, body=body))
 
 

@@ -74,7 +74,7 @@ class Router:
             case "/v1/models":
                 await ModelsExchange(self._context, responder).run(request)
             case "/v1/access":
-                serve_access(self._context, request, responder)
+                await serve_access(self._context, request, responder)
             case "/healthz":
                 serve_health(self._context, responder)
             case _:

@@ -152,7 +152,8 @@ class Draws:
             self._deny(worker, frame, answer)
         else:
             # If the worker left meanwhile, its hello or its journal says what it holds.
-            self._send(worker, Granted(id=frame.id, leases=answer))
+            used = tuple(self._counters.used(each.counter, each.window) for each in answer)
+            self._send(worker, Granted(id=frame.id, leases=answer, used=used))
 
     def _deny(self, worker: WorkerRun, frame: Draw, shortage: Shortage) -> None:
         self._send(

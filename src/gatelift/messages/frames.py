@@ -116,10 +116,14 @@ WorkerToKeeper = Hello | Draw | Release | Ask | Committed | ReceiptAsk
 
 
 class Granted(msgspec.Struct, frozen=True, kw_only=True, tag="granted"):
-    """A draw's answer: what was added to each counter."""
+    """A draw's answer: what was added to each counter.
+
+    `used` is, beside each lease, what is spent, reserved or with a worker of that counter now.
+    """
 
     id: int
     leases: tuple[Lease, ...]
+    used: tuple[int, ...] = ()
 
 
 class Denied(msgspec.Struct, frozen=True, kw_only=True, tag="denied"):

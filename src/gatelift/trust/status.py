@@ -16,6 +16,7 @@ import msgspec
 
 from gatelift.encoding import Digest, decode_json
 from gatelift.errors import CallerError
+from gatelift.terms import Severity
 from gatelift.trust.dsse import sign_envelope
 from gatelift.trust.keys import SigningKey
 from gatelift.trust.quorum import verify_any_of
@@ -34,7 +35,10 @@ class StatusError(CallerError):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What stands now. Times in ms UTC, for people only; life is counted from the asking."""
+    """What stands now. Times in ms UTC, for people only; life is counted from the asking.
+
+    `incidents` are the severities of those open now, for callers to be told; they permit nothing.
+    """
 
     release: str
     certificates: tuple[Digest, ...]
@@ -48,6 +52,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     epoch: int
     signed_at: int
     ttl_ms: int
+    incidents: tuple[Severity, ...] = ()
 
 
 def sign_status(status: Status, key: SigningKey) -> bytes:
