@@ -6,10 +6,13 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from gatelift.encoding import Digest, sha256_digest
+from gatelift.keeper.superseded import GRACE_MS
 from gatelift.messages import EntryKind, Placement
 from gatelift.messages.frames import (
     Ask,
@@ -26,13 +29,13 @@ from gatelift.messages.frames import (
     RosterFrame,
     StatusFrame,
 )
-from gatelift.terms import Sealing
+from gatelift.terms import Endpoint, Sealing, Tier
 from gatelift.tlog import KeyKind, VerifierKey, parse_policy, parse_proof, verify_proof
-from gatelift.trust import Clear, Target, TargetKind
+from gatelift.trust import Clear, Grant, GrantKey, Target, TargetKind
 from gatelift.wire.probes import ProbeTarget, measure_baseline
 from tests.integration.keeper_house import House, Peer, end_all
 from tests.support.upstream import ScriptedUpstream
-from tests.support.world import key
+from tests.support.world import World, key
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +49,25 @@ def upstream() -> Iterator[ScriptedUpstream]:
     server = ScriptedUpstream()
     yield server
     server.close()
+
+
+def made_grant(world: World, **changes: Any) -> Grant:
+    made = Grant(
+        id="grant_1",
+        release=world.plan.name,
+        stage="internal",
+        principal="alice",
+        organisation="us",
+        project="p",
+        tier=Tier.INTERNAL,
+        endpoints=(Endpoint.CHAT,),
+        proofs=(),
+        vetting=None,
+        keys=(GrantKey(public_id="AB", digest=sha256_digest(b"k")),),
+        not_before=world.now - 1,
+        not_after=world.now + 9_000_000,
+    )
+    return msgspec.structs.replace(made, **changes)
 
 
 def test_an_order_by_file_reaches_workers_within_a_second_and_outlives_a_kill(
@@ -99,6 +121,55 @@ def test_a_status_without_a_logged_order_is_not_passed_on(tmp_path: Path) -> Non
         house.log(EntryKind.CERTIFICATE, clearing)
         lifted = house.push_status()
         await worker.wait(StatusFrame, lambda f: f.envelope == lifted)
+        await house.close()
+
+    asyncio.run(main())
+
+
+def test_a_status_from_what_the_log_has_replaced_is_not_passed_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        house = House(tmp_path / "d")
+        world = house.world
+        world.now -= 2 * GRACE_MS
+        await house.start()
+        worker = await house.worker()
+        worker.send(Ask(nonces=("n1",)))
+        await house.control.wait(Ask)
+        first = house.push_status()
+        await worker.wait(StatusFrame, lambda f: f.envelope == first)
+
+        async def passes(status: bytes) -> bool:
+            await asyncio.sleep(0.5)
+            return any(f.envelope == status for f in worker.all(StatusFrame))
+
+        # An earlier certificate of a stage, from the moment that the log holds a later one.
+        house.log(EntryKind.CERTIFICATE, world.signed_certificate("internal", sequence=2))
+        assert not await passes(house.push_status())
+        house.certificate = house.shelf.leaves[-1][0]
+        assert await passes(house.push_status())
+        # One that is signed and not in the log.
+        logged, house.certificate = house.certificate, sha256_digest(b"never logged")
+        assert not await passes(house.push_status())
+        house.certificate = logged
+        # An earlier grant of an id; one that was never logged; and both are known after a kill.
+        wide, narrow = (
+            world.sign("grant", made_grant(world, not_after=world.now + after), "admissions:ada")
+            for after in (9_000_000, 8_000_000)
+        )
+        house.log(EntryKind.GRANT, wide)
+        house.log(EntryKind.GRANT, narrow)
+        other = world.sign("grant", made_grant(world, id="grant_9"), "admissions:ada")
+        for kill in (False, True):
+            if kill:
+                house.kill_keeper()
+                house.start_keeper()
+                worker = await house.worker("w8")
+                worker.send(Ask(nonces=("n2",)))
+                await house.control.wait(Ask, lambda f: "n2" in f.nonces)
+            for grant, stands in ((wide, False), (other, False), (narrow, True)):
+                house.roster = sha256_digest(house.shelf.roster(grant))
+                house.store()
+                assert await passes(house.push_status()) is stands
         await house.close()
 
     asyncio.run(main())

@@ -118,7 +118,18 @@ def test_exactly_the_cap_is_served_at_a_barrier(
     assert reached(upstream, "at the barrier") == CAP
     told = deployment.chat("once more", key=api_key)
     assert told.status_code == 429
-    assert told.json()["error"]["limit"] == CAP
+    error = told.json()["error"]
+    assert (error["limit"], error["cap"]) == (CAP, "principal.requests/d"), error
+    # All of it is spent, nothing is only set aside, once the journals were read.
+    wait_for(
+        lambda: (
+            [
+                deployment.chat("and again", key=api_key).json()["error"][name]
+                for name in ("used", "reserved")
+            ]
+            == [CAP, 0]
+        )
+    )
     assert told.headers["x-should-retry"] == "false"
 
 

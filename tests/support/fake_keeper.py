@@ -140,7 +140,12 @@ class FakeKeeper:
             used = self.granted.get((want.counter, want.window), 0)
             if used + want.need > want.limit:
                 return Denied(
-                    id=frame.id, counter=want.counter, limit=want.limit, used=used, reset=want.until
+                    id=frame.id,
+                    counter=want.counter,
+                    limit=want.limit,
+                    used=used,
+                    reserved=0,
+                    reset=want.until,
                 )
         for want in frame.wants:
             self.granted[want.counter, want.window] = (
@@ -148,4 +153,6 @@ class FakeKeeper:
             )
             leases.append(Lease(counter=want.counter, window=want.window, amount=want.need))
         used = tuple(self.granted[want.counter, want.window] for want in frame.wants)
-        return Granted(id=frame.id, leases=tuple(leases), used=used)
+        return Granted(
+            id=frame.id, leases=tuple(leases), used=used, reserved=tuple(0 for _ in used)
+        )

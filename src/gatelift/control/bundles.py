@@ -75,6 +75,7 @@ class Bundles:
         self._proofs: dict[Digest, LoggedCertificate] = {}
         self._bundle: Bundle | None = None
         self._roster: Roster | None = None
+        self._admitted: dict[str, str] = {}
         self._published: dict[str, Published] = {}
         self._load()
 
@@ -93,7 +94,7 @@ class Bundles:
         """Publish a bundle and a roster if they changed; return what is out then."""
         if state.plan is not None:
             self._refresh_bundle(state, cosigned_size, now_ms)
-            self._refresh_roster(state, now_ms)
+            self._refresh_roster(state, cosigned_size, now_ms)
         return self.outgoing
 
     def _refresh_bundle(self, state: State, cosigned_size: int, now_ms: int) -> None:
@@ -150,15 +151,21 @@ class Bundles:
             self._proofs[digest] = held
         return held
 
-    def _refresh_roster(self, state: State, now_ms: int) -> None:
+    def _refresh_roster(self, state: State, cosigned_size: int, now_ms: int) -> None:
+        admitted: dict[str, str] = {}
+        for name, entry in state.grants.items():
+            if now_ms >= entry.grant.not_after:
+                continue
+            # Keepers pass on only what a cosigned log holds; until then its predecessor stands.
+            if entry.index < cosigned_size:
+                admitted[name] = self._files.get(entry.digest).decode("utf-8")
+            elif name in self._admitted:
+                admitted[name] = self._admitted[name]
+        self._admitted = admitted
         roster = Roster(
             release=state.release or "",
             number=0 if self._roster is None else self._roster.number,
-            grants=tuple(
-                self._files.get(entry.digest).decode("utf-8")
-                for entry in state.grants.values()
-                if now_ms < entry.grant.not_after
-            ),
+            grants=tuple(admitted.values()),
         )
         if roster == self._roster:
             return

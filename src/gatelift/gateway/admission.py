@@ -167,6 +167,7 @@ def _capped(denied: Denied, at_ms: int) -> Denial:
             "cap": cap,
             "limit": denied.limit,
             "used": denied.used,
+            "reserved": denied.reserved,
             "reset_at_ms": denied.reset,
         },
         retry_after_s=wait_s,

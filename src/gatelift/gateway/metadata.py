@@ -102,17 +102,18 @@ async def _caps_left(context: Context, who: Identified) -> list[dict[str, Any]] 
         answer = await context.link.draw(wants)
     except KeeperUnavailableError:
         return None
-    if isinstance(answer, Denied) or len(answer.used) != len(wants):
+    if isinstance(answer, Denied) or not len(answer.used) == len(answer.reserved) == len(wants):
         return None
     return [
         {
             "cap": want.counter.split(":")[1],
             "limit": want.limit,
-            "used": used,
+            "used": used - reserved,
+            "reserved": reserved,
             "left": max(0, want.limit - used),
             "reset_at_ms": want.until,
         }
-        for want, used in zip(wants, answer.used, strict=True)
+        for want, used, reserved in zip(wants, answer.used, answer.reserved, strict=True)
     ]
 
 

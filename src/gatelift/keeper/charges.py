@@ -77,6 +77,11 @@ class Charges:
             total.spend(start.reserved, now_ms)
         return total.spent
 
+    def spent(self, worker: WorkerRun, key: PoolKey) -> int:
+        """Return what a run's finished exchanges have spent of one counter."""
+        run = self._runs.get(worker)
+        return 0 if run is None else run.spent.get(key, 0)
+
     def orphans(self, worker: WorkerRun) -> tuple[Start, ...]:
         """Return the starts of a run that have no finish, in order."""
         run = self._runs.get(worker)

@@ -43,6 +43,7 @@ __all__ = [
     "Shortage",
     "WorkerRun",
     "window_end_ms",
+    "window_over",
 ]
 
 GRACE_MS = 60_000
@@ -63,11 +64,16 @@ PoolKey = tuple[str, int]
 
 
 class Shortage(msgspec.Struct, frozen=True, kw_only=True):
-    """The first counter of a draw that cannot cover its need. `reset` in ms UTC, 0 for `parallel`."""
+    """The first counter of a draw that cannot cover its need. `reset` in ms UTC, 0 for `parallel`.
+
+    `spent` is what dead workers' journals show, `granted` what living ones hold or have spent.
+    """
 
     counter: str
+    window: int
     limit: int
-    used: int
+    spent: int
+    granted: int
     reset: int
 
 
@@ -108,6 +114,18 @@ def window_end_ms(counter: str, window: int) -> int:
     return window + length
 
 
+def window_over(want: Want) -> Shortage:
+    """Return the shortage of a want that nothing can be granted of any more."""
+    return Shortage(
+        counter=want.counter,
+        window=want.window,
+        limit=want.limit,
+        spent=want.limit,
+        granted=0,
+        reset=want.until,
+    )
+
+
 class Counters:
     """All pools of a node."""
 
@@ -124,6 +142,11 @@ class Counters:
         """Return how much of a counter is spent, reserved or with a worker."""
         pool = self._pools.get((counter, window))
         return 0 if pool is None else pool.used()
+
+    def holders(self, counter: str, window: int) -> tuple[WorkerRun, ...]:
+        """Return who was granted some of a counter."""
+        pool = self._pools.get((counter, window))
+        return () if pool is None else tuple(pool.granted)
 
     def held_by(self, worker: WorkerRun, counter: str, window: int) -> int:
         """Return how much of a counter is granted to a worker."""
@@ -172,7 +195,7 @@ class Counters:
         for want in wants:
             end = want.until
             if end and not want.window - _AHEAD_MS <= now_ms < end + GRACE_MS:
-                return Shortage(counter=want.counter, limit=want.limit, used=want.limit, reset=end)
+                return window_over(want)
             if self.used(want.counter, want.window) + want.need > want.limit:
                 short.append(want)
         if short:
@@ -231,10 +254,13 @@ class Counters:
                 counters=tuple(want.counter for want in short), workers=tuple(sorted(holders))
             )
         first = short[0]
+        pool = self._pools.get((first.counter, first.window))
         return Shortage(
             counter=first.counter,
+            window=first.window,
             limit=first.limit,
-            used=self.used(first.counter, first.window),
+            spent=0 if pool is None else pool.settled,
+            granted=0 if pool is None else sum(pool.granted.values()),
             reset=first.until,
         )
 

@@ -24,9 +24,16 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from gatelift.keeper.counters import Counters, RecallNeeded, Shortage, WorkerRun
+from gatelift.keeper.counters import (
+    Counters,
+    PoolKey,
+    RecallNeeded,
+    Shortage,
+    WorkerRun,
+    window_over,
+)
 from gatelift.keeper.errors import KeeperError
-from gatelift.messages.frames import Denied, Draw, Granted, Lease, Recall, Release, Want
+from gatelift.messages.frames import Denied, Draw, Granted, Lease, Recall, Release
 
 __all__ = ["MAX_WAITING", "RECALL_S", "Draws"]
 
@@ -36,17 +43,23 @@ _ASKING_S: Final = 1.0
 
 
 class Draws:
-    """Turns draws into answers. `send(worker, frame)` returns whether the worker is connected."""
+    """Turns draws into answers. `send(worker, frame)` returns whether the worker is connected.
+
+    `spent(worker, key)` returns what a run's finished exchanges have spent, by its journal: it only
+    tells callers how a spent cap came about, and decides nothing.
+    """
 
     def __init__(
         self,
         counters: Counters,
         *,
         send: Callable[[WorkerRun, Granted | Denied | Recall], bool],
+        spent: Callable[[WorkerRun, PoolKey], int],
         now_ms: Callable[[], int],
     ) -> None:
         self._counters = counters
         self._send = send
+        self._spent = spent
         self._now_ms = now_ms
         self._gate = asyncio.Event()
         self._closed = False
@@ -67,7 +80,7 @@ class Draws:
         if not frame.wants:
             raise KeeperError("expected a draw of at least one counter", code="bad_lease")
         if self._closed:
-            self._deny(worker, frame, _spent(frame.wants[0]))
+            self._deny(worker, frame, window_over(frame.wants[0]))
         elif self._gate.is_set():
             exact = bool(self._waiting)
             answer = self._counters.draw(worker, frame.wants, self._now_ms(), exact=exact)
@@ -152,21 +165,35 @@ class Draws:
             self._deny(worker, frame, answer)
         else:
             # If the worker left meanwhile, its hello or its journal says what it holds.
-            used = tuple(self._counters.used(each.counter, each.window) for each in answer)
-            self._send(worker, Granted(id=frame.id, leases=answer, used=used))
+            keys = [(each.counter, each.window) for each in answer]
+            asking = not any(want.need for want in frame.wants)
+            self._send(
+                worker,
+                Granted(
+                    id=frame.id,
+                    leases=answer,
+                    used=tuple(self._counters.used(*key) for key in keys),
+                    reserved=tuple(self._reserved(key) for key in keys) if asking else (),
+                ),
+            )
+
+    def _reserved(self, key: PoolKey) -> int:
+        return sum(
+            max(0, self._counters.held_by(worker, *key) - self._spent(worker, key))
+            for worker in self._counters.holders(*key)
+        )
 
     def _deny(self, worker: WorkerRun, frame: Draw, shortage: Shortage) -> None:
+        key = (shortage.counter, shortage.window)
+        reserved = min(shortage.granted, self._reserved(key))
         self._send(
             worker,
             Denied(
                 id=frame.id,
                 counter=shortage.counter,
                 limit=shortage.limit,
-                used=shortage.used,
+                used=shortage.spent + shortage.granted - reserved,
+                reserved=reserved,
                 reset=shortage.reset,
             ),
         )
-
-
-def _spent(want: Want) -> Shortage:
-    return Shortage(counter=want.counter, limit=want.limit, used=want.limit, reset=want.until)

@@ -15,8 +15,8 @@ Invariants
 - A batch is appended once. A log that names what no journal holds is an error, not a gap.
 - Counts are taken at published sizes only: no observation names an entry that may still change.
 
-One thread calls everything (it blocks for the disk); only `charged` and `orphans` may be called from
-another at any time.
+One thread calls everything (it blocks for the disk); only `charged`, `spent` and `orphans` may be
+called from another at any time.
 """
 
 from __future__ import annotations
@@ -204,6 +204,11 @@ class Journals:
         """Return what a run has spent and reserved, as far as its journal was read."""
         with self._lock:
             return dict(self._charges.charged(name, now_ms))
+
+    def spent(self, name: WorkerRun, key: PoolKey) -> int:
+        """Return what a run's finished exchanges spent of a counter, as far as it was read."""
+        with self._lock:
+            return self._charges.spent(name, key)
 
     def lost(self, name: WorkerRun, now_ms: int) -> dict[PoolKey, int]:
         """Return what the starts reserved that a dead run wrote and never committed.

@@ -105,7 +105,9 @@ class Node:
         )
         self._desk = make_desk(self._server.broadcast)
         self._counters = Counters()
-        self._draws = Draws(self._counters, send=self._server.send, now_ms=_now_ms)
+        self._draws = Draws(
+            self._counters, send=self._server.send, spent=journals.spent, now_ms=_now_ms
+        )
         self._settling = Settling(
             directory=directory / "journal",
             journals=journals,

@@ -6,7 +6,8 @@ a restart forgets none: the envelope in `files/`, its digest as a name in `order
 A status is passed on to workers only if it names every order that is logged, not cleared and not
 over; if it lacks one, control has forgotten or hides it. An order counts as cleared when a logged
 `clear` lists it, or a logged certificate does: whether that certificate lifts it, and for which
-stage, each worker judges for itself, because it holds the order all the same.
+stage, each worker judges for itself, because it holds the order all the same. Nor does a status
+pass that serves from a certificate or a grant that the log has replaced (`superseded`).
 
 Invariants
 - Nothing unverified is kept or passed on.
@@ -27,10 +28,12 @@ from gatelift.encoding import Digest, decode_json, parse_digest
 from gatelift.errors import GateliftError
 from gatelift.keeper.errors import KeeperError
 from gatelift.keeper.releases import ReleasesFollower
-from gatelift.messages import EntryHeader, EntryKind, verify_body
+from gatelift.keeper.superseded import Superseded
+from gatelift.messages import EntryHeader, EntryKind, parse_roster, verify_body
 from gatelift.messages.frames import ClearFrame, OrderFrame
 from gatelift.trust import (
     Certificate,
+    Grant,
     Order,
     Root,
     StandingOrder,
@@ -45,7 +48,7 @@ from gatelift.wire.files import FileStore, make_directory, replace_durably
 __all__ = ["OrderDesk"]
 
 _LOG = logging.getLogger(__name__)
-_FOLLOWED = frozenset({EntryKind.ORDER, EntryKind.CLEAR, EntryKind.CERTIFICATE})
+_FOLLOWED = frozenset({EntryKind.ORDER, EntryKind.CLEAR, EntryKind.CERTIFICATE, EntryKind.GRANT})
 
 _LIFTED_BY_CERTIFICATE = frozenset({TargetKind.RELEASE, TargetKind.STAGE})
 
@@ -76,6 +79,7 @@ class OrderDesk:
         self._plan_of: dict[Digest, Digest] = {}
         self._cleared: set[str] = set()
         self._cleared_by_certificate: set[str] = set()
+        self._superseded = Superseded()
         self._unread: deque[bytes] = deque()
         self._last: Status | None = None
         make_directory(index)
@@ -123,8 +127,8 @@ class OrderDesk:
     def check_status(self, envelope: bytes, now_ms: int) -> Status:
         """Return a status that may be passed on to workers.
 
-        Raises `KeeperError` (`incomplete_status`, `went_back`, `bad_log`) or the error of its
-        verification.
+        Raises `KeeperError` (`incomplete_status`, `superseded`, `not_logged`, `went_back`,
+        `bad_log`) or the error of its verification.
         """
         status = verify_status(envelope, self._root, last=self._last)
         self._take(self._follower.read_to(status.checkpoint.encode("utf-8")))
@@ -136,6 +140,9 @@ class OrderDesk:
                 f"first {lacking[0]}: it is not passed on",
                 code="incomplete_status",
             )
+        self._superseded.check_certificates(status.certificates, now_ms)
+        roster = parse_roster(self._files.get(status.roster), self._root)
+        self._superseded.check_roster(status.roster, roster.grants)
         for digest in named - self._orders.keys():
             # Named and not held: workers would refuse the status until they have the order.
             self.adopt_order(self._files.get(digest))
@@ -178,6 +185,9 @@ class OrderDesk:
                     if isinstance(value, Certificate):
                         self._cleared_by_certificate.update(value.clears)
                         self._plan_of[header.body] = value.plan
+                        self._superseded.take_certificate(header.body, value, header.at)
+                    elif isinstance(value, Grant):
+                        self._superseded.take_grant(header.body, value)
         except GateliftError as error:
             # Control logged what is not validly signed. It lifts nothing and stops nothing.
             _LOG.error("a logged %s does not verify: %s", header.kind.value, error)

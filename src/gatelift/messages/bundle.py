@@ -53,6 +53,7 @@ __all__ = [
     "Roster",
     "VerifiedBundle",
     "VerifiedRoster",
+    "parse_roster",
     "releases_policy",
     "sign_bundle",
     "sign_roster",
@@ -252,14 +253,22 @@ def verify_bundle(
     )
 
 
+def parse_roster(data: bytes, root: Root) -> Roster:
+    """Return a roster that control signed; its grants are not verified yet.
+
+    Raises `BundleError`, `EncodingError` or `DsseError`.
+    """
+    payload, signers = verify_signers(data, ROSTER_TYPE, root)
+    verify_any_of(signers, frozenset({"control"}), "a roster")
+    return decode_json(payload, Roster)
+
+
 def verify_roster(data: bytes, root: Root, plan: Plan) -> VerifiedRoster:
     """Return the grants of a roster that admissions signed and the plan's stages admit.
 
     Raises `BundleError` or `DsseError` when the roster itself does not hold.
     """
-    payload, signers = verify_signers(data, ROSTER_TYPE, root)
-    verify_any_of(signers, frozenset({"control"}), "a roster")
-    roster = decode_json(payload, Roster)
+    roster = parse_roster(data, root)
     if roster.release != plan.name:
         raise BundleError(f"the roster is of {roster.release!r}, not {plan.name!r}")
     found: dict[str, Grant] = {}

@@ -118,24 +118,28 @@ WorkerToKeeper = Hello | Draw | Release | Ask | Committed | ReceiptAsk
 class Granted(msgspec.Struct, frozen=True, kw_only=True, tag="granted"):
     """A draw's answer: what was added to each counter.
 
-    `used` is, beside each lease, what is spent, reserved or with a worker of that counter now.
+    `used` is, beside each lease, what is spent, reserved or with a worker of that counter now. To a
+    draw that needs nothing `reserved` says how much of that is not spent yet.
     """
 
     id: int
     leases: tuple[Lease, ...]
     used: tuple[int, ...] = ()
+    reserved: tuple[int, ...] = ()
 
 
 class Denied(msgspec.Struct, frozen=True, kw_only=True, tag="denied"):
     """A draw's answer: the counter that is spent, as the keeper counts it.
 
-    `reset` is the end of the window in ms UTC, 0 for `parallel`.
+    `used` was spent by exchanges that have finished, `reserved` is set aside for those under way, or
+    with a worker. `reset` is the end of the window in ms UTC, 0 for `parallel`.
     """
 
     id: int
     counter: str
     limit: int
     used: int
+    reserved: int
     reset: int
 
 

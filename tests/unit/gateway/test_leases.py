@@ -37,7 +37,7 @@ class Keeper:
         (one,) = wants
         amount = min(one.like, LIMIT - self.granted)
         if amount < one.need:
-            return Denied(id=1, counter="c", limit=LIMIT, used=self.granted, reset=100)
+            return Denied(id=1, counter="c", limit=LIMIT, used=self.granted, reserved=0, reset=100)
         self.granted += amount
         return Granted(id=1, leases=(Lease(counter="c", window=0, amount=amount),))
 

@@ -42,7 +42,7 @@ def counters() -> Counters:
 
 def test_a_draw_is_granted_whole_or_not_at_all(counters: Counters) -> None:
     answer = counters.draw(A, [want(REQUESTS, 1), want(PARALLEL, 4)], 0)
-    assert answer == Shortage(counter=PARALLEL, limit=3, used=0, reset=0)
+    assert answer == Shortage(counter=PARALLEL, window=0, limit=3, spent=0, granted=0, reset=0)
     assert counters.used(REQUESTS, 0) == 0
 
 
@@ -54,7 +54,7 @@ def test_what_others_hold_is_recalled_before_a_draw_is_denied(counters: Counters
     counters.release(A, [lease(REQUESTS, 1)])
     assert counters.draw(B, [want(REQUESTS, 1)], 0, recalled=True) == (lease(REQUESTS, 1),)
     assert counters.draw(B, [want(REQUESTS, 1)], 0, recalled=True) == Shortage(
-        counter=REQUESTS, limit=10, used=10, reset=HOUR
+        counter=REQUESTS, window=0, limit=10, spent=0, granted=10, reset=HOUR
     )
 
 
