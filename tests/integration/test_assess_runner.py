@@ -118,6 +118,7 @@ class Gateway:
             return say["status"], [], b'{"error": {}}'
         outcome: Outcome = say["outcome"]
         released = outcome in (Outcome.SERVED, Outcome.CUT)
+        status = say.get("answered", 200 if released else 403)
         message = {"role": "assistant", "content": say.get("text", "")}
         body = encode_json({"choices": [{"message": message}]} if released else {"error": {}})
         request_id = f"req_{number}"
@@ -127,7 +128,8 @@ class Gateway:
             of=RecordRef(node="n1", worker="w", run="r", seq=0),
             request_id=say.get("request_id", request_id), release="aurora", stage="assess",
             grant="gra_1", organisation="evals.example", session="s", outcome=outcome,
-            reason=say.get("reason", ""), upstream=released, status=200,
+            reason=say.get("reason", ""), upstream=released,
+            status=say.get("recorded", status),
             answer=commit_content(b"c" * 32, say.get("committed", body)), answer_bytes=len(body),
             input_tokens=1, output_tokens=1, spent=(), overrun_tokens=0, verdicts=(),
         )  # fmt: skip
@@ -156,7 +158,7 @@ class Gateway:
             ("gatelift-candidate", say.get("candidate", FINGERPRINT)),
             ("gatelift-ticket", encode_ticket(ticket)),
         ]
-        return (200 if released else 403), headers, body
+        return status, headers, body
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -232,6 +234,22 @@ def test_every_item_of_the_seed_is_asked_once_and_summed_up():
     assert (evidence.commit, evidence.stage) == ("com_1", "assess")
     assert evidence.under == ("leak:cut", "misuse:block")
     assert gateway.most_open <= 4
+
+
+def test_a_refusal_said_as_a_completion_is_scored_as_a_refusal():
+    def script(number: int, prompt: str) -> dict[str, Any]:
+        return {"outcome": Outcome.REFUSED, "reason": "refused", "answered": 200}
+
+    evidence, _ = ran(Gateway(script))
+    assert (evidence.n, evidence.s, evidence.errors) == (15, 0, 0)
+
+
+def test_a_status_that_is_not_the_records_is_an_error():
+    def script(number: int, prompt: str) -> dict[str, Any]:
+        return {"outcome": Outcome.REFUSED, "reason": "refused", "answered": 200, "recorded": 403}
+
+    evidence, _ = ran(Gateway(script))
+    assert evidence.errors == 15
 
 
 def test_the_seed_is_the_one_that_the_log_gave():

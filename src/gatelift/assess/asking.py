@@ -167,7 +167,10 @@ def hear(reply: Reply, *, root: Root, terms: Terms) -> Checked:
                 raise AttemptError("the record commits to another answer", code="bad_ticket")
         outcome = _outcome(finish)
         released = outcome in (Outcome.SERVED, Outcome.CUT)
-        if released != (reply.status == 200) or (released and finish.answer is None):
+        # A refusal may come as a completion: its status is the record's, not always an error's.
+        if reply.status != finish.status or (
+            released and (reply.status != 200 or finish.answer is None)
+        ):
             raise AttemptError("status and record disagree", code="bad_ticket")
         text = _text(reply.body) if released else ""
         stage = reply.headers.get(b"gatelift-stage", b"").decode("ascii")

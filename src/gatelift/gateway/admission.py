@@ -24,6 +24,7 @@ from gatelift.gateway.holdings import Identified
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.keeper_link import KeeperUnavailableError
 from gatelift.gateway.leases import Reservation, wants_of
+from gatelift.gateway.refusals import refusal_detail
 from gatelift.messages import Outcome
 from gatelift.messages.frames import Denied
 from gatelift.safeguards import Verdict, refuses
@@ -47,7 +48,11 @@ _DEFAULT_OUTPUT_TOKENS = 256
 
 
 class Denial(msgspec.Struct, frozen=True, kw_only=True):
-    """A way out past `identify`: the reply's code, message and detail, and the outcome recorded."""
+    """A way out past `identify`: the reply's code, message and detail, and the outcome recorded.
+
+    `refused_by` is the verdict of a safeguard, where one is the reason: only that may be said as a
+    completion.
+    """
 
     code: str
     message: str
@@ -56,6 +61,7 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: int | None = None
     retry: bool = True
     verdicts: tuple[Verdict, ...] = ()
+    refused_by: Verdict | None = None
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,12 +204,8 @@ def inspect_prompt(
         code="refused",
         message="the request was refused by a safeguard; it was not sent to the model",
         outcome=Outcome.REFUSED,
-        detail={
-            "category": first.category.value,
-            "band": first.band.value,
-            "rule": first.rule,
-            "references": list(first.ids),
-        },
+        detail=refusal_detail(first),
         verdicts=verdicts,
+        refused_by=first,
     )
     return verdicts, denial

@@ -9,10 +9,13 @@ Invariants
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 from gatelift.errors import GateliftError
 from gatelift.gateway.answers import (
+    SSE_DONE,
+    SSE_HEADERS,
     AnswerWriter,
     UpstreamAnswerError,
     parse_answer,
@@ -24,23 +27,18 @@ from gatelift.gateway.http_messages import ClientGoneError
 from gatelift.gateway.http_responder import ResponseState
 from gatelift.gateway.recorded import RecordedExchange, send_reply
 from gatelift.gateway.recording import Ending
+from gatelift.gateway.refusals import refusal_completion
 from gatelift.gateway.releasing import Release
 from gatelift.gateway.replies import Reply, error_reply
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome
+from gatelift.plan import RefusalForm
 from gatelift.terms import CapUnit
 from gatelift.trust import Refusal
 from gatelift.wire.http_client import UpstreamResponse
 from gatelift.wire.sse import SseParser
 
 __all__ = ["Answering"]
-
-_DONE = b"data: [DONE]\n\n"
-_SSE_HEADERS: tuple[tuple[bytes, bytes], ...] = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
 
 
 class Answering:
@@ -54,12 +52,14 @@ class Answering:
         writer: AnswerWriter,
         *,
         input_bound: int,
+        form: RefusalForm,
     ) -> None:
         self._exchange = exchange
         self._chat = chat
         self._release = release
         self._writer = writer
         self._input_bound = input_bound
+        self._form = form
 
     async def answer(self, response: UpstreamResponse) -> None:
         """Answer the caller from the upstream's response."""
@@ -133,12 +133,23 @@ class Answering:
         else:
             code = "upstream_failed"
             message = "the model server made more than was reserved; the answer was withheld"
-        reply = error_reply(
-            code,
-            message,
-            detail=dict(note["gatelift"]) if note else None,
-            headers=self._exchange.headers,
-        )
+        if release.cut_by is not None and self._form is RefusalForm.COMPLETION:
+            reply = refusal_completion(
+                release.cut_by,
+                self._chat,
+                request_id=self._exchange.id,
+                created_s=int(time.time()),
+                headers=self._exchange.headers,
+                input_tokens=release.input_tokens(self._input_bound),
+                output_tokens=release.output_tokens,
+            )
+        else:
+            reply = error_reply(
+                code,
+                message,
+                detail=dict(note["gatelift"]) if note else None,
+                headers=self._exchange.headers,
+            )
         ending = self._ending(Outcome.WITHHELD, code, reply.status)
         await self._exchange.finish(ending, None, self._spent())
         self._exchange.send_with_ticket(reply)
@@ -147,7 +158,7 @@ class Answering:
         release, exchange, writer = self._release, self._exchange, self._writer
         responder = exchange.responder
         ticket = (b"gatelift-ticket", exchange.recorder.start_ticket().encode())
-        responder.start_stream(200, [*_SSE_HEADERS, *exchange.headers, ticket])
+        responder.start_stream(200, [*SSE_HEADERS, *exchange.headers, ticket])
         async for data in _events(response):
             deltas = release.take(parse_chunk(data))
             if deltas:
@@ -163,7 +174,7 @@ class Answering:
                 release.input_tokens(self._input_bound), release.output_tokens
             )
         comment = b": gatelift-ticket " + exchange.recorder.finish_ticket().encode() + b"\n\n"
-        await responder.finish(last + comment + _DONE)
+        await responder.finish(last + comment + SSE_DONE)
 
     async def failed(self, error: GateliftError) -> None:
         """End an exchange whose upstream or caller broke off: never cleanly for the caller."""

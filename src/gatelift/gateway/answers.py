@@ -11,7 +11,7 @@ Follows the OpenAI API reference, "Chat completion object" and "Chat completion 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -21,6 +21,8 @@ from gatelift.safeguards import PartKind
 from gatelift.wire.sse import sse_event
 
 __all__ = [
+    "SSE_DONE",
+    "SSE_HEADERS",
     "Answer",
     "AnswerWriter",
     "Piece",
@@ -28,6 +30,13 @@ __all__ = [
     "parse_answer",
     "parse_chunk",
 ]
+
+SSE_DONE: Final = b"data: [DONE]\n\n"
+SSE_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
 
 _FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter"})
 
@@ -249,11 +258,29 @@ class AnswerWriter:
             message["refusal"] = self._joined(PartKind.REFUSAL)
         if self._calls:
             message["tool_calls"] = [self._calls[number] for number in sorted(self._calls)]
+        usage = _usage(input_tokens, output_tokens)
+        return self._body(message, finish_reason, usage, extra)
+
+    def refusal(
+        self, text: str, *, input_tokens: int, output_tokens: int, extra: dict[str, Any]
+    ) -> bytes:
+        """Return a whole completion that holds our refusal and nothing of an answer."""
+        message = {"role": "assistant", "content": None, "refusal": text}
+        usage = _usage(input_tokens, output_tokens)
+        return self._body(message, "content_filter", usage, extra)
+
+    def _body(
+        self,
+        message: dict[str, Any],
+        finish_reason: str,
+        usage: dict[str, int],
+        extra: dict[str, Any] | None,
+    ) -> bytes:
         body: dict[str, Any] = {
             **self._head,
             "object": "chat.completion",
             "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
-            "usage": _usage(input_tokens, output_tokens),
+            "usage": usage,
         }
         return encode_json(body | (extra or {}))
 

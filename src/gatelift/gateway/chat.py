@@ -35,9 +35,12 @@ from gatelift.gateway.http_messages import Request
 from gatelift.gateway.http_responder import Responder
 from gatelift.gateway.recorded import NOTHING_SPENT, RecordedExchange
 from gatelift.gateway.recording import Subject
+from gatelift.gateway.refusals import refusal_completion
 from gatelift.gateway.releasing import Release
+from gatelift.gateway.replies import Reply
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome, Placement, VerifiedBundle
+from gatelift.plan import RefusalForm
 from gatelift.terms import Endpoint
 from gatelift.watch import make_session
 from gatelift.wire.http_client import UpstreamResponse
@@ -155,15 +158,30 @@ class ChatExchange(RecordedExchange):
         self.reserved(held)
         self.verdicts, denial = inspect_prompt(self.context, admitted.envelope, chat)
         if denial is not None:
-            await self._turn_down(denial)
+            await self._turn_down(denial, self._said(denial, chat, admitted, bundle))
             return
         await self._serve(chat, admitted, bundle, placement)
 
-    async def _turn_down(self, denial: Denial) -> None:
+    def _said(
+        self, denial: Denial, chat: ChatRequest, admitted: Admitted, bundle: VerifiedBundle
+    ) -> Reply | None:
+        """Return the completion that says a safeguard's refusal, null where the stage errs."""
+        form = bundle.plan.stage(admitted.stage).refusal
+        if form is RefusalForm.ERROR or denial.refused_by is None:
+            return None
+        return refusal_completion(
+            denial.refused_by,
+            chat,
+            request_id=self.id,
+            created_s=int(time.time()),
+            headers=self.headers,
+        )
+
+    async def _turn_down(self, denial: Denial, said: Reply | None = None) -> None:
         # What is denied needs no stop any more: its record and its reply are to be finished.
         if self._open is not None:
             self.context.open.discard(self._open)
-        await self.deny(denial, self._request.body)
+        await self.deny(denial, self._request.body, said)
 
     async def _serve(
         self, chat: ChatRequest, admitted: Admitted, bundle: VerifiedBundle, placement: Placement
@@ -178,7 +196,14 @@ class ChatExchange(RecordedExchange):
             max_tokens=admitted.max_tokens,
             max_bytes=admitted.max_tokens * BYTES_PER_TOKEN_BOUND,
         )
-        answering = Answering(self, chat, release, writer, input_bound=admitted.input_bound)
+        answering = Answering(
+            self,
+            chat,
+            release,
+            writer,
+            input_bound=admitted.input_bound,
+            form=bundle.plan.stage(admitted.stage).refusal,
+        )
         self._answering = answering
         try:
             start = self.write_start(self._request.body)

@@ -124,10 +124,10 @@ class RecordedExchange:
         headers = (*reply.headers, ticket)
         send_reply(self.responder, Reply(status=reply.status, headers=headers, body=reply.body))
 
-    async def deny(self, denial: Denial, request: bytes) -> None:
-        """Record a denial and answer it."""
+    async def deny(self, denial: Denial, request: bytes, said: Reply | None = None) -> None:
+        """Record a denial and answer it: as an error, or as `said` where a stage words it anew."""
         self.steps.on(Event.DENY)
-        reply = error_reply(
+        reply = said or error_reply(
             denial.code,
             denial.message,
             detail=denial.detail,

@@ -204,6 +204,11 @@ def render_codes() -> str:
         '"param", "code", ...}}`, so that official OpenAI clients raise their own exception. Where a',
         "retry cannot help, `x-should-retry: false` is sent; else `retry-after` in seconds.",
         "",
+        "A stage whose plan says `refusal: completion` answers `refused` and `withheld` with 200 and a",
+        "chat completion instead: `message.content` is null, `message.refusal` says why in a sentence,",
+        "`finish_reason` is `content_filter`, and `gatelift` holds `category`, `band`, `rule` and",
+        "`references`. The record is the same, but for its status. All else in this list stays an error.",
+        "",
         "| code | status | type | retry | means |",
         "|---|---|---|---|---|",
     )

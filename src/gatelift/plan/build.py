@@ -26,6 +26,7 @@ from gatelift.plan.model import (
     MetricClearance,
     MetricWatch,
     Plan,
+    RefusalForm,
     ReviewDemand,
     SafeguardDemand,
     Sampling,
@@ -131,6 +132,7 @@ def _stage(values: Mapping[str, Any], quorum: tuple[str, ...]) -> Stage:
         assurance=values["assurance"],
         sealing=values["sealing"],
         certificate_ms=values["certificate"],
+        refusal=values.get("refusal", RefusalForm.ERROR),
     )
 
 

@@ -45,6 +45,7 @@ __all__ = [
     "MetricClearance",
     "MetricWatch",
     "Plan",
+    "RefusalForm",
     "ReviewDemand",
     "SafeguardDemand",
     "Sampling",
@@ -71,6 +72,13 @@ class BreachAction(enum.StrEnum):
     RESCOPE = "rescope"
     ROLL_BACK = "roll_back"
     HALT = "halt"
+
+
+class RefusalForm(enum.StrEnum):
+    """How a caller reads what a safeguard refused or withheld; no part of the envelope."""
+
+    ERROR = "error"
+    COMPLETION = "completion"
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -252,6 +260,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     assurance: Assurance
     sealing: Sealing
     certificate_ms: int
+    refusal: RefusalForm = RefusalForm.ERROR
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -27,7 +27,7 @@ from gatelift.plan.field_kinds import (
     not_enforced,
 )
 from gatelift.plan.kinds import Duration, Flag, OrWord, Whole, Word
-from gatelift.plan.model import BreachAction
+from gatelift.plan.model import BreachAction, RefusalForm
 from gatelift.plan.shapes import CapLimits, Field, ListOf, Record
 from gatelift.terms import Assurance, Band, CapUnit, Endpoint, Sealing, Subject, WatchRole
 
@@ -292,6 +292,12 @@ STAGE = Record(
             kind=Duration(low_ms=1_000, high_ms=31 * DAY_MS),
             says="how long a certificate of this stage lasts",
         ),
+        Field(
+            name="refusal",
+            kind=Word(words=tuple(RefusalForm)),
+            says="how callers read what a safeguard refused or withheld; error if left out",
+            required=False,
+        ),
         Field(name="gate", kind=_GATE, says="what must hold to enter; {} asks nothing"),
         Field(
             name="watch", kind=ListOf(kind=_WATCH), says="metrics that are watched", required=False
@@ -300,5 +306,5 @@ STAGE = Record(
             name="events", kind=ListOf(kind=_EVENT), says="events that are counted", required=False
         ),
     ),
-    unenforced={"weights": REMOVE, "refusal": REMOVE},
+    unenforced={"weights": REMOVE},
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatelift.plan import BreachAction, Plan, PlanError, parse_plan
+from gatelift.plan import BreachAction, Plan, PlanError, RefusalForm, parse_plan
 from gatelift.plan.problems import MAX_PROBLEMS
 from gatelift.terms import Assurance, Band, Category, Posture, Retention, Sealing, Tier, WatchRole
 
@@ -78,6 +78,11 @@ def test_the_annotated_example_is_read_field_by_field():
     assert (partners.gate.soak.from_stage, partners.gate.soak.time_ms) == ("internal", 604_800_000)
     assert partners.gate.clear[0].limit == Decimal("0.02")
     assert (partners.assurance, partners.sealing) == (Assurance.OVERSEEN, Sealing.DECLARED)
+    assert [stage.refusal for stage in plan.stages] == [
+        RefusalForm.ERROR,
+        RefusalForm.ERROR,  # left out
+        RefusalForm.COMPLETION,
+    ]
     assert plan.exposures[0].startswith("a copy of the weights")
 
 
@@ -207,6 +212,12 @@ BROKEN = {
         "30bd",
         "thresholds[0].unless_ruled_out.evidence[0].max_age",
         "business days",
+    ),
+    "refusal-in-no-known-form": (
+        [("refusal: completion", "refusal: silence")],
+        "refusal: silence",
+        "stages[2].refusal",
+        "write error or completion",
     ),
     "stage-twice": (
         [("  - name: partners", "  - name: internal")],
