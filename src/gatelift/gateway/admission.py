@@ -19,7 +19,7 @@ import msgspec
 
 from gatelift.encoding import Digest
 from gatelift.gateway.context import Context, boot_ms, now_ms
-from gatelift.gateway.dialect import ChatRequest
+from gatelift.gateway.dialects import ModelRequest
 from gatelift.gateway.holdings import Identified
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.keeper_link import KeeperUnavailableError
@@ -28,7 +28,7 @@ from gatelift.gateway.refusals import refusal_detail
 from gatelift.messages import Outcome
 from gatelift.messages.frames import Denied
 from gatelift.safeguards import Verdict, refuses
-from gatelift.terms import CapUnit, Endpoint, Envelope, Window
+from gatelift.terms import CapUnit, Endpoint, Envelope, Scope, Window
 from gatelift.trust import GrantError, Permission, Refusal
 
 __all__ = [
@@ -65,11 +65,16 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
-    """What an exchange may do: permission, and the bounds that were reserved for it."""
+    """What an exchange may do: permission, and the bounds that are reserved for it.
+
+    `max_tokens` is the limit of each of `choices`; `max_bytes` that of the whole answer.
+    """
 
     permission: Permission
     max_tokens: int
+    choices: int
     input_bound: int
+    max_bytes: int
 
     @property
     def envelope(self) -> Envelope:
@@ -101,9 +106,9 @@ def identify(context: Context, request: Request) -> Identified | None:
         return None
 
 
-def _input_bound(chat: ChatRequest) -> int:
-    text = sum(len(part.text.encode("utf-8", "surrogatepass")) for part in chat.parts)
-    return text + _MESSAGE_TOKENS * len(chat.messages)
+def _input_bound(request: ModelRequest) -> int:
+    text = sum(len(part.text.encode("utf-8", "surrogatepass")) for part in request.parts)
+    return text + _MESSAGE_TOKENS * request.messages
 
 
 def permitted(context: Context, who: Identified, endpoint: Endpoint) -> Permission | Denial:
@@ -122,13 +127,15 @@ def permitted(context: Context, who: Identified, endpoint: Endpoint) -> Permissi
     return found
 
 
-def admit(context: Context, who: Identified, chat: ChatRequest) -> Admitted | Denial:
-    """Return what a chat request may do, or why it may not go on."""
-    found = permitted(context, who, Endpoint.CHAT)
+def admit(
+    context: Context, who: Identified, endpoint: Endpoint, request: ModelRequest
+) -> Admitted | Denial:
+    """Return what a request may do, or why it may not go on."""
+    found = permitted(context, who, endpoint)
     if isinstance(found, Denial):
         return found
     scope = found.envelope.scope
-    bound = _input_bound(chat)
+    bound = _input_bound(request)
     if scope.context_tokens is not None and bound > scope.context_tokens:
         return Denial(
             code="invalid_request",
@@ -136,15 +143,28 @@ def admit(context: Context, who: Identified, chat: ChatRequest) -> Admitted | De
             f"{scope.context_tokens}: shorten it",
             outcome=Outcome.STOPPED,
         )
-    ceiling = scope.output_tokens if scope.output_tokens is not None else _DEFAULT_OUTPUT_TOKENS
-    asked = chat.max_tokens if chat.max_tokens is not None else ceiling
-    if ceiling < 1:
+    limit = _output_limit(scope, request)
+    if request.generates and limit < 1:
         return Denial(
             code="stopped", message="the stage now allows no output", outcome=Outcome.STOPPED
         )
+    return Admitted(
+        permission=found,
+        max_tokens=limit,
+        choices=request.choices,
+        input_bound=bound,
+        max_bytes=request.data_bytes + limit * request.choices * BYTES_PER_TOKEN_BOUND,
+    )
+
+
+def _output_limit(scope: Scope, request: ModelRequest) -> int:
+    """Return how many tokens each choice may have: what was asked, inside what the scope allows."""
+    if not request.generates:
+        return 0
+    asked = request.max_tokens
     if scope.output_tokens is None:
-        ceiling = asked
-    return Admitted(permission=found, max_tokens=min(asked, ceiling), input_bound=bound)
+        return _DEFAULT_OUTPUT_TOKENS if asked is None else asked
+    return scope.output_tokens if asked is None else min(asked, scope.output_tokens)
 
 
 async def reserve(
@@ -182,21 +202,21 @@ def _capped(denied: Denied, at_ms: int) -> Denial:
 
 
 def needs_of(admitted: Admitted) -> dict[CapUnit, int]:
-    """Return what a chat request needs of each unit at worst."""
+    """Return what a request needs of each unit at worst."""
     return {
         CapUnit.REQUESTS: 1,
         CapUnit.PARALLEL: 1,
         CapUnit.INPUT_TOKENS: admitted.input_bound,
-        CapUnit.OUTPUT_TOKENS: admitted.max_tokens,
-        CapUnit.BYTES_OUT: admitted.max_tokens * BYTES_PER_TOKEN_BOUND,
+        CapUnit.OUTPUT_TOKENS: admitted.max_tokens * admitted.choices,
+        CapUnit.BYTES_OUT: admitted.max_bytes,
     }
 
 
 def inspect_prompt(
-    context: Context, envelope: Envelope, chat: ChatRequest
+    context: Context, envelope: Envelope, request: ModelRequest
 ) -> tuple[tuple[Verdict, ...], Denial | None]:
     """Return the safeguards' verdicts on the prompt, and the denial if one forbids it."""
-    verdicts = context.suite(envelope).inspect_prompt(chat.parts)
+    verdicts = context.suite(envelope).inspect_prompt(request.parts)
     if not refuses(verdicts):
         return verdicts, None
     first = next(verdict for verdict in verdicts if verdict.stops)

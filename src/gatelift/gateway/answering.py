@@ -1,36 +1,38 @@
 """From the upstream's answer to the caller's: whole or streamed, cut, withheld, stopped or broken.
 
 Invariants
-- A stream's head leaves only after the start is durable; its last chunk only after the finish is.
-- A cut is told in the stream (`content_filter` and what cut it); a stop and a dead upstream break
-  the connection, so that neither can be read as a clean end.
+- A stream's head leaves only after the start is durable; its last event only after the finish is.
+  A whole answer waits for its finish, which is behind its start in the same journal.
+- A cut is told in the stream (a filter's finish reason and what cut it); a stop and a dead upstream
+  break the connection, so that neither can be read as a clean end.
 - The finish says what was released, not what was made.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 from gatelift.errors import GateliftError
-from gatelift.gateway.answers import (
-    SSE_DONE,
-    SSE_HEADERS,
-    AnswerWriter,
+from gatelift.gateway.dialects import (
+    Answer,
+    AnswerCodec,
+    AnswerEnd,
+    Dialect,
+    ModelRequest,
     UpstreamAnswerError,
-    parse_answer,
-    parse_chunk,
 )
-from gatelift.gateway.dialect import ChatRequest
 from gatelift.gateway.exchange import Event
 from gatelift.gateway.http_messages import ClientGoneError
 from gatelift.gateway.http_responder import ResponseState
 from gatelift.gateway.recorded import RecordedExchange, send_reply
 from gatelift.gateway.recording import Ending
-from gatelift.gateway.refusals import refusal_completion
+from gatelift.gateway.refusals import SSE_HEADERS, refusal_completion
 from gatelift.gateway.releasing import Release
-from gatelift.gateway.replies import Reply, error_reply
-from gatelift.journal import JournalError
+from gatelift.gateway.replies import Reply
+from gatelift.journal import JournalError, Pending
 from gatelift.messages import Outcome
 from gatelift.plan import RefusalForm
 from gatelift.terms import CapUnit
@@ -42,28 +44,31 @@ __all__ = ["Answering"]
 
 
 class Answering:
-    """The answer of one exchange."""
+    """The answer of one exchange: read and written by `codec`, let through by `release`."""
 
     def __init__(
         self,
         exchange: RecordedExchange,
-        chat: ChatRequest,
+        dialect: Dialect,
+        request: ModelRequest,
         release: Release,
-        writer: AnswerWriter,
+        codec: AnswerCodec,
         *,
         input_bound: int,
         form: RefusalForm,
     ) -> None:
         self._exchange = exchange
-        self._chat = chat
+        self._dialect = dialect
+        self._request = request
         self._release = release
-        self._writer = writer
+        self._codec = codec
         self._input_bound = input_bound
         self._form = form
 
-    async def answer(self, response: UpstreamResponse) -> None:
-        """Answer the caller from the upstream's response."""
-        if self._chat.stream:
+    async def answer(self, response: UpstreamResponse, start: Pending) -> None:
+        """Answer the caller from the upstream's response; `start` is the record it waits for."""
+        if self._request.stream:
+            await asyncio.shield(start.durable)
             await self._stream(response)
         else:
             await self._whole(response)
@@ -75,7 +80,7 @@ class Answering:
             CapUnit.PARALLEL: 0,
             CapUnit.INPUT_TOKENS: release.input_tokens(self._input_bound),
             CapUnit.OUTPUT_TOKENS: release.output_tokens,
-            CapUnit.BYTES_OUT: len(release.released),
+            CapUnit.BYTES_OUT: release.bytes_out,
         }
 
     def _ending(self, outcome: Outcome, reason: str = "", status: int = 200) -> Ending:
@@ -97,84 +102,92 @@ class Answering:
             return self._ending(Outcome.CUT, cut_by.rule)
         return self._ending(Outcome.SERVED)
 
-    def _cut_note(self) -> dict[str, dict[str, str]] | None:
+    def _cut_detail(self) -> dict[str, Any] | None:
         cut_by = self._release.cut_by
         if cut_by is None:
             return None
-        note = {
+        return {
             "category": cut_by.category.value,
             "band": cut_by.band.value,
             "rule": cut_by.rule,
         }
-        return {"gatelift": note}
+
+    def _end(self) -> AnswerEnd:
+        detail = self._cut_detail()
+        note = None if detail is None else {"gatelift": detail}
+        return self._release.end_for(self._input_bound, note)
 
     async def _whole(self, response: UpstreamResponse) -> None:
         release, exchange = self._release, self._exchange
-        release.take(parse_answer(await response.read()), whole=True)
+        release.take(self._codec.parse_whole(await response.read()), whole=True)
         release.end()
         if release.withheld or release.overrun_tokens:
             await self._withhold()
             return
-        body = self._writer.whole(
-            finish_reason=release.finish_reason,
-            input_tokens=release.input_tokens(self._input_bound),
-            output_tokens=release.output_tokens,
-            extra=self._cut_note(),
-        )
+        body = self._codec.whole(self._end())
         await exchange.finish(self._completed(), body, self._spent())
         headers = ((b"content-type", b"application/json"), *exchange.headers)
         exchange.send_with_ticket(Reply(status=200, headers=headers, body=body))
 
     async def _withhold(self) -> None:
-        release, note = self._release, self._cut_note()
-        release.released.clear()
-        if release.cut_by is not None:
-            code, message = "withheld", "a safeguard withheld the answer"
-        else:
+        exchange, cut_by = self._exchange, self._release.cut_by
+        self._release.released.clear()
+        if cut_by is None:
             code = "upstream_failed"
             message = "the model server made more than was reserved; the answer was withheld"
-        if release.cut_by is not None and self._form is RefusalForm.COMPLETION:
-            reply = refusal_completion(
-                release.cut_by,
-                self._chat,
-                request_id=self._exchange.id,
-                created_s=int(time.time()),
-                headers=self._exchange.headers,
-                input_tokens=release.input_tokens(self._input_bound),
-                output_tokens=release.output_tokens,
-            )
+            reply = exchange.error(code, message)
         else:
-            reply = error_reply(
-                code,
-                message,
-                detail=dict(note["gatelift"]) if note else None,
-                headers=self._exchange.headers,
+            code = "withheld"
+            reply = self._said_as_completion() or exchange.error(
+                code, "a safeguard withheld the answer", detail=self._cut_detail()
             )
         ending = self._ending(Outcome.WITHHELD, code, reply.status)
-        await self._exchange.finish(ending, None, self._spent())
-        self._exchange.send_with_ticket(reply)
+        await exchange.finish(ending, None, self._spent())
+        exchange.send_with_ticket(reply)
+
+    def _said_as_completion(self) -> Reply | None:
+        release, exchange = self._release, self._exchange
+        if self._form is RefusalForm.ERROR or release.cut_by is None:
+            return None
+        return refusal_completion(
+            release.cut_by,
+            self._dialect,
+            self._request,
+            request_id=exchange.id,
+            created_s=int(time.time()),
+            headers=exchange.headers,
+            input_tokens=release.input_tokens(self._input_bound),
+            output_tokens=release.output_tokens,
+        )
 
     async def _stream(self, response: UpstreamResponse) -> None:
-        release, exchange, writer = self._release, self._exchange, self._writer
+        release, exchange, codec = self._release, self._exchange, self._codec
         responder = exchange.responder
         ticket = (b"gatelift-ticket", exchange.recorder.start_ticket().encode())
         responder.start_stream(200, [*SSE_HEADERS, *exchange.headers, ticket])
-        async for data in _events(response):
-            deltas = release.take(parse_chunk(data))
-            if deltas:
+        async for answer in self._events(response):
+            out = release.take(answer)
+            if out:
                 exchange.steps.on(Event.RELEASE)
-                await responder.write(b"".join(writer.chunk(delta) for delta in deltas))
+                await responder.write(out)
             if release.stopped:
                 break
-        tail = b"".join(writer.chunk(delta) for delta in release.end())
+        tail = release.end()
         await exchange.finish(self._completed(), bytes(release.released), self._spent())
-        last = tail + writer.chunk({}, finish_reason=release.finish_reason, extra=self._cut_note())
-        if self._chat.wants_usage:
-            last += writer.usage_chunk(
-                release.input_tokens(self._input_bound), release.output_tokens
-            )
         comment = b": gatelift-ticket " + exchange.recorder.finish_ticket().encode() + b"\n\n"
-        await responder.finish(last + comment + SSE_DONE)
+        last = codec.last(self._end())
+        await responder.finish(tail + comment + last)
+
+    async def _events(self, response: UpstreamResponse) -> AsyncIterator[Answer]:
+        """Yield what each event says until the stream ends in order; raises if it just stops."""
+        parser = SseParser()
+        async for data in response.chunks():
+            for event in parser.feed(data):
+                answer = self._codec.parse_event(event)
+                yield answer
+                if answer.ended:
+                    return
+        raise UpstreamAnswerError("the stream ended without its end mark", code="upstream_died")
 
     async def failed(self, error: GateliftError) -> None:
         """End an exchange whose upstream or caller broke off: never cleanly for the caller."""
@@ -185,17 +198,13 @@ class Answering:
         if responder.state is ResponseState.STREAMING:
             responder.abort(flush=True)
         await self._record_end(self._ending(Outcome.UPSTREAM_FAILED, error.code, 502))
-        reply = error_reply(
-            "upstream_failed",
-            "the model server failed or answered out of its contract",
-            headers=self._exchange.headers,
-        )
-        send_reply(responder, reply)
+        message = "the model server failed or answered out of its contract"
+        send_reply(responder, self._exchange.error("upstream_failed", message))
 
     async def stopped(self, refusal: Refusal) -> None:
         """Record an exchange that was stopped, and say so where nothing has left yet."""
         await self._record_end(self._ending(Outcome.STOPPED, refusal.code))
-        reply = error_reply(refusal.code, refusal.message, headers=self._exchange.headers)
+        reply = self._exchange.error(refusal.code, refusal.message)
         send_reply(self._exchange.responder, reply)
 
     async def _record_end(self, ending: Ending) -> None:
@@ -208,15 +217,3 @@ class Answering:
             await self._exchange.finish(ending, answer, self._spent())
         except JournalError as error:
             self._exchange.journal_failed(error)
-
-
-async def _events(response: UpstreamResponse) -> AsyncIterator[bytes]:
-    """Yield the data of each event until `[DONE]`; an end without it is a broken upstream."""
-    parser = SseParser()
-    async for data in response.chunks():
-        for event in parser.feed(data):
-            if event.data == b"[DONE]":
-                return
-            if event.data:
-                yield event.data
-    raise UpstreamAnswerError("the stream ended without [DONE]", code="upstream_died")

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from typing import Any
 
 from gatelift.encoding import ID_ENTROPY_BYTES, make_id
 from gatelift.errors import GateliftError
 from gatelift.gateway.admission import Denial
 from gatelift.gateway.context import Context, Orphan, now_ms
+from gatelift.gateway.dialects import ErrorShape
 from gatelift.gateway.exchange import Event, Exchange
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.leases import Reservation
@@ -39,9 +41,12 @@ def send_reply(responder: Responder, reply: Reply) -> None:
 class RecordedExchange:
     """What every recorded exchange shares, whatever its dialect."""
 
-    def __init__(self, context: Context, responder: Responder) -> None:
+    def __init__(
+        self, context: Context, responder: Responder, shape: ErrorShape = ErrorShape.OPENAI
+    ) -> None:
         self.context = context
         self.responder = responder
+        self._shape = shape
         self.steps = Exchange()
         self.id = make_id("req", now_ms(), secrets.token_bytes(ID_ENTROPY_BYTES))
         self.headers: tuple[tuple[bytes, bytes], ...] = ((b"x-request-id", self.id.encode()),)
@@ -58,11 +63,31 @@ class RecordedExchange:
             raise GateliftError("an exchange was recorded before it began")
         return self._recorder
 
-    def turn_away(self, code: str, message: str, param: str | None = None) -> None:
+    def error(
+        self,
+        code: str,
+        message: str,
+        *,
+        detail: dict[str, Any] | None = None,
+        retry_after_s: int | None = None,
+        retry: bool = True,
+    ) -> Reply:
+        """Return an error as this exchange's dialect words it, with the exchange's headers."""
+        return error_reply(
+            code,
+            message,
+            detail=detail,
+            headers=self.headers,
+            retry_after_s=retry_after_s,
+            retry=retry,
+            shape=self._shape,
+        )
+
+    def turn_away(self, code: str, message: str) -> None:
         """Answer what never became an exchange, and count it by reason."""
         self.steps.on(Event.TURN_AWAY)
         self.context.refused[code] += 1
-        send_reply(self.responder, error_reply(code, message, headers=self.headers, param=param))
+        send_reply(self.responder, self.error(code, message))
 
     def begin(self, subject: Subject) -> None:
         """Name what is to be recorded."""
@@ -127,11 +152,10 @@ class RecordedExchange:
     async def deny(self, denial: Denial, request: bytes, said: Reply | None = None) -> None:
         """Record a denial and answer it: as an error, or as `said` where a stage words it anew."""
         self.steps.on(Event.DENY)
-        reply = said or error_reply(
+        reply = said or self.error(
             denial.code,
             denial.message,
             detail=denial.detail,
-            headers=self.headers,
             retry_after_s=denial.retry_after_s,
             retry=denial.retry,
         )
@@ -175,10 +199,9 @@ class RecordedExchange:
             return
         send_reply(
             self.responder,
-            error_reply(
+            self.error(
                 "journal_failed",
                 "the record of this exchange cannot be written; nothing is served until it can",
-                headers=self.headers,
                 retry_after_s=2,
             ),
         )

@@ -3,27 +3,30 @@
 Invariants
 - Nothing of the prompt or of a withheld answer is in it: only the verdict's category, band, rule
   and references, all of them words of ours.
-- `content` is null and `finish_reason` is `content_filter`, so that it can't be taken for an answer
-  of the model.
+- It can't be taken for an answer of the model: no content, and the dialect's own mark of a filter.
 - The same words, whole or streamed.
 
 Does not decide which form a stage has: that is the plan's `refusal`. Caps, stops and bad requests
 are never said this way.
-
-Follows the OpenAI API reference, "Chat completion object" (`message.refusal`).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from gatelift.gateway.answers import SSE_DONE, SSE_HEADERS, AnswerWriter
-from gatelift.gateway.dialect import ChatRequest
+from gatelift.gateway.dialects import AnswerEnd, Dialect, ModelRequest
 from gatelift.gateway.replies import Reply
 from gatelift.safeguards import Verdict
 from gatelift.terms import Side
 
-__all__ = ["refusal_completion", "refusal_detail"]
+__all__ = ["SSE_HEADERS", "refusal_completion", "refusal_detail"]
+
+SSE_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+_JSON_HEADERS: Final = ((b"content-type", b"application/json"),)
 
 
 def refusal_detail(verdict: Verdict) -> dict[str, Any]:
@@ -50,30 +53,29 @@ def _sentence(verdict: Verdict) -> str:
 
 def refusal_completion(
     verdict: Verdict,
-    chat: ChatRequest,
+    dialect: Dialect,
+    request: ModelRequest,
     *,
     request_id: str,
     created_s: int,
     headers: tuple[tuple[bytes, bytes], ...],
     input_tokens: int = 0,
     output_tokens: int = 0,
-) -> Reply:
-    """Return the reply that says a verdict as a completion, in the form that `chat` asked for.
+) -> Reply | None:
+    """Return the reply that says a verdict as a completion, null where the dialect has none.
 
     The tokens are what the exchange is charged: none where the model was never asked.
     """
-    # A writer of its own: the exchange's may already hold text of the answer that is withheld.
-    writer = AnswerWriter(request_id=request_id, model=chat.model, created_s=created_s)
-    text, extra = _sentence(verdict), {"gatelift": refusal_detail(verdict)}
-    if not chat.stream:
-        body = writer.refusal(
-            text, input_tokens=input_tokens, output_tokens=output_tokens, extra=extra
-        )
-        return Reply(
-            status=200, headers=((b"content-type", b"application/json"), *headers), body=body
-        )
-    body = writer.chunk({"content": None, "refusal": text})
-    body += writer.chunk({}, finish_reason="content_filter", extra=extra)
-    if chat.wants_usage:
-        body += writer.usage_chunk(input_tokens, output_tokens)
-    return Reply(status=200, headers=(*SSE_HEADERS, *headers), body=body + SSE_DONE)
+    # A codec of its own: the exchange's may already hold text of the answer that is withheld.
+    codec = dialect.open_answer(request, request_id=request_id, created_s=created_s)
+    end = AnswerEnd(
+        finishes={},
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        note={"gatelift": refusal_detail(verdict)},
+    )
+    body = codec.refusal(_sentence(verdict), end)
+    if body is None:
+        return None
+    form = SSE_HEADERS if request.stream else _JSON_HEADERS
+    return Reply(status=200, headers=(*form, *headers), body=body)

@@ -2,41 +2,49 @@
 
 Invariants
 - Every piece of text goes through the safeguards; what they hold back or stop never reaches the
-  writer.
+  codec.
 - Our own count decides: one token for each piece at least, the upstream's usage if it is more.
   Beyond the reserve nothing is released; the upstream's excess is booked as overrun.
 - An answer that has not begun to leave is withheld whole when a safeguard says so.
+- A stop in one choice stops them all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from gatelift.gateway.answers import Answer, AnswerWriter, Piece
+from gatelift.gateway.dialects import Answer, AnswerCodec, AnswerEnd, FinishReason, Piece
 from gatelift.safeguards import AnswerInspector, Verdict
 
 __all__ = ["Release"]
 
 
 class Release:
-    """The released part of one answer, its counts and its verdicts."""
+    """The released part of one answer, its counts and its verdicts.
+
+    `max_tokens` and `max_bytes` are what was reserved, over all choices; `open_inspector` makes
+    the inspector of one choice.
+    """
 
     def __init__(
         self,
-        inspector: AnswerInspector,
-        writer: AnswerWriter,
+        open_inspector: Callable[[], AnswerInspector],
+        codec: AnswerCodec,
         *,
         max_tokens: int,
         max_bytes: int,
     ) -> None:
-        self._inspector = inspector
-        self._writer = writer
+        self._open_inspector = open_inspector
+        self._codec = codec
         self._max_tokens = max_tokens
         self._max_bytes = max_bytes
+        self._inspectors: dict[int, AnswerInspector] = {}
         self._counted = 0
         self._usage_output: int | None = None
         self._usage_input: int | None = None
-        self._finish: str | None = None
+        self._finishes: dict[int, FinishReason] = {}
+        self._data_bytes = 0
         self.released = bytearray()
         self.verdicts: list[Verdict] = []
         self.cut_by: Verdict | None = None
@@ -49,13 +57,18 @@ class Release:
         return self.cut_by is not None or self.exhausted
 
     @property
-    def finish_reason(self) -> str:
-        """The finish reason that the caller reads."""
+    def finishes(self) -> dict[int, FinishReason]:
+        """The finish reason of each choice that the caller reads."""
         if self.cut_by is not None:
-            return "content_filter"
+            return dict.fromkeys({0, *self._inspectors}, FinishReason.CONTENT_FILTER)
         if self.exhausted:
-            return "length"
-        return self._finish or "stop"
+            return dict.fromkeys({0, *self._inspectors}, FinishReason.LENGTH)
+        return self._finishes
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of the answer that were released, text and data."""
+        return len(self.released) + self._data_bytes
 
     @property
     def output_tokens(self) -> int:
@@ -75,18 +88,22 @@ class Release:
         """Return the upstream's count of the prompt, within the reserved bound."""
         return bound if self._usage_input is None else min(bound, self._usage_input)
 
-    def take(self, answer: Answer, *, whole: bool = False) -> list[dict[str, Any]]:
-        """Return the deltas that may leave of an answer or a chunk of one."""
-        if answer.input_tokens is not None:
-            self._usage_input = answer.input_tokens
-        if answer.output_tokens is not None:
-            self._usage_output = answer.output_tokens
-        if answer.finish_reason is not None:
-            self._finish = answer.finish_reason
+    def end_for(self, bound: int, note: dict[str, Any] | None = None) -> AnswerEnd:
+        """Return how the answer ended, for the caller; `bound` as in `input_tokens`."""
+        return AnswerEnd(
+            finishes=self.finishes,
+            input_tokens=self.input_tokens(bound),
+            output_tokens=self.output_tokens,
+            note=note,
+        )
+
+    def take(self, answer: Answer, *, whole: bool = False) -> bytes:
+        """Return what may leave of an answer or of an event of one."""
+        self._note(answer)
         if whole and self._usage_output is None:
             # Silent about usage: charge the whole reserve rather than trust a guess.
             self._counted = self._max_tokens
-        deltas = []
+        out = b""
         for piece in answer.pieces:
             if self.stopped:
                 break
@@ -95,37 +112,50 @@ class Release:
                 if self._counted > self._max_tokens:
                     self.exhausted = True
                     break
-            step = self._inspector.feed(piece.kind, piece.text, channel=piece.channel)
-            deltas += self._let_go(piece, step.release, step.verdicts)
+            inspector = self._inspectors.get(piece.choice)
+            if inspector is None:
+                inspector = self._inspectors[piece.choice] = self._open_inspector()
+            step = inspector.feed(piece.kind, piece.text, channel=piece.channel)
+            out += self._let_go(piece, step.release, step.verdicts)
             if step.stop:
                 self._cut(step.withhold)
-        return deltas
+        return out
 
-    def end(self) -> list[dict[str, Any]]:
-        """Return the deltas that were held back and may leave now that the answer has ended."""
-        if self.stopped:
-            return []
-        deltas = []
-        for step in self._inspector.finish():
-            piece = Piece(kind=step.kind, text=step.release, channel=step.channel)
-            deltas += self._let_go(piece, step.release, step.verdicts)
-            if step.stop:
-                self._cut(step.withhold)
-        return deltas
+    def end(self) -> bytes:
+        """Return what was held back and may leave now that the answer has ended."""
+        out = b""
+        for choice, inspector in self._inspectors.items():
+            if self.stopped:
+                break
+            for step in inspector.finish():
+                piece = Piece(step.kind, step.release, step.channel, choice)
+                out += self._let_go(piece, step.release, step.verdicts)
+                if step.stop:
+                    self._cut(step.withhold)
+        return out
+
+    def _note(self, answer: Answer) -> None:
+        if answer.input_tokens is not None:
+            self._usage_input = answer.input_tokens
+        if answer.output_tokens is not None:
+            self._usage_output = answer.output_tokens
+        self._finishes.update(answer.finishes)
+        self._data_bytes += answer.data_bytes
+        if answer.data_bytes and self.bytes_out > self._max_bytes:
+            self.exhausted = self.withheld = True
 
     def _cut(self, withhold: bool) -> None:
         stops = [verdict for verdict in self.verdicts if verdict.stops]
         self.cut_by = stops[-1]
         self.withheld = self.withheld or withhold
 
-    def _let_go(
-        self, piece: Piece, text: str, verdicts: tuple[Verdict, ...]
-    ) -> list[dict[str, Any]]:
+    def _let_go(self, piece: Piece, text: str, verdicts: tuple[Verdict, ...]) -> bytes:
         self.verdicts.extend(verdicts)
+        if not text:
+            return b""
         data = text.encode("utf-8", "surrogatepass")
-        if len(self.released) + len(data) > self._max_bytes:
+        if self.bytes_out + len(data) > self._max_bytes:
             self.exhausted = True
-            return []
+            return b""
         self.released += data
-        delta = self._writer.take(piece, text)
-        return [] if delta is None else [delta]
+        return self._codec.release(piece, text)

@@ -12,11 +12,12 @@ Invariants
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import msgspec
 
 from gatelift.encoding import encode_json
+from gatelift.gateway.dialects import ErrorShape
 
 __all__ = ["CODES", "ErrorCode", "Reply", "error_reply", "render_codes"]
 
@@ -148,6 +149,18 @@ CODES: Final[dict[str, ErrorCode]] = {
 }
 
 
+_ANTHROPIC_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+"""By status, as Anthropic's API reference lists them under "Errors"."""
+
+
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A whole answer that is not the model's."""
 
@@ -165,6 +178,7 @@ def error_reply(
     retry_after_s: int | None = None,
     retry: bool = True,
     param: str | None = None,
+    shape: ErrorShape = ErrorShape.OPENAI,
 ) -> Reply:
     """Return the reply for a code of `CODES`; an unknown code becomes `internal_error`.
 
@@ -173,21 +187,25 @@ def error_reply(
     known = CODES.get(code)
     if known is None:
         code, known = "internal_error", CODES["internal_error"]
-    error: dict[str, Any] = {
-        "message": message,
-        "type": known.type,
-        "param": param,
-        "code": code,
-        **(detail or {}),
-    }
     again = (b"x-should-retry", b"false")
     if known.retry and retry:
         again = (b"retry-after", b"%d" % (retry_after_s or 1))
     return Reply(
         status=known.status,
         headers=((b"content-type", b"application/json"), *headers, again),
-        body=encode_json({"error": error}),
+        body=_body(shape, known, code, {"message": message, "param": param, **(detail or {})}),
     )
+
+
+def _body(shape: ErrorShape, known: ErrorCode, code: str, told: dict[str, Any]) -> bytes:
+    match shape:
+        case ErrorShape.OPENAI:
+            return encode_json({"error": {**told, "type": known.type, "code": code}})
+        case ErrorShape.ANTHROPIC:
+            kind = _ANTHROPIC_TYPES.get(known.status, "api_error")
+            return encode_json({"type": "error", "error": {**told, "type": kind, "code": code}})
+        case _:
+            assert_never(shape)
 
 
 def render_codes() -> str:
@@ -201,8 +219,10 @@ def render_codes() -> str:
         "# Errors that a caller may read",
         "",
         'Made from `gatelift.gateway.replies.CODES`. The body is `{"error": {"message", "type",',
-        '"param", "code", ...}}`, so that official OpenAI clients raise their own exception. Where a',
-        "retry cannot help, `x-should-retry: false` is sent; else `retry-after` in seconds.",
+        '"param", "code", ...}}`, so that official OpenAI clients raise their own exception. On the',
+        'routes of the Anthropic dialect it is `{"type": "error", "error": {"type", "message", "code",',
+        "...}}` with that API's types. Where a retry cannot help, `x-should-retry: false` is sent; else",
+        "`retry-after` in seconds.",
         "",
         "A stage whose plan says `refusal: completion` answers `refused` and `withheld` with 200 and a",
         "chat completion instead: `message.content` is null, `message.refusal` says why in a sentence,",

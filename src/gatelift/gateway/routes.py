@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from gatelift.gateway.chat import ChatExchange
 from gatelift.gateway.context import Context
+from gatelift.gateway.dialects import DIALECTS, ErrorShape
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.metadata import (
@@ -20,6 +20,7 @@ from gatelift.gateway.metadata import (
     serve_health,
     serve_receipt,
 )
+from gatelift.gateway.model_exchange import ModelExchange
 from gatelift.gateway.recorded import send_reply
 from gatelift.gateway.replies import error_reply
 
@@ -28,7 +29,7 @@ __all__ = ["ROUTES", "Router"]
 _LOG = logging.getLogger(__name__)
 _RECEIPTS: Final = "/v1/receipts/"
 ROUTES: Final[dict[str, str]] = {
-    "/v1/chat/completions": "POST",
+    **dict.fromkeys(DIALECTS, "POST"),
     "/v1/models": "GET",
     "/v1/access": "GET",
     "/v1/receipts/{sha256 of a batch entry}": "GET",
@@ -60,17 +61,19 @@ class Router:
         known = _RECEIPTS if path.startswith(_RECEIPTS) else path
         method = "GET" if known == _RECEIPTS else ROUTES.get(path)
         if method is None:
-            self._away(responder, "not_found", f"no route {path[:80]!r} here")
+            self._away(responder, "not_found", f"no route {path[:80]!r} here", path)
             return
         if request.method != method:
-            self._away(responder, "method_not_allowed", f"{path[:80]} takes {method}")
+            self._away(responder, "method_not_allowed", f"{path[:80]} takes {method}", path)
+            return
+        dialect = DIALECTS.get(path)
+        if dialect is not None:
+            if not _is_json(request):
+                self._away(responder, "unsupported_media_type", "expected application/json", path)
+                return
+            await ModelExchange(self._context, dialect, request, responder).run()
             return
         match known:
-            case "/v1/chat/completions":
-                if not _is_json(request):
-                    self._away(responder, "unsupported_media_type", "expected application/json")
-                    return
-                await ChatExchange(self._context, request, responder).run()
             case "/v1/models":
                 await ModelsExchange(self._context, responder).run(request)
             case "/v1/access":
@@ -81,9 +84,11 @@ class Router:
                 hexes = path.removeprefix(_RECEIPTS)
                 await serve_receipt(self._context, request, responder, hexes)
 
-    def _away(self, responder: Responder, code: str, message: str) -> None:
+    def _away(self, responder: Responder, code: str, message: str, path: str) -> None:
         self._context.refused[code] += 1
-        send_reply(responder, error_reply(code, message))
+        dialect = DIALECTS.get(path)
+        shape = dialect.errors if dialect else ErrorShape.OPENAI
+        send_reply(responder, error_reply(code, message, shape=shape))
 
 
 def _is_json(request: Request) -> bool:

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatelift.gateway.answers import UpstreamAnswerError, parse_answer, parse_chunk
-from gatelift.gateway.dialect import DialectError, parse_chat, upstream_body
+from gatelift.gateway.dialects import DialectError, UpstreamAnswerError
+from gatelift.gateway.dialects.chat_answer import ChatAnswer
+from gatelift.gateway.dialects.chat_request import parse_chat, upstream_chat
 from gatelift.plan import parse_candidate
 from gatelift.safeguards import PartKind
+from gatelift.wire.sse import SseEvent
 from tests.support.world import PROMPT, World
 
 CANDIDATE = parse_candidate(World().candidate_bytes)
@@ -23,6 +25,8 @@ def body(**changes: Any) -> bytes:
     made = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
     return json.dumps(made | changes).encode()
 
+
+CODEC = ChatAnswer(parse_chat(body()), request_id="r", created_s=0)
 
 REFUSED: dict[str, tuple[bytes, str]] = {
     "duplicate key": (b'{"model":"a","model":"b","messages":[]}', "duplicate_key"),
@@ -41,7 +45,12 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "bad utf-8": (b'{"model":"\xff"}', "bad_utf8"),
     "byte order mark": (b"\xef\xbb\xbf{}", "not_json"),
     "too deep": (b"[" * 5000, "too_deep"),
-    "two choices": (body(n=2), "invalid_request"),
+    "too many choices": (body(n=9), "invalid_request"),
+    "no choice": (body(n=0), "invalid_request"),
+    "a tool that was not declared is chosen": (
+        body(tool_choice={"type": "function", "function": {"name": "x"}}),
+        "invalid_request",
+    ),
     "true is no number": (body(max_tokens=True), "invalid_request"),
     "no messages": (body(messages=[]), "invalid_request"),
     "unknown role": (body(messages=[{"role": "root", "content": ""}]), "invalid_request"),
@@ -96,7 +105,7 @@ def test_what_is_sent_is_written_from_what_was_inspected() -> None:
         (PartKind.SYSTEM, "be "),
         (PartKind.USER, "ab"),
     ]
-    sent = json.loads(upstream_body(chat, CANDIDATE, model="upstream-name", max_tokens=7))
+    sent = json.loads(upstream_chat(chat, CANDIDATE, model="upstream-name", max_tokens=7))
     assert sent == {
         "model": "upstream-name",
         "messages": [
@@ -145,7 +154,7 @@ def test_random_bytes_are_parsed_or_refused(data: bytes) -> None:
 )
 def test_an_answer_out_of_contract_is_refused(data: bytes) -> None:
     with pytest.raises(UpstreamAnswerError):
-        parse_answer(data)
+        CODEC.parse_whole(data)
 
 
 def test_only_named_fields_of_an_upstream_answer_are_read() -> None:
@@ -153,5 +162,5 @@ def test_only_named_fields_of_an_upstream_answer_are_read() -> None:
         "choices": [{"delta": {"content": "x", "hidden": "y"}, "logprobs": {"content": ["z"]}}],
         "system_fingerprint": "upstream",
     }
-    answer = parse_chunk(json.dumps(data).encode())
+    answer = CODEC.parse_event(SseEvent(json.dumps(data).encode()))
     assert [piece.text for piece in answer.pieces] == ["x"]

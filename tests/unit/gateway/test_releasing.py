@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from gatelift.gateway.answers import AnswerWriter, parse_chunk
+import json
+
+from gatelift.gateway.dialects import DIALECTS, AnswerCodec, FinishReason
 from gatelift.gateway.releasing import Release
 from gatelift.safeguards import Suite
 from gatelift.terms import Category, Posture, SafeguardTerms, Scope
+from gatelift.wire.sse import SseEvent
+
+CHAT = DIALECTS["/v1/chat/completions"]
 
 
-def release(max_tokens: int = 50) -> Release:
+def codec(**changes: object) -> AnswerCodec:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    request = CHAT.parse(json.dumps(body | changes).encode())
+    return CHAT.open_answer(request, request_id="r", created_s=0)
+
+
+def release(max_tokens: int = 50, **changes: object) -> tuple[Release, AnswerCodec]:
     terms = SafeguardTerms(postures={Category.LEAK: Posture.CUT})
     suite = Suite(terms=terms, scope=Scope(tools=()), canaries=("amber lantern",))
-    writer = AnswerWriter(request_id="r", model="m", created_s=0)
-    return Release(suite.open_answer(), writer, max_tokens=max_tokens, max_bytes=10_000)
+    made = codec(**changes)
+    return Release(suite.open_answer, made, max_tokens=max_tokens, max_bytes=10_000), made
 
 
-def chunk(text: str) -> bytes:
-    return b'{"choices":[{"delta":{"content":"%b"}}]}' % text.encode()
+def chunk(text: str, choice: int = 0) -> SseEvent:
+    return SseEvent(
+        b'{"choices":[{"index":%d,"delta":{"content":"%b"}}]}' % (choice, text.encode())
+    )
 
 
 def test_many_tokens_in_one_chunk_are_not_one() -> None:
-    held = release()
-    held.take(parse_chunk(chunk("x" * 400)))
+    held, made = release()
+    held.take(made.parse_event(chunk("x" * 400)))
     held.end()
     assert held.output_tokens == 50
 
 
 def test_usage_is_believed_within_the_reserve_only() -> None:
-    held = release()
-    held.take(parse_chunk(chunk("hello")))
-    held.take(parse_chunk(b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":900}}'))
+    held, made = release()
+    held.take(made.parse_event(chunk("hello")))
+    usage = b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":900}}'
+    held.take(made.parse_event(SseEvent(usage)))
     assert held.output_tokens == 50
     assert held.overrun_tokens == 850
     assert held.input_tokens(10) == 3
@@ -37,18 +51,33 @@ def test_usage_is_believed_within_the_reserve_only() -> None:
 
 
 def test_nothing_is_released_after_the_reserve() -> None:
-    held = release(max_tokens=2)
-    said = [held.take(parse_chunk(chunk(word))) for word in ("one ", "two ", "three")]
-    assert [len(deltas) for deltas in said] == [1, 1, 0]
-    assert held.finish_reason == "length"
+    held, made = release(max_tokens=2)
+    said = [held.take(made.parse_event(chunk(word))) for word in ("one ", "two ", "three")]
+    assert [bool(out) for out in said] == [True, True, False]
+    assert held.finishes == {0: FinishReason.LENGTH}
     assert held.released == b"one two "
 
 
 def test_an_upstreams_call_id_never_reaches_the_caller() -> None:
     terms = SafeguardTerms(postures={})
     suite = Suite(terms=terms, scope=Scope(tools=("read",), agent_steps=3))
-    writer = AnswerWriter(request_id="r", model="m", created_s=0)
-    held = Release(suite.open_answer(), writer, max_tokens=9, max_bytes=99)
+    made = codec()
+    held = Release(suite.open_answer, made, max_tokens=9, max_bytes=99)
     call = b'{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"amber lantern","function":{"name":"read"}}]}}]}'
-    (delta,) = held.take(parse_chunk(call))
-    assert "amber" not in str(delta)
+    out = held.take(made.parse_event(SseEvent(call)))
+    assert b'"name":"read"' in out
+    assert b"amber" not in out
+
+
+def test_each_choice_is_inspected_by_itself_and_a_cut_of_one_ends_all() -> None:
+    held, made = release(n=2)
+    # Half of the canary in each choice is no canary; the whole of it in one of them is.
+    out = held.take(made.parse_event(chunk("amber ", 0))) + held.take(
+        made.parse_event(chunk("lantern ", 1))
+    )
+    assert held.cut_by is None
+    held.take(made.parse_event(chunk("lantern", 0)))
+    assert held.cut_by is not None
+    assert held.take(made.parse_event(chunk("more", 1))) == b""
+    assert b"lantern" not in out.replace(b"lantern ", b"")
+    assert held.finishes == {0: FinishReason.CONTENT_FILTER, 1: FinishReason.CONTENT_FILTER}

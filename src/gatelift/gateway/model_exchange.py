@@ -1,9 +1,10 @@
-"""Chat completions: one request through every step.
+"""A request to the model, whatever its dialect: one exchange through every step.
 
     receive → identify → admit → reserve → inspect prompt → start → forward → inspect and release
     → settle → finish
 
 Invariants
+- There is one way for all dialects, streamed or not: what differs is reading and writing.
 - No byte of an answer leaves before the start is durable, no end before the finish is.
 - A stop cuts the caller before anything is written down.
 - Whatever fails upstream, the caller never reads it as a clean end (`answering`).
@@ -13,10 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import NamedTuple
 
 from gatelift.errors import GateliftError
 from gatelift.gateway.admission import (
-    BYTES_PER_TOKEN_BOUND,
     Admitted,
     Denial,
     admit,
@@ -26,9 +27,8 @@ from gatelift.gateway.admission import (
     reserve,
 )
 from gatelift.gateway.answering import Answering
-from gatelift.gateway.answers import AnswerWriter, UpstreamAnswerError
 from gatelift.gateway.context import Context, OpenExchange, now_ms
-from gatelift.gateway.dialect import ChatRequest, DialectError, parse_chat, upstream_body
+from gatelift.gateway.dialects import Dialect, DialectError, ModelRequest, UpstreamAnswerError
 from gatelift.gateway.exchange import Event
 from gatelift.gateway.holdings import Identified
 from gatelift.gateway.http_messages import Request
@@ -41,18 +41,29 @@ from gatelift.gateway.replies import Reply
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome, Placement, VerifiedBundle
 from gatelift.plan import RefusalForm
-from gatelift.terms import Endpoint
 from gatelift.watch import make_session
 from gatelift.wire.http_client import UpstreamResponse
 
-__all__ = ["ChatExchange"]
+__all__ = ["ModelExchange"]
 
 
-class ChatExchange(RecordedExchange):
-    """One chat request. `run` does not raise for anything the outside does."""
+class _Asked(NamedTuple):
+    """Who asked for what, and what is served from while it is answered."""
 
-    def __init__(self, context: Context, request: Request, responder: Responder) -> None:
-        super().__init__(context, responder)
+    who: Identified
+    request: ModelRequest
+    bundle: VerifiedBundle
+
+
+class ModelExchange(RecordedExchange):
+    """One request to the model. `run` does not raise for anything the outside does."""
+
+    def __init__(
+        self, context: Context, dialect: Dialect, request: Request, responder: Responder
+    ) -> None:
+        super().__init__(context, responder, dialect.errors)
+        self._dialect = dialect
+        self._body = request.body
         self._request = request
         self._open: OpenExchange | None = None
         self._answering: Answering | None = None
@@ -71,23 +82,23 @@ class ChatExchange(RecordedExchange):
             )
             return
         self.steps.on(Event.IDENTIFY)
-        chat = self._parse(bundle)
-        if isinstance(chat, Denial):
-            self.begin(self._subject(who, bundle, chat))
-            await self.deny(chat, self._request.body)
+        request = self._parse(bundle)
+        if isinstance(request, Denial):
+            self.begin(self._subject(who, bundle, request, None))
+            await self.deny(request, self._body)
             return
-        await self._admit(who, chat, bundle)
+        await self._admit(_Asked(who, request, bundle))
 
-    def _parse(self, bundle: VerifiedBundle) -> ChatRequest | Denial:
+    def _parse(self, bundle: VerifiedBundle) -> ModelRequest | Denial:
         code, param = "invalid_request", None
         try:
-            chat = parse_chat(self._request.body)
+            request = self._dialect.parse(self._body)
         except DialectError as error:
             message, param = str(error), error.param
         else:
-            if chat.model == bundle.candidate.model_part.model:
-                return chat
-            code, message, param = "not_found", f"no model {chat.model[:60]!r} here", "model"
+            if request.model == bundle.candidate.model_part.model:
+                return request
+            code, message, param = "not_found", f"no model {request.model[:60]!r} here", "model"
         return Denial(code=code, message=message, outcome=Outcome.STOPPED, detail={"param": param})
 
     def _subject(
@@ -95,7 +106,7 @@ class ChatExchange(RecordedExchange):
         who: Identified,
         bundle: VerifiedBundle,
         admitted: Admitted | Denial,
-        chat: ChatRequest | None = None,
+        request: ModelRequest | None,
     ) -> Subject:
         return Subject(
             request_id=self.id,
@@ -106,26 +117,27 @@ class ChatExchange(RecordedExchange):
             grant=who.grant,
             session=make_session(
                 who.grant.id,
-                chat.end_user if chat else "",
+                request.end_user if request else "",
                 now_ms(),
                 bundle.plan.session_window_ms,
                 self.context.session_secret,
             ),
-            endpoint=Endpoint.CHAT,
-            stream=chat.stream if chat else False,
+            endpoint=self._dialect.endpoint,
+            stream=request.stream if request else False,
         )
 
-    async def _admit(self, who: Identified, chat: ChatRequest, bundle: VerifiedBundle) -> None:
-        admitted = admit(self.context, who, chat)
-        self.begin(self._subject(who, bundle, admitted, chat))
+    async def _admit(self, asked: _Asked) -> None:
+        who, request, bundle = asked
+        admitted = admit(self.context, who, self._dialect.endpoint, request)
+        self.begin(self._subject(who, bundle, admitted, request))
         if isinstance(admitted, Denial):
-            await self.deny(admitted, self._request.body)
+            await self.deny(admitted, self._body)
             return
         self.steps.on(Event.ADMIT)
         self._open = OpenExchange(who, admitted.envelope, self.responder)
         self.context.open.add(self._open)
         try:
-            await self._reserve(who, chat, admitted, bundle)
+            await self._reserve(asked, admitted)
         except asyncio.CancelledError:
             if self._open.stopped_by is None:
                 raise
@@ -136,9 +148,7 @@ class ChatExchange(RecordedExchange):
             self.abandon()
             self.settle(NOTHING_SPENT)
 
-    async def _reserve(
-        self, who: Identified, chat: ChatRequest, admitted: Admitted, bundle: VerifiedBundle
-    ) -> None:
+    async def _reserve(self, asked: _Asked, admitted: Admitted) -> None:
         placement = self.context.holdings.placement()
         if placement is None:
             # Before anything is reserved: our own failure spends nothing of the caller's.
@@ -150,28 +160,27 @@ class ChatExchange(RecordedExchange):
             await self._turn_down(nowhere)
             return
         held = await reserve(
-            self.context, who, admitted.envelope, admitted.stage, needs_of(admitted)
+            self.context, asked.who, admitted.envelope, admitted.stage, needs_of(admitted)
         )
         if isinstance(held, Denial):
             await self._turn_down(held)
             return
         self.reserved(held)
-        self.verdicts, denial = inspect_prompt(self.context, admitted.envelope, chat)
+        self.verdicts, denial = inspect_prompt(self.context, admitted.envelope, asked.request)
         if denial is not None:
-            await self._turn_down(denial, self._said(denial, chat, admitted, bundle))
+            await self._turn_down(denial, self._said(denial, asked, admitted))
             return
-        await self._serve(chat, admitted, bundle, placement)
+        await self._serve(asked, admitted, placement)
 
-    def _said(
-        self, denial: Denial, chat: ChatRequest, admitted: Admitted, bundle: VerifiedBundle
-    ) -> Reply | None:
+    def _said(self, denial: Denial, asked: _Asked, admitted: Admitted) -> Reply | None:
         """Return the completion that says a safeguard's refusal, null where the stage errs."""
-        form = bundle.plan.stage(admitted.stage).refusal
+        form = asked.bundle.plan.stage(admitted.stage).refusal
         if form is RefusalForm.ERROR or denial.refused_by is None:
             return None
         return refusal_completion(
             denial.refused_by,
-            chat,
+            self._dialect,
+            asked.request,
             request_id=self.id,
             created_s=int(time.time()),
             headers=self.headers,
@@ -181,36 +190,42 @@ class ChatExchange(RecordedExchange):
         # What is denied needs no stop any more: its record and its reply are to be finished.
         if self._open is not None:
             self.context.open.discard(self._open)
-        await self.deny(denial, self._request.body, said)
+        await self.deny(denial, self._body, said)
 
-    async def _serve(
-        self, chat: ChatRequest, admitted: Admitted, bundle: VerifiedBundle, placement: Placement
-    ) -> None:
-        body = upstream_body(
-            chat, bundle.candidate, model=placement.model, max_tokens=admitted.max_tokens
-        )
-        writer = AnswerWriter(request_id=self.id, model=chat.model, created_s=int(time.time()))
+    def _answer(self, asked: _Asked, admitted: Admitted) -> tuple[Answering, Release]:
+        request, suite = asked.request, self.context.suite(admitted.envelope)
+        codec = self._dialect.open_answer(request, request_id=self.id, created_s=int(time.time()))
         release = Release(
-            self.context.suite(admitted.envelope).open_answer(chat.parts),
-            writer,
-            max_tokens=admitted.max_tokens,
-            max_bytes=admitted.max_tokens * BYTES_PER_TOKEN_BOUND,
+            lambda: suite.open_answer(request.parts),
+            codec,
+            max_tokens=admitted.max_tokens * admitted.choices,
+            max_bytes=admitted.max_bytes,
         )
         answering = Answering(
             self,
-            chat,
+            self._dialect,
+            request,
             release,
-            writer,
+            codec,
             input_bound=admitted.input_bound,
-            form=bundle.plan.stage(admitted.stage).refusal,
+            form=asked.bundle.plan.stage(admitted.stage).refusal,
         )
+        return answering, release
+
+    async def _serve(self, asked: _Asked, admitted: Admitted, placement: Placement) -> None:
+        body = self._dialect.upstream_body(
+            asked.request,
+            asked.bundle.candidate,
+            model=placement.model,
+            max_tokens=admitted.max_tokens,
+        )
+        answering, release = self._answer(asked, admitted)
         self._answering = answering
         try:
-            start = self.write_start(self._request.body)
-            response = await self._forward(placement, body, stream=chat.stream)
+            start = self.write_start(self._body)
+            response = await self._forward(placement, body, stream=asked.request.stream)
             try:
-                await asyncio.shield(start.durable)
-                await answering.answer(response)
+                await answering.answer(response, start)
             finally:
                 response.close()
                 if release.overrun_tokens:
@@ -230,7 +245,7 @@ class ChatExchange(RecordedExchange):
         self.forwarded = True
         response = await self.context.upstream(placement).request(
             "POST",
-            "/v1/chat/completions",
+            self._dialect.path,
             self.context.upstream_headers(),
             body,
             keep=not stream,

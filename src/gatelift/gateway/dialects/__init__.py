@@ -1,0 +1,37 @@
+"""Dialects: the languages that callers and model servers speak, one module pair for each.
+
+Every dialect passes untranslated: what came as chat completions goes upstream as chat completions.
+`DIALECTS` is the table of routes that reach the model; nothing else does.
+"""
+
+from types import MappingProxyType
+
+from gatelift.gateway.dialects.chat import ChatDialect
+from gatelift.gateway.dialects.dialect import (
+    Answer,
+    AnswerCodec,
+    AnswerEnd,
+    Dialect,
+    ErrorShape,
+    FinishReason,
+    Piece,
+    UpstreamAnswerError,
+)
+from gatelift.gateway.dialects.request import DialectError, ModelRequest
+
+__all__ = [
+    "DIALECTS",
+    "Answer",
+    "AnswerCodec",
+    "AnswerEnd",
+    "Dialect",
+    "DialectError",
+    "ErrorShape",
+    "FinishReason",
+    "ModelRequest",
+    "Piece",
+    "UpstreamAnswerError",
+]
+
+_ALL: tuple[Dialect, ...] = (ChatDialect(),)
+DIALECTS = MappingProxyType({dialect.path: dialect for dialect in _ALL})
