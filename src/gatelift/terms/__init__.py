@@ -35,6 +35,7 @@ from gatelift.terms.quantities import (
     window_start_ms,
 )
 from gatelift.terms.words import (
+    GENERATING_ENDPOINTS,
     Assurance,
     Band,
     Binding,
@@ -56,6 +57,7 @@ from gatelift.terms.words import (
 )
 
 __all__ = [
+    "GENERATING_ENDPOINTS",
     "Assurance",
     "Audience",
     "Band",

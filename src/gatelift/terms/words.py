@@ -11,8 +11,10 @@ Source: DESIGN.md sections 2 and 5; bands after the public cyber policies of 202
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 __all__ = [
+    "GENERATING_ENDPOINTS",
     "Assurance",
     "Band",
     "Binding",
@@ -86,7 +88,18 @@ class Endpoint(enum.StrEnum):
     """What a scope can open. Only endpoints that this version serves are listed."""
 
     CHAT = "chat"
+    RESPONSES = "responses"
+    COMPLETIONS = "completions"
+    MESSAGES = "messages"
+    EMBEDDINGS = "embeddings"
+    COUNT_TOKENS = "count_tokens"
     MODELS = "models"
+
+
+GENERATING_ENDPOINTS: Final = frozenset(
+    {Endpoint.CHAT, Endpoint.RESPONSES, Endpoint.COMPLETIONS, Endpoint.MESSAGES}
+)
+"""Where a model writes text. Only they make units: an exchange that could not do harm proves none."""
 
 
 class Subject(enum.StrEnum):

@@ -46,7 +46,7 @@ from gatelift.messages import (
     Start,
 )
 from gatelift.plan import HarmCondition, Plan
-from gatelift.terms import Category, Endpoint, Side
+from gatelift.terms import GENERATING_ENDPOINTS, Category, Side
 from gatelift.watch.session import session_window_start_ms
 from gatelift.watch.stretch import Place, Ranges, Stretch, StretchKey, Unit
 
@@ -140,7 +140,7 @@ class UnitCounter:
     def _start(self, record: Start, place: Place) -> None:
         if record.release != self._plan.name:
             return
-        if record.endpoint is Endpoint.MODELS or record.certificate is None:
+        if record.endpoint not in GENERATING_ENDPOINTS or record.certificate is None:
             self._unanswerable.add(_place_of(record))
             return
         unit = self._units.get(record.session) or self._open(record, record.certificate)

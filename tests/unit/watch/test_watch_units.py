@@ -227,9 +227,10 @@ def test_the_last_start_of_a_dead_worker_is_a_unit_once_the_keeper_closes_it() -
 
 def test_what_the_model_could_not_answer_opens_no_unit() -> None:
     desk = Desk()
-    listed = msgspec.structs.replace(desk.start("a"), endpoint=Endpoint.MODELS)
-    bare = msgspec.structs.replace(desk.start("b"), certificate=None)
-    desk.fold(listed, bare, desk.finish(listed, 1), desk.finish(bare, 1))
+    quiet = (Endpoint.MODELS, Endpoint.EMBEDDINGS, Endpoint.COUNT_TOKENS)
+    starts = [msgspec.structs.replace(desk.start("a"), endpoint=name) for name in quiet]
+    starts.append(msgspec.structs.replace(desk.start("b"), certificate=None))
+    desk.fold(*starts, *(desk.finish(start, 1) for start in starts))
     assert desk.figures() == []
 
 
