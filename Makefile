@@ -75,6 +75,24 @@ check: $(STAMP) ## Lint, format, types, floors, spelling
 	@echo "locks"; $(BIN)/python tools/check_locks.py
 	@echo "docs"; $(BIN)/python tools/draw_docs.py --check
 
+# Peers stand in environments of their own: what they need is no part of ours.
+BENCH := build/bench-tools
+BENCH_STAMP := $(BENCH)/.installed
+
+$(BENCH_STAMP): requirements/bench.txt
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	@echo "setting up $(BENCH)"
+	@$(BENCH)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/bench.txt
+	@touch $@
+
+.PHONY: bench-capacity
+bench-capacity: $(STAMP) ## Requests a second of one core beside nginx, in a minute (BENCH_ARGS="--rounds 3 --seconds 5")
+	@$(BIN)/python -m bench capacity $(BENCH_ARGS)
+
+.PHONY: bench-profile
+bench-profile: $(STAMP) $(BENCH_STAMP) ## Where the microseconds of a worker under load go: build/bench/profile.{txt,svg}
+	@$(BIN)/python -m bench profile $(BENCH_ARGS)
+
 .PHONY: docs
 docs: $(STAMP) ## Draw what the docs show of the code: floors, tables, codes, schema
 	@$(BIN)/python tools/draw_docs.py
@@ -96,7 +114,7 @@ lock: ## Pin requirements/*.in again, with hashes (add UPGRADE=--upgrade for new
 	@$(COMPILE) $(UPGRADE) -o requirements/base.txt requirements/base.in
 	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -o requirements/demo.txt requirements/demo.in
 	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -c requirements/demo.txt -o requirements/dev.txt requirements/dev.in
-	@for set in build lock; do $(COMPILE) $(UPGRADE) -o requirements/$$set.txt requirements/$$set.in; done
+	@for set in build lock bench bench-litellm; do $(COMPILE) $(UPGRADE) -o requirements/$$set.txt requirements/$$set.in; done
 	@$(LOCK_VENV)/bin/python tools/check_locks.py
 	@echo "model.txt is pinned by hand: see its first lines"
 

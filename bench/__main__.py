@@ -1,0 +1,76 @@
+"""`python -m bench capacity | profile`: the quick looks, for who works on the gateway's speed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.capacity import CapacitySettings, ratios, run_rounds, to_builtins, typical
+from bench.house import open_house, say
+from bench.profile import profile_worker
+
+
+def _capacity(options: argparse.Namespace) -> int:
+    names = options.contenders.split(",")
+    with open_house(options.folder / "capacity", names, callers=options.callers) as house:
+        settings = CapacitySettings(
+            rounds=options.rounds,
+            connections=options.connections,
+            warm_s=1.0,
+            measure_s=options.seconds,
+            gateway_core=house.gateway_core,
+            load_core=house.load_core,
+        )
+        runs = run_rounds(house.contenders, house.mock, house.folder, settings)
+        absent = house.absent
+    for run in runs:
+        parts = ", ".join(f"{part} {us:.1f}" for part, us in run.cpu_us.items())
+        say(
+            f"  {run.contender} round {run.round}: CPU us a chat: {parts}; load core {run.load_core_busy:.0%} busy"
+        )
+    value: dict[str, Any] = {
+        f"ratio_{name}": ratios(runs, "gatelift", name) for name in names if name != "gatelift"
+    }
+    value |= {f"rps_{name}": typical(runs, name) for name in names}
+    value |= {"valid": not any(run.faults for run in runs), "absent": absent}
+    (options.folder / "capacity.json").write_text(json.dumps(to_builtins(runs), indent=1))
+    print(json.dumps(value))
+    return 0
+
+
+def _profile(options: argparse.Namespace) -> int:
+    with open_house(options.folder / "profile", ["gatelift"], callers=options.callers) as house:
+        ours = house.ours()
+        ours.thaw()
+        text = profile_worker(
+            ours,
+            house.folder,
+            core=house.load_core,
+            connections=options.connections,
+            seconds=options.seconds,
+            native=options.native,
+        )
+    print(text)
+    return 0
+
+
+def main() -> int:
+    """Run one part."""
+    parser = argparse.ArgumentParser(prog="bench")
+    parser.add_argument("what", choices=["capacity", "profile"])
+    parser.add_argument("--contenders", default="nginx,gatelift", help="In the order of a round.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--callers", type=int, default=16)
+    parser.add_argument("--connections", type=int, default=128)
+    parser.add_argument("--native", action="store_true", help="Profile C extensions too.")
+    parser.add_argument("--folder", type=Path, default=Path("build/bench"))
+    options = parser.parse_args()
+    return {"capacity": _capacity, "profile": _profile}[options.what](options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

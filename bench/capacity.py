@@ -1,0 +1,173 @@
+"""Capacity: rounds of all contenders in turn, ratios within a round, medians over rounds.
+
+Invariants
+- A, B, C, A, B, C: a slow minute of the machine hits all, and ratios are taken round by round.
+- Each run is checked against the mock's own count; Gatelift's also against its records.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.contenders import Contender, EverythingOn
+from bench.machine import core_busy_seconds
+from bench.nginx import Mock
+from bench.wrk import run_wrk
+
+__all__ = ["CapacitySettings", "RunFigures", "ratios", "run_rounds", "typical"]
+
+
+class CapacitySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How long and how often."""
+
+    rounds: int
+    connections: int
+    warm_s: float
+    measure_s: float
+    gateway_core: int
+    load_core: int
+
+
+class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One contender's run in one round. `faults` is empty when every count agrees.
+
+    `answered_upstream` is the mock's count, `recorded` Gatelift's finish records (null for others),
+    `cpu_us` the CPU microseconds a chat by part, `load_core_busy` the share of time in which the
+    load's core was not idle.
+    """
+
+    contender: str
+    round: int
+    rps: float
+    p50_ms: float
+    p99_ms: float
+    sent: int
+    blocked: int
+    capped: int
+    status_errors: int
+    socket_errors: int
+    answered_upstream: int
+    recorded: int | None
+    recorded_upstream: int | None
+    cpu_us: dict[str, float]
+    load_core_busy: float
+    rss_mb: float
+    faults: tuple[str, ...]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def measure(
+    contender: Contender, mock: Mock, folder: Path, settings: CapacitySettings, number: int
+) -> RunFigures:
+    """Load one contender once."""
+    ours = contender if isinstance(contender, EverythingOn) else None
+    contender.settle()
+    mock_before = mock.count()
+    finishes, upstream = (ours.tally.finishes, ours.tally.upstream) if ours else (0, 0)
+    cpu_before, busy_before = contender.cpu(), core_busy_seconds(settings.load_core)
+    done = run_wrk(
+        contender.target(),
+        folder / f"requests-{contender.name}",
+        core=settings.load_core,
+        connections=settings.connections,
+        warm_s=settings.warm_s,
+        measure_s=settings.measure_s,
+    )
+    cpu_after, busy_after = contender.cpu(), core_busy_seconds(settings.load_core)
+    contender.settle()
+    answered = mock.count() - mock_before
+    lasted_s = settings.warm_s + settings.measure_s + contender.target().drain_s
+    figures = RunFigures(
+        contender=contender.name,
+        round=number,
+        rps=round(done.rps, 1),
+        p50_ms=done.p50_ms,
+        p99_ms=done.p99_ms,
+        sent=done.sent,
+        blocked=done.blocked,
+        capped=done.capped,
+        status_errors=done.status_errors,
+        socket_errors=done.socket_errors,
+        answered_upstream=answered,
+        recorded=ours.tally.finishes - finishes if ours else None,
+        recorded_upstream=ours.tally.upstream - upstream if ours else None,
+        cpu_us={
+            part: round((cpu_after[part] - cpu_before[part]) * 1e6 / max(1, done.sent), 2)
+            for part in cpu_after
+        },
+        load_core_busy=round((busy_after - busy_before) / lasted_s, 3),
+        rss_mb=round(contender.rss_mb(), 1),
+        faults=(),
+    )
+    return msgspec.structs.replace(figures, faults=find_faults(figures))
+
+
+def find_faults(run: RunFigures) -> tuple[str, ...]:
+    """Return where the counts of a run do not agree."""
+    ours = run.recorded is not None
+    turned_away = run.blocked + run.capped if ours else 0
+    checks = [
+        ("socket errors", run.socket_errors, 0),
+        ("answers other than 2xx", run.status_errors, turned_away),
+        ("the mock's count", run.answered_upstream, run.sent - turned_away),
+    ]
+    if ours:
+        checks.append(("finish records", run.recorded or 0, run.sent))
+        checks.append(("records with upstream", run.recorded_upstream or 0, run.answered_upstream))
+    return tuple(
+        f"{what}: expected {wanted}, got {found}"
+        for what, found, wanted in checks
+        if found != wanted
+    )
+
+
+def run_rounds(
+    contenders: list[Contender], mock: Mock, folder: Path, settings: CapacitySettings
+) -> list[RunFigures]:
+    """Measure all contenders in turn, round by round. They come frozen and are left frozen."""
+    runs = []
+    for number in range(1, settings.rounds + 1):
+        for contender in contenders:
+            contender.thaw()
+            try:
+                run = measure(contender, mock, folder, settings, number)
+            finally:
+                contender.freeze()
+            runs.append(run)
+            _say(
+                f"  round {number}  {run.contender:<16} {run.rps:>10,.0f} req/s  "
+                f"p50 {run.p50_ms:.2f} ms  {'; '.join(run.faults)}"
+            )
+    return runs
+
+
+def typical(runs: list[RunFigures], contender: str) -> float | None:
+    """Return the median rate of a contender over the rounds, null if it did not run."""
+    rates = [run.rps for run in runs if run.contender == contender]
+    return statistics.median(rates) if rates else None
+
+
+def ratios(runs: list[RunFigures], ours: str, other: str) -> float | None:
+    """Return the median over rounds of our rate divided by another's in the same round."""
+    found: list[float] = []
+    for run in runs:
+        if run.contender == other and run.rps > 0:
+            found += [mine.rps / run.rps for mine in runs if _same_round(mine, run, ours)]
+    return statistics.median(found) if found else None
+
+
+def _same_round(mine: RunFigures, other: RunFigures, ours: str) -> bool:
+    return mine.contender == ours and mine.round == other.round
+
+
+def to_builtins(runs: list[RunFigures]) -> Any:
+    """Return runs as what JSON knows."""
+    return msgspec.to_builtins(runs)

@@ -1,0 +1,101 @@
+"""What one benchmark stands on: the mock, and the contenders, started and frozen."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.contenders import BareNginx, Contender, EverythingOn, check_answers
+from bench.deployment import Deployment, free_ports
+from bench.nginx import BareProxy, Mock
+
+__all__ = ["House", "open_house", "say"]
+
+
+def say(text: str) -> None:
+    """Tell progress; standard output is for the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class House:
+    """The mock, the contenders that run, and why others do not."""
+
+    def __init__(self, folder: Path, gateway_core: int, load_core: int) -> None:
+        self.folder = folder
+        self.gateway_core = gateway_core
+        self.load_core = load_core
+        self.key = secrets.token_hex(16)
+        self.mock = Mock(folder / "mock", load_core, free_ports(1), self.key)
+        self.contenders: list[Contender] = []
+        self.absent: dict[str, str] = {}
+
+    def add(self, name: str, callers: int) -> None:
+        """Start a contender; what can't be started is noted with its reason."""
+        say(f"starting {name}")
+        try:
+            contender = self._start(name, callers)
+        except (OSError, RuntimeError, TimeoutError) as error:
+            self.absent[name] = f"{type(error).__name__}: {error}"[:400]
+            say(f"  {name} can't be measured: {self.absent[name]}")
+            return
+        self.contenders.append(contender)
+        check_answers(contender.target())
+        contender.freeze()
+
+    def _start(self, name: str, callers: int) -> Contender:
+        if name == "nginx":
+            port = free_ports(1)
+            proxy = BareProxy(self.folder / "nginx", self.gateway_core, port, self.mock.port)
+            return BareNginx(proxy, self.mock)
+        if name == "gatelift":
+            return EverythingOn(self.deploy("gatelift", callers))
+        raise ValueError(f"no contender {name!r}")
+
+    def deploy(
+        self, name: str, callers: int, *, workers: int = 1, upstream: str = ""
+    ) -> Deployment:
+        """Make and start a deployment with callers."""
+        deployment = Deployment(
+            self.folder / name,
+            core=self.gateway_core,
+            upstream=upstream or self.mock.url,
+            upstream_key=self.key,
+            workers=workers,
+        )
+        try:
+            deployment.start()
+            deployment.admit_callers(callers)
+        except BaseException:
+            deployment.stop()
+            raise
+        return deployment
+
+    def ours(self) -> EverythingOn:
+        """Return Gatelift with everything on."""
+        return next(each for each in self.contenders if isinstance(each, EverythingOn))
+
+    def close(self) -> None:
+        """End everything, last started first."""
+        for contender in reversed(self.contenders):
+            contender.stop()
+        self.mock.stop()
+
+
+@contextmanager
+def open_house(
+    folder: Path, names: Sequence[str], *, callers: int, gateway_core: int = 0, load_core: int = 1
+) -> Iterator[House]:
+    """Start mock and contenders in an emptied folder, and end them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    house = House(folder.resolve(), gateway_core, load_core)
+    try:
+        for name in names:
+            house.add(name, callers)
+        yield house
+    finally:
+        house.close()
