@@ -13,11 +13,10 @@ Invariants
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from gatelift.encoding import Digest
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.dialects import ModelRequest
 from gatelift.gateway.holdings import Identified
@@ -25,11 +24,12 @@ from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.keeper_link import KeeperUnavailableError
 from gatelift.gateway.leases import Reservation, wants_of
 from gatelift.gateway.refusals import refusal_detail
+from gatelift.gateway.standing import Standing
 from gatelift.messages import Outcome
 from gatelift.messages.frames import Denied
 from gatelift.safeguards import Verdict, refuses
-from gatelift.terms import CapUnit, Endpoint, Envelope, Scope, Window
-from gatelift.trust import GrantError, Permission, Refusal
+from gatelift.terms import CapUnit, Endpoint, Scope, Window
+from gatelift.trust import GrantError, Refusal
 
 __all__ = [
     "Admitted",
@@ -64,32 +64,17 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
     refused_by: Verdict | None = None
 
 
-class Admitted(msgspec.Struct, frozen=True, kw_only=True):
-    """What an exchange may do: permission, and the bounds that are reserved for it.
+class Admitted(NamedTuple):
+    """What an exchange may do, and the bounds that are reserved for it.
 
     `max_tokens` is the limit of each of `choices`; `max_bytes` that of the whole answer.
     """
 
-    permission: Permission
+    standing: Standing
     max_tokens: int
     choices: int
     input_bound: int
     max_bytes: int
-
-    @property
-    def envelope(self) -> Envelope:
-        """The effective envelope."""
-        return self.permission.envelope
-
-    @property
-    def stage(self) -> str:
-        """The stage whose certificate is served under."""
-        return self.permission.certificate.certificate.stage
-
-    @property
-    def certificate(self) -> Digest:
-        """The certificate served under."""
-        return self.permission.certificate.digest
 
 
 def identify(context: Context, request: Request) -> Identified | None:
@@ -111,9 +96,9 @@ def _input_bound(request: ModelRequest) -> int:
     return text + _MESSAGE_TOKENS * request.messages
 
 
-def permitted(context: Context, who: Identified, endpoint: Endpoint) -> Permission | Denial:
+def permitted(context: Context, who: Identified, endpoint: Endpoint) -> Standing | Denial:
     """Return what the grant may do at an endpoint now."""
-    found = context.holdings.permission(who, now_ms(), boot_ms())
+    found = context.holdings.standing(who, now_ms(), boot_ms())
     if isinstance(found, Refusal):
         return Denial(code=found.code, message=found.message, outcome=Outcome.STOPPED)
     allowed = found.envelope.scope.endpoints
@@ -121,7 +106,7 @@ def permitted(context: Context, who: Identified, endpoint: Endpoint) -> Permissi
         return Denial(
             code="endpoint_not_granted",
             message=f"{endpoint.value} is not open for this grant at stage "
-            f"{found.certificate.certificate.stage!r}: see /v1/access",
+            f"{found.stage!r}: see /v1/access",
             outcome=Outcome.STOPPED,
         )
     return found
@@ -149,7 +134,7 @@ def admit(
             code="stopped", message="the stage now allows no output", outcome=Outcome.STOPPED
         )
     return Admitted(
-        permission=found,
+        standing=found,
         max_tokens=limit,
         choices=request.choices,
         input_bound=bound,
@@ -168,11 +153,11 @@ def _output_limit(scope: Scope, request: ModelRequest) -> int:
 
 
 async def reserve(
-    context: Context, who: Identified, envelope: Envelope, stage: str, needs: dict[CapUnit, int]
+    context: Context, standing: Standing, needs: dict[CapUnit, int]
 ) -> Reservation | Denial:
     """Set aside every cap of a request, or say which cap is spent."""
     at_ms = now_ms()
-    wanted = wants_of(envelope, who.grant, stage, needs, at_ms)
+    wanted = wants_of(standing.cap_lines, needs, at_ms)
     try:
         denied = await context.leases.reserve(wanted)
     except KeeperUnavailableError as error:
@@ -213,10 +198,10 @@ def needs_of(admitted: Admitted) -> dict[CapUnit, int]:
 
 
 def inspect_prompt(
-    context: Context, envelope: Envelope, request: ModelRequest
+    context: Context, standing: Standing, request: ModelRequest
 ) -> tuple[tuple[Verdict, ...], Denial | None]:
     """Return the safeguards' verdicts on the prompt, and the denial if one forbids it."""
-    verdicts = context.suite(envelope).inspect_prompt(request.parts)
+    verdicts = context.suite(standing).inspect_prompt(request.parts)
     if not refuses(verdicts):
         return verdicts, None
     first = next(verdict for verdict in verdicts if verdict.stops)

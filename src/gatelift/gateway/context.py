@@ -20,6 +20,7 @@ from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
 from gatelift.gateway.recording import Ending, Recorder
+from gatelift.gateway.standing import Standing
 from gatelift.journal import JournalError, Writer
 from gatelift.messages import Charge, Outcome, Placement
 from gatelift.safeguards import Suite, suite_key
@@ -108,11 +109,16 @@ class Context:
         self._upstreams: dict[str, Upstream] = {}
         self._suites: dict[Hashable, Suite] = {}
 
-    def suite(self, envelope: Envelope) -> Suite:
-        """Return the safeguards of an envelope, built once.
+    def suite(self, standing: Standing) -> Suite:
+        """Return the safeguards of an effective envelope, built once.
 
         Tools and agent steps are limits of the scope, so autonomy blocks whatever its posture.
         """
+        if standing.suite is None:
+            standing.suite = self._suite(standing.envelope)
+        return standing.suite
+
+    def _suite(self, envelope: Envelope) -> Suite:
         bundle = self.holdings.bundle
         canaries = bundle.candidate.model_part.canaries if bundle else ()
         terms = meet_safeguards(envelope.safeguards, _SCOPE_IS_A_LIMIT)
@@ -144,11 +150,13 @@ class Context:
         """Cut every open exchange that is no longer permitted; return how many."""
         cut = 0
         for exchange in list(self.open):
-            now = self.holdings.permission(exchange.who, now_ms(), boot_ms())
+            now = self.holdings.standing(exchange.who, now_ms(), boot_ms())
             if isinstance(now, Refusal):
                 exchange.stop(now)
                 cut += 1
-            elif not is_within(exchange.envelope, now.envelope):
+            elif exchange.envelope is not now.envelope and not is_within(
+                exchange.envelope, now.envelope
+            ):
                 exchange.stop(
                     Refusal(code="stopped", message="an order narrowed this stage: ask again")
                 )

@@ -19,6 +19,7 @@ import msgspec
 
 from gatelift.encoding import Digest
 from gatelift.errors import CallerError
+from gatelift.gateway.standing import Standing, StandingBook, edges_of
 from gatelift.messages import (
     Placement,
     VerifiedBundle,
@@ -28,7 +29,6 @@ from gatelift.messages import (
 )
 from gatelift.trust import (
     Grant,
-    Permission,
     Refusal,
     StandingOrder,
     Status,
@@ -84,6 +84,7 @@ class Holdings:
         self._status: Status | None = None
         self._alive_until_ms = 0
         self._newest: dict[str, int] = {}
+        self._judged = StandingBook()
 
     @property
     def orders(self) -> tuple[StandingOrder, ...]:
@@ -133,6 +134,7 @@ class Holdings:
         found = msgspec.structs.replace(found, certificates=self._not_superseded(found))
         if self.bundle is None:
             self.bundle = found
+            self._changed()
         else:
             self._next_bundle = found
         orders, self._waiting_orders = self._waiting_orders, []
@@ -171,6 +173,7 @@ class Holdings:
             )
         if self.roster is None:
             self.roster, self._roster_digest = found, digest
+            self._changed()
         else:
             self._next_roster = (found, digest)
         return found
@@ -182,6 +185,7 @@ class Holdings:
             return None
         standing = verify_order(data, self.bundle.root)
         self._orders[standing.digest] = standing
+        self._changed()
         return standing
 
     def adopt_clear(self, data: bytes) -> None:
@@ -190,6 +194,7 @@ class Holdings:
             self._waiting_clears.append(data)
             return
         self._cleared.update(verify_clear(data, self.bundle.root).orders)
+        self._changed()
 
     def adopt_status(self, data: bytes) -> bool:
         """Adopt a status if it answers one of our nonces and names what we hold.
@@ -212,9 +217,12 @@ class Holdings:
             raise HoldingsError(f"the status names {len(lacking)} order(s) that we lack")
         ttl_ms = min(status.ttl_ms, self.bundle.plan.trust.status_ttl_ms)
         asked_ms = max(self._asked_ms.pop(nonce) for nonce in answered)
+        before = (self.bundle, self.roster, self._status and self._status.certificates)
         self.bundle = bundle
         self.roster, self._roster_digest = roster
         self._status = status
+        if before != (bundle, roster[0], status.certificates):
+            self._changed()
         self._alive_until_ms = max(self._alive_until_ms, asked_ms + ttl_ms)
         return True
 
@@ -259,7 +267,7 @@ class Holdings:
                 return Identified(grant, public_id)
         return None
 
-    def permission(self, who: Identified, now_ms: int, boot_ms: int) -> Permission | Refusal:
+    def standing(self, who: Identified, now_ms: int, boot_ms: int) -> Standing | Refusal:
         """Return what a grant may do now."""
         if self.bundle is None or self.roster is None or not self.is_alive(boot_ms):
             return Refusal(
@@ -267,7 +275,21 @@ class Holdings:
                 message="no fresh status: the gateway is cut off from its control plane "
                 "and serves nothing until it hears again",
             )
-        held = self.bundle.certificates
-        standing = set(self._status.certificates) if self._status else set()
-        certificates = {name: c for name, c in held.items() if c.digest in standing}
-        return permit(self.bundle.plan, certificates, self.orders, who.grant, who.public_id, now_ms)
+        judged = self._judged.get(who.public_id, who.grant, now_ms)
+        if judged is not None:
+            return judged
+        certificates = self._standing_certificates()
+        found = permit(
+            self.bundle.plan, certificates, self.orders, who.grant, who.public_id, now_ms
+        )
+        return self._judged.put(who.public_id, who.grant, found, now_ms)
+
+    def _standing_certificates(self) -> dict[str, VerifiedCertificate]:
+        """Return the newest certificate of each stage that status names."""
+        held = self.bundle.certificates if self.bundle else {}
+        named = set(self._status.certificates) if self._status else set()
+        return {name: c for name, c in held.items() if c.digest in named}
+
+    def _changed(self) -> None:
+        held = self.bundle.certificates.values() if self.bundle else ()
+        self._judged.forget(edges_of(held, self._orders.values()))

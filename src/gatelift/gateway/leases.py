@@ -14,17 +14,20 @@ Pure but for its own state; the clock is an argument.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import msgspec
 
 from gatelift.messages import Charge
 from gatelift.messages.frames import Denied, Granted, Lease, Want
-from gatelift.terms import Cap, CapUnit, Envelope, Subject, window_ms, window_start_ms
+from gatelift.terms import Cap, CapUnit, Envelope, Subject, window_ms
 from gatelift.trust import Grant
 
-__all__ = ["LeaseBook", "Reservation", "wants_of"]
+__all__ = ["CapLine", "LeaseBook", "Reservation", "cap_lines", "wants_of"]
 
 _SLICES = 32
+_AHEAD = 64
+"""How many requests' worth a worker would like to hold, so that it seldom asks."""
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +60,15 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
+class CapLine(NamedTuple):
+    """One cap as it counts for one grant: everything of a `Want` but the need and the time."""
+
+    counter: str
+    unit: CapUnit
+    window_ms: int
+    limit: int
+
+
 def _subject(cap: Cap, grant: Grant, stage: str) -> str:
     match cap.subject:
         case Subject.PRINCIPAL:
@@ -69,28 +81,39 @@ def _subject(cap: Cap, grant: Grant, stage: str) -> str:
             return stage
 
 
-def wants_of(
-    envelope: Envelope, grant: Grant, stage: str, needs: dict[CapUnit, int], now_ms: int
-) -> Reservation:
-    """Return what a request must set aside: one want for each cap of the envelope."""
-    wants, units = [], []
-    for cap in envelope.caps:
-        start = window_start_ms(cap.window, now_ms)
-        parallel = cap.unit is CapUnit.PARALLEL
-        need = needs[cap.unit]
-        like = need if parallel else max(need, min(need * 8, cap.limit // _SLICES))
-        wants.append(
-            Want(
-                counter=f"{stage}:{cap.key}:{_subject(cap, grant, stage)}",
-                window=start,
-                until=0 if parallel else start + window_ms(cap.window),
-                limit=cap.limit,
-                need=need,
-                like=like,
-            )
+def cap_lines(envelope: Envelope, grant: Grant, stage: str) -> tuple[CapLine, ...]:
+    """Return the caps of an envelope as they count for a grant; `parallel` has no window."""
+    return tuple(
+        CapLine(
+            counter=f"{stage}:{cap.key}:{_subject(cap, grant, stage)}",
+            unit=cap.unit,
+            window_ms=0 if cap.unit is CapUnit.PARALLEL else window_ms(cap.window),
+            limit=cap.limit,
         )
-        units.append(cap.unit)
-    return Reservation(wants=tuple(wants), units=tuple(units))
+        for cap in envelope.caps
+    )
+
+
+def wants_of(lines: tuple[CapLine, ...], needs: dict[CapUnit, int], now_ms: int) -> Reservation:
+    """Return what a request must set aside: one want for each cap."""
+    wants = []
+    for counter, unit, length_ms, limit in lines:
+        need = needs[unit]
+        if not length_ms:
+            want = Want(counter=counter, window=0, until=0, limit=limit, need=need, like=need)
+        else:
+            # Counted from the epoch, as `terms.window_start_ms` does.
+            start = now_ms - now_ms % length_ms
+            want = Want(
+                counter=counter,
+                window=start,
+                until=start + length_ms,
+                limit=limit,
+                need=need,
+                like=max(need, min(need * _AHEAD, limit // _SLICES)),
+            )
+        wants.append(want)
+    return Reservation(wants=tuple(wants), units=tuple(line.unit for line in lines))
 
 
 class LeaseBook:
@@ -174,15 +197,15 @@ class LeaseBook:
             if slot[:2] in self._until:
                 self._free[slot] = self._free.get(slot, 0) + amount
 
-    def settle(self, reservation: Reservation, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
-        """Give back what was reserved and not spent; return what was spent, for the finish record."""
-        charges = []
+    def settle(self, reservation: Reservation, spent: dict[CapUnit, int]) -> None:
+        """Give back what was reserved and not spent; `parallel` comes back whole."""
+        free, known = self._free, self._until
         for want, unit in zip(reservation.wants, reservation.units, strict=True):
             used = 0 if unit is CapUnit.PARALLEL else min(want.need, spent[unit])
-            self._give([((want.counter, want.window, want.limit), want.need - used)])
-            if unit is not CapUnit.PARALLEL:
-                charges.append(Charge(counter=want.counter, window=want.window, amount=used))
-        return tuple(charges)
+            left = want.need - used
+            if left and (want.counter, want.window) in known:
+                slot = (want.counter, want.window, want.limit)
+                free[slot] = free.get(slot, 0) + left
 
     def give_back(self, counters: tuple[str, ...]) -> tuple[Lease, ...]:
         """Take what is idle of these counters out of the book, to be sent back to the keeper."""

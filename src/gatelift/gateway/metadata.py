@@ -55,7 +55,7 @@ def serve_health(context: Context, responder: Responder) -> None:
 
 def _access(context: Context, who: Identified) -> dict[str, Any]:
     bundle = context.holdings.bundle
-    found = context.holdings.permission(who, now_ms(), boot_ms())
+    found = context.holdings.standing(who, now_ms(), boot_ms())
     grant = who.grant
     body: dict[str, Any] = {
         "grant": {
@@ -76,25 +76,24 @@ def _access(context: Context, who: Identified) -> dict[str, Any]:
         body["next_stage"] = names[here + 1] if 0 <= here < len(names) - 1 else None
     if isinstance(found, Refusal):
         return body | {"may": False, "reason": {"code": found.code, "message": found.message}}
-    certificate = found.certificate.certificate
+    certificate = found.permission.certificate.certificate
     return body | {
         "may": True,
         "stage": certificate.stage,
-        "certificate": found.certificate.digest,
+        "certificate": found.certificate,
         "levels": json.loads(encode_json(certificate.levels)),
         "envelope": json.loads(encode_json(found.envelope)),
-        "orders": list(found.orders),
+        "orders": list(found.permission.orders),
         "certificate_until": certificate.not_after,
     }
 
 
 async def _caps_left(context: Context, who: Identified) -> list[dict[str, Any]] | None:
     """Return each cap with what is used of it, by asking the keeper for nothing of it."""
-    found = context.holdings.permission(who, now_ms(), boot_ms())
+    found = context.holdings.standing(who, now_ms(), boot_ms())
     if isinstance(found, Refusal):
         return None
-    stage = found.certificate.certificate.stage
-    asked = wants_of(found.envelope, who.grant, stage, NOTHING_SPENT, now_ms()).wants
+    asked = wants_of(found.cap_lines, NOTHING_SPENT, now_ms()).wants
     wants = tuple(msgspec.structs.replace(want, need=0, like=0) for want in asked)
     if not wants:
         return []
@@ -186,13 +185,13 @@ class ModelsExchange(RecordedExchange):
             return
         self.steps.on(Event.IDENTIFY)
         found = permitted(self.context, who, Endpoint.MODELS)
-        held = None if isinstance(found, Denial) else found.certificate
-        stage = who.grant.stage if held is None else held.certificate.stage
+        held = None if isinstance(found, Denial) else found
+        stage = who.grant.stage if held is None else held.stage
         subject = Subject(
             request_id=self.id,
             release=bundle.plan.name,
             stage=stage,
-            certificate=None if held is None else held.digest,
+            certificate=None if held is None else held.certificate,
             fingerprint=bundle.bundle.candidate,
             grant=who.grant,
             session=make_session(
@@ -211,7 +210,7 @@ class ModelsExchange(RecordedExchange):
             return
         self.steps.on(Event.ADMIT)
         needs = NOTHING_SPENT | {CapUnit.REQUESTS: 1, CapUnit.PARALLEL: 1}
-        reserved = await reserve(self.context, who, found.envelope, stage, needs)
+        reserved = await reserve(self.context, found, needs)
         if isinstance(reserved, Denial):
             await self.deny(reserved, b"")
             return

@@ -111,8 +111,8 @@ class ModelExchange(RecordedExchange):
         return Subject(
             request_id=self.id,
             release=bundle.plan.name,
-            stage=who.grant.stage if isinstance(admitted, Denial) else admitted.stage,
-            certificate=None if isinstance(admitted, Denial) else admitted.certificate,
+            stage=who.grant.stage if isinstance(admitted, Denial) else admitted.standing.stage,
+            certificate=None if isinstance(admitted, Denial) else admitted.standing.certificate,
             fingerprint=bundle.bundle.candidate,
             grant=who.grant,
             session=make_session(
@@ -134,7 +134,7 @@ class ModelExchange(RecordedExchange):
             await self.deny(admitted, self._body)
             return
         self.steps.on(Event.ADMIT)
-        self._open = OpenExchange(who, admitted.envelope, self.responder)
+        self._open = OpenExchange(who, admitted.standing.envelope, self.responder)
         self.context.open.add(self._open)
         try:
             await self._reserve(asked, admitted)
@@ -159,14 +159,12 @@ class ModelExchange(RecordedExchange):
             )
             await self._turn_down(nowhere)
             return
-        held = await reserve(
-            self.context, asked.who, admitted.envelope, admitted.stage, needs_of(admitted)
-        )
+        held = await reserve(self.context, admitted.standing, needs_of(admitted))
         if isinstance(held, Denial):
             await self._turn_down(held)
             return
         self.reserved(held)
-        self.verdicts, denial = inspect_prompt(self.context, admitted.envelope, asked.request)
+        self.verdicts, denial = inspect_prompt(self.context, admitted.standing, asked.request)
         if denial is not None:
             await self._turn_down(denial, self._said(denial, asked, admitted))
             return
@@ -174,7 +172,7 @@ class ModelExchange(RecordedExchange):
 
     def _said(self, denial: Denial, asked: _Asked, admitted: Admitted) -> Reply | None:
         """Return the completion that says a safeguard's refusal, null where the stage errs."""
-        form = asked.bundle.plan.stage(admitted.stage).refusal
+        form = asked.bundle.plan.stage(admitted.standing.stage).refusal
         if form is RefusalForm.ERROR or denial.refused_by is None:
             return None
         return refusal_completion(
@@ -193,7 +191,7 @@ class ModelExchange(RecordedExchange):
         await self.deny(denial, self._body, said)
 
     def _answer(self, asked: _Asked, admitted: Admitted) -> tuple[Answering, Release]:
-        request, suite = asked.request, self.context.suite(admitted.envelope)
+        request, suite = asked.request, self.context.suite(admitted.standing)
         codec = self._dialect.open_answer(request, request_id=self.id, created_s=int(time.time()))
         release = Release(
             lambda: suite.open_answer(request.parts),
@@ -208,7 +206,7 @@ class ModelExchange(RecordedExchange):
             release,
             codec,
             input_bound=admitted.input_bound,
-            form=asked.bundle.plan.stage(admitted.stage).refusal,
+            form=asked.bundle.plan.stage(admitted.standing.stage).refusal,
         )
         return answering, release
 

@@ -120,12 +120,11 @@ class RecordedExchange:
         held = self.reservation
         return () if held is None else held.spent({**spent, CapUnit.REQUESTS: 1})
 
-    def settle(self, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
+    def settle(self, spent: dict[CapUnit, int]) -> None:
         """Give back what was not spent; a request that came this far spends one request."""
         held, self.reservation = self.reservation, None
-        if held is None:
-            return ()
-        return self.context.leases.settle(held, {**spent, CapUnit.REQUESTS: 1})
+        if held is not None:
+            self.context.leases.settle(held, {**spent, CapUnit.REQUESTS: 1})
 
     def write_start(self, request: bytes) -> Pending:
         """Write the start, not yet durable. Raises `JournalError`."""

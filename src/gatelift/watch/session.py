@@ -13,7 +13,6 @@ Does not say how long a window is: the plan does.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 
@@ -41,7 +40,7 @@ def make_session(
     window = now_ms - now_ms % session_window_ms
     # The length keeps grant and end-user id apart, whatever characters they have.
     name = f"{len(grant)}:{grant}:{end_user}:{window}".encode("utf-8", "surrogatepass")
-    digest = hmac.new(secret, name, hashlib.sha256).hexdigest()
+    digest = hmac.digest(secret, name, "sha256").hex()
     return f"{window}-{digest[:_HEX_DIGITS]}"
 
 

@@ -8,12 +8,12 @@ import pytest
 from gatelift.encoding import sha256_digest
 from gatelift.errors import CallerError
 from gatelift.gateway.holdings import Holdings, Identified
+from gatelift.gateway.standing import Standing
 from gatelift.messages import EntryKind
 from gatelift.trust import (
     Clear,
     Grant,
     Order,
-    Permission,
     Refusal,
     Status,
     Target,
@@ -70,10 +70,10 @@ class House:
         self.holdings.ask("n", boot_ms)
         assert self.holdings.adopt_status(self.status("n"))
 
-    def may(self, boot_ms: int = 1) -> Permission | Refusal:
-        return self.holdings.permission(Identified(self.grant, "abc"), NOW, boot_ms)
+    def may(self, boot_ms: int = 1, now_ms: int = NOW) -> Standing | Refusal:
+        return self.holdings.standing(Identified(self.grant, "abc"), now_ms, boot_ms)
 
-    def order(self, kind: TargetKind, name: str) -> bytes:
+    def order(self, kind: TargetKind, name: str, until: int | None = None) -> bytes:
         made = Order(
             id="order_1",
             release=self.world.plan.name,
@@ -81,6 +81,7 @@ class House:
             ceiling=None,
             reasons=("test",),
             at=NOW,
+            until=until,
         )
         return self.world.sign("order", made, "safety:sam")
 
@@ -102,7 +103,7 @@ def test_without_a_status_nothing_is_permitted(house: House) -> None:
 
 def test_a_status_lives_from_the_asking_and_lapses(house: House) -> None:
     house.live(boot_ms=5)
-    assert isinstance(house.may(5 + TTL - 1), Permission)
+    assert isinstance(house.may(5 + TTL - 1), Standing)
     assert isinstance(house.may(5 + TTL), Refusal)
 
 
@@ -129,8 +130,8 @@ def test_a_status_that_names_an_order_we_lack_is_refused(house: House) -> None:
 def test_an_earlier_certificate_is_not_taken_back(house: House) -> None:
     house.live()
     answer = house.may()
-    assert isinstance(answer, Permission)
-    assert answer.certificate.certificate.sequence == 2
+    assert isinstance(answer, Standing)
+    assert answer.permission.certificate.certificate.sequence == 2
     house.hand_over(1, number=2)
     house.live()
     gone = house.may()
@@ -145,7 +146,7 @@ def test_a_clear_lifts_a_stop_of_an_organisation_and_never_one_of_a_stage(house:
     house.holdings.adopt_order(house.order(TargetKind.ORGANISATION, "o1"))
     assert isinstance(house.may(), Refusal)
     house.holdings.adopt_clear(lifted)
-    assert isinstance(house.may(), Permission)
+    assert isinstance(house.may(), Standing)
     house.holdings.adopt_order(house.order(TargetKind.STAGE, "internal"))
     assert isinstance(house.may(), Refusal)
 
@@ -160,3 +161,27 @@ def test_an_order_before_any_bundle_waits_and_then_acts() -> None:
     answer = made.may()
     assert isinstance(answer, Refusal)
     assert answer.code == "stopped"
+
+
+def test_what_was_judged_is_kept_until_something_begins_or_ends(house: House) -> None:
+    house.live()
+    first = house.may()
+    assert house.may() is first, "judged once"
+    certificate = next(iter(house.holdings.bundle.certificates.values())).certificate
+    last = min(certificate.not_after, house.grant.not_after)
+    assert house.may(now_ms=last - 1) is first
+    ended = house.may(now_ms=last)
+    assert isinstance(ended, Refusal)
+    assert ended.code in {"no_certificate", "grant_expired"}
+    # A clock that was set back is no way to what stood before.
+    begin = max(certificate.not_before, house.grant.not_before)
+    assert isinstance(house.may(now_ms=begin - 1), Refusal)
+
+
+def test_an_order_ends_what_was_judged_and_so_does_its_own_end(house: House) -> None:
+    house.live()
+    assert isinstance(house.may(), Standing)
+    house.holdings.adopt_order(house.order(TargetKind.STAGE, "internal", until=NOW + 50))
+    assert isinstance(house.may(), Refusal)
+    assert isinstance(house.may(now_ms=NOW + 49), Refusal)
+    assert isinstance(house.may(now_ms=NOW + 50), Standing)
