@@ -181,7 +181,7 @@ def test_what_was_judged_is_kept_until_something_begins_or_ends(house: House) ->
 def test_an_order_ends_what_was_judged_and_so_does_its_own_end(house: House) -> None:
     house.live()
     assert isinstance(house.may(), Standing)
-    house.holdings.adopt_order(house.order(TargetKind.STAGE, "internal", until=NOW + 50))
+    house.holdings.adopt_order(house.order(TargetKind.KEY, "abc", until=NOW + 50))
     assert isinstance(house.may(), Refusal)
     assert isinstance(house.may(now_ms=NOW + 49), Refusal)
     assert isinstance(house.may(now_ms=NOW + 50), Standing)
