@@ -35,7 +35,15 @@ class ReadingPhase(enum.Enum):
 class RequestReader:
     """Reads the requests of one connection in order."""
 
-    __slots__ = ("_body", "_buffer", "_head", "_limits", "_scanned", "_skipped_line")
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_head",
+        "_known_head",
+        "_limits",
+        "_scanned",
+        "_skipped_line",
+    )
 
     def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
@@ -46,6 +54,8 @@ class RequestReader:
         self._skipped_line = False
         self._head: RequestHead | None = None
         self._body: ChunkedBody | None = None
+        # A client says nearly the same head again and again: the bytes of the last and its meaning.
+        self._known_head: tuple[bytes, RequestHead | None] = (b"", None)
 
     @property
     def buffered(self) -> int:
@@ -114,7 +124,11 @@ class RequestReader:
             self._refuse_bare_lf()
             self._scanned = len(buffer)
             return None
-        head = parse_request_head(bytes(buffer[:size]), self._limits)
+        raw = bytes(buffer[:size])
+        known, head = self._known_head
+        if raw != known or head is None:
+            head = parse_request_head(raw, self._limits)
+            self._known_head = (raw, head)
         self._drop(size)
         self._scanned = 0
         return head

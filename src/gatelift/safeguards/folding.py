@@ -18,7 +18,11 @@ from functools import lru_cache
 
 __all__ = ["FoldedText", "fold"]
 
-_ASCII_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
+_CONTROLS = bytes([*range(0x09), *range(0x0E, 0x1C), 0x7F])
+_WORD = re.compile(r"[^\W_]+")
+_BLANK_BUT_WORDS = bytes(byte if chr(byte).isalnum() else 0x20 for byte in range(128)) + bytes(
+    range(128, 256)
+)
 
 
 @lru_cache(maxsize=8192)
@@ -50,12 +54,26 @@ _TABLE = _FoldTable()
 class FoldedText:
     """A text, its folded form, and the way back from folded offsets."""
 
-    __slots__ = ("_original", "_origins", "text")
+    __slots__ = ("_original", "_origins", "_words", "text")
 
     def __init__(self, original: str, text: str, *, same_length: bool) -> None:
         self.text = text
         self._original = original
         self._origins: list[int] | None = None if not same_length else []
+        self._words: frozenset[bytes] | None = None
+
+    @property
+    def words(self) -> frozenset[bytes]:
+        """All words of the folded text, in UTF-8: the longest stretches of letters and digits."""
+        if self._words is None:
+            text = self.text
+            self._words = frozenset(
+                # The same words, by way of a byte table: ten times as fast where it can be used.
+                text.encode("ascii").translate(_BLANK_BUT_WORDS).split()
+                if text.isascii()
+                else (word.encode("utf-8", "surrogatepass") for word in _WORD.findall(text))
+            )
+        return self._words
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Return the span of the original that the folded span [start, end) comes from."""
@@ -72,6 +90,8 @@ class FoldedText:
 
 def fold(text: str) -> FoldedText:
     """Return `text` folded."""
-    if text.isascii() and _ASCII_CONTROL.search(text) is None:
-        return FoldedText(text, text.lower(), same_length=True)
+    if text.isascii():
+        raw = text.encode("ascii")
+        if len(raw.translate(None, _CONTROLS)) == len(raw):
+            return FoldedText(text, text.lower(), same_length=True)
     return FoldedText(text, text.translate(_TABLE), same_length=False)

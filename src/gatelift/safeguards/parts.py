@@ -20,6 +20,9 @@ __all__ = ["Part", "PartKind"]
 class PartKind(enum.StrEnum):
     """What a stretch of text is to the exchange."""
 
+    # As the text it is, in C: looked up in a table at each step.
+    __hash__ = str.__hash__
+
     SYSTEM = "system"
     USER = "user"
     ASSISTANT_TEXT = "assistant_text"

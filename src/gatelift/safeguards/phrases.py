@@ -86,38 +86,60 @@ def _expressions(group: Iterable[str]) -> list[Branch]:
     return branches
 
 
+def _word_sets(group: Iterable[str]) -> tuple[frozenset[bytes], ...]:
+    """Return the words of each phrase: a text that lacks one of them does not hold the phrase."""
+    return tuple(
+        frozenset(word.encode("utf-8") for word in _WORD.findall(phrase)) for phrase in group
+    )
+
+
 class _Compiled(msgspec.Struct, frozen=True, kw_only=True):
     rule: NearRule
     verbs: re.Pattern[str]
     objects: re.Pattern[str]
+    verb_words: tuple[frozenset[bytes], ...]
+    object_words: tuple[frozenset[bytes], ...]
+
+    def may_fire(self, words: frozenset[bytes]) -> bool:
+        """Return whether a text of these words may hold a verb and an object of the rule."""
+        return any(each <= words for each in self.object_words) and any(
+            each <= words for each in self.verb_words
+        )
 
 
 class RuleBook:
-    """Rules compiled once. `find` costs one pass over a text that names no object."""
+    """Rules compiled once. `find` looks at the words of a text, and only then at whole phrases."""
 
-    __slots__ = ("_any_object", "_rules")
+    __slots__ = ("_key_words", "_rules", "_rules_of")
 
     def __init__(self, rules: Sequence[NearRule]) -> None:
-        self._any_object = first_char_union(
-            branch for rule in rules for branch in _expressions(rule.objects)
-        )
+        self._rules_of: dict[bytes, set[int]] = {}
         self._rules = tuple(
             _Compiled(
                 rule=rule,
                 verbs=first_char_union(_expressions(rule.verbs)),
                 objects=first_char_union(_expressions(rule.objects)),
+                verb_words=_word_sets(rule.verbs),
+                object_words=_word_sets(rule.objects),
             )
             for rule in rules
         )
+        for number, compiled in enumerate(self._rules):
+            for words in compiled.object_words:
+                self._rules_of.setdefault(max(words, key=len), set()).add(number)
+        self._key_words = frozenset(self._rules_of)
 
     def find(self, folded: FoldedText) -> tuple[Finding, ...]:
         """Return the first finding of each rule that fires, in the order of the rules."""
-        text = folded.text
-        if self._any_object.search(text) is None:
+        named = self._key_words & folded.words
+        if not named:
             return ()
         findings = []
-        for compiled in self._rules:
-            span = _first(compiled, text)
+        for number in sorted(set().union(*(self._rules_of[word] for word in named))):
+            compiled = self._rules[number]
+            if not compiled.may_fire(folded.words):
+                continue
+            span = _first(compiled, folded.text)
             if span is not None:
                 findings.append(Finding(rule=compiled.rule, span=folded.span(*span)))
         return tuple(findings)

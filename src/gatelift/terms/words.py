@@ -36,7 +36,13 @@ __all__ = [
 ]
 
 
-class Band(enum.StrEnum):
+class _Word(enum.StrEnum):
+    """A closed list of words. Hashed as the text it is, which the interpreter does in C."""
+
+    __hash__ = str.__hash__
+
+
+class Band(_Word):
     """How bad the worst use of a category is. `prohibited` is never unlocked."""
 
     PROHIBITED = "prohibited"
@@ -47,7 +53,7 @@ class Band(enum.StrEnum):
     UNRELATED = "unrelated"
 
 
-class Category(enum.StrEnum):
+class Category(_Word):
     """What a safeguard looks for; the key of a posture in a plan."""
 
     LEAK = "leak"
@@ -56,7 +62,7 @@ class Category(enum.StrEnum):
     PROBING = "probing"
 
 
-class Posture(enum.StrEnum):
+class Posture(_Word):
     """What a safeguard does when it finds something."""
 
     OBSERVE = "observe"
@@ -66,14 +72,14 @@ class Posture(enum.StrEnum):
     BLOCK = "block"
 
 
-class Side(enum.StrEnum):
+class Side(_Word):
     """Which way the text was going."""
 
     PROMPT = "prompt"
     ANSWER = "answer"
 
 
-class Tier(enum.StrEnum):
+class Tier(_Word):
     """Rungs of the audience ladder, from nobody to everyone."""
 
     NOBODY = "nobody"
@@ -84,7 +90,7 @@ class Tier(enum.StrEnum):
     PUBLIC = "public"
 
 
-class Endpoint(enum.StrEnum):
+class Endpoint(_Word):
     """What a scope can open. Only endpoints that this version serves are listed."""
 
     CHAT = "chat"
@@ -102,7 +108,7 @@ GENERATING_ENDPOINTS: Final = frozenset(
 """Where a model writes text. Only they make units: an exchange that could not do harm proves none."""
 
 
-class Subject(enum.StrEnum):
+class Subject(_Word):
     """Whose use a cap counts together."""
 
     PRINCIPAL = "principal"
@@ -111,7 +117,7 @@ class Subject(enum.StrEnum):
     STAGE = "stage"
 
 
-class CapUnit(enum.StrEnum):
+class CapUnit(_Word):
     """What a cap counts. `parallel` has no window."""
 
     REQUESTS = "requests"
@@ -121,7 +127,7 @@ class CapUnit(enum.StrEnum):
     PARALLEL = "parallel"
 
 
-class Window(enum.StrEnum):
+class Window(_Word):
     """Fixed UTC windows; `none` only for `parallel`."""
 
     NONE = "none"
@@ -130,7 +136,7 @@ class Window(enum.StrEnum):
     DAY = "d"
 
 
-class ThresholdVerdict(enum.StrEnum):
+class ThresholdVerdict(_Word):
     """What an assessment says of a threshold. `cannot_rule_out` counts as reached."""
 
     REACHED = "reached"
@@ -138,14 +144,14 @@ class ThresholdVerdict(enum.StrEnum):
     CANNOT_RULE_OUT = "cannot_rule_out"
 
 
-class WatchRole(enum.StrEnum):
+class WatchRole(_Word):
     """A guardrail may narrow, a signal may only hold."""
 
     GUARDRAIL = "guardrail"
     SIGNAL = "signal"
 
 
-class DecisionKind(enum.StrEnum):
+class DecisionKind(_Word):
     """What `decide` can say of a release."""
 
     ADVANCE = "advance"
@@ -156,7 +162,7 @@ class DecisionKind(enum.StrEnum):
     RESUME = "resume"
 
 
-class Severity(enum.StrEnum):
+class Severity(_Word):
     """Severity of an incident, worst first."""
 
     SEV_1 = "SEV-1"
@@ -165,7 +171,7 @@ class Severity(enum.StrEnum):
     SEV_4 = "SEV-4"
 
 
-class Assurance(enum.StrEnum):
+class Assurance(_Word):
     """Who stands behind a certificate, weakest first."""
 
     DEV = "dev"
@@ -174,21 +180,21 @@ class Assurance(enum.StrEnum):
     WITNESSED = "witnessed"
 
 
-class Sealing(enum.StrEnum):
+class Sealing(_Word):
     """Whether the upstream has another door, weakest first. Only probed levels are listed."""
 
     OPEN = "open"
     DECLARED = "declared"
 
 
-class Binding(enum.StrEnum):
+class Binding(_Word):
     """How the candidate is tied to what answers, weakest first."""
 
     CLAIMED = "claimed"
     MEASURED = "measured"
 
 
-class Durability(enum.StrEnum):
+class Durability(_Word):
     """Where a record must stand before a byte leaves."""
 
     NODE = "node"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gatelift.safeguards import PhraseError
 from gatelift.safeguards.block_rules import BlockRuleBook
 from gatelift.safeguards.folding import fold
 from gatelift.safeguards.misuse import MISUSE_RULE_BOOK, MISUSE_RULES
-from gatelift.safeguards.phrases import NearRule, RuleBook
+from gatelift.safeguards.phrases import NearRule, RuleBook, _first
 from gatelift.safeguards.probing import PROBING_RULE_BOOK
 from gatelift.terms import Band, BlockRule
 
@@ -176,3 +178,47 @@ def test_a_block_rule_is_literal_words_and_nothing_else(
 def test_a_block_rule_of_invisible_characters_is_refused() -> None:
     with pytest.raises(PhraseError):
         BlockRuleBook([BlockRule(id="r", phrases=("\u200b\u200b\u200b",))])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "write",
+                "ransomware",
+                "for",
+                "me",
+                "your",
+                "hidden",
+                "instructions",
+                "show",
+                ",",
+                ".",
+                "the",
+                "new",
+                "report",
+                "about",
+                "é",
+                "ignore",
+                "previous",
+                "system",
+                "prompt",
+                "reveal",
+                "phishing",
+                "page",
+                "_",
+                "credit-card\u200b",
+                "exploit",
+            ]
+        ),
+        max_size=14,
+    )
+)
+def test_looking_at_the_words_first_misses_nothing(words: list[str]) -> None:
+    folded = fold(" ".join(words))
+    for book in (MISUSE_RULE_BOOK, PROBING_RULE_BOOK):
+        every = [(c.rule.id, span) for c in book._rules if (span := _first(c, folded.text))]
+        assert [(f.rule.id, f.span) for f in book.find(folded)] == [
+            (name, folded.span(*span)) for name, span in every
+        ]
