@@ -33,11 +33,13 @@ from gatelift.terms import (
     meet_safeguards,
 )
 from gatelift.trust import Refusal
+from gatelift.watch import make_session
 from gatelift.wire.http_client import Upstream, UpstreamTimeouts
 
 __all__ = ["Context", "OpenExchange", "Orphan", "boot_ms", "now_ms"]
 
 _MAX_SUITES = 64
+_MAX_SESSIONS = 65_536
 _SCOPE_IS_A_LIMIT = SafeguardTerms(postures={Category.AUTONOMY: Posture.BLOCK})
 
 
@@ -104,7 +106,8 @@ class Context:
         self.open: set[OpenExchange] = set()
         self.refused: Counter[str] = Counter()
         self.orphans: list[Orphan] = []
-        self.session_secret = session_secret
+        self._session_secret = session_secret
+        self._sessions: dict[tuple[str, str, int, int], str] = {}
         self._upstream_key = upstream_key
         self._upstreams: dict[str, Upstream] = {}
         self._suites: dict[Hashable, Suite] = {}
@@ -129,6 +132,18 @@ class Context:
                 self._suites.clear()
             found = Suite(terms=terms, scope=envelope.scope, canaries=canaries)
             self._suites[key] = found
+        return found
+
+    def session(self, grant: str, end_user: str, window_ms: int) -> str:
+        """Return the session of an exchange that begins now; made once in each window."""
+        at_ms = now_ms()
+        key = (grant, end_user, at_ms // window_ms, window_ms)
+        found = self._sessions.get(key)
+        if found is None:
+            if len(self._sessions) >= _MAX_SESSIONS:
+                self._sessions.clear()
+            found = make_session(grant, end_user, at_ms, window_ms, self._session_secret)
+            self._sessions[key] = found
         return found
 
     def upstream(self, placement: Placement) -> Upstream:

@@ -31,7 +31,10 @@ _AHEAD = 64
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """What one exchange has set aside, by counter; `units` says what each counter counts."""
+    """What one exchange has set aside, by counter; `units` says what each counter counts.
+
+    A want of `parallel` has no end (`until` is 0).
+    """
 
     wants: tuple[Want, ...]
     units: tuple[CapUnit, ...]
@@ -39,17 +42,21 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     def charges(self) -> tuple[Charge, ...]:
         """Return the reserved amounts for the start record; `parallel` is never charged."""
         return tuple(
-            Charge(counter=want.counter, window=want.window, amount=want.need)
-            for want, unit in zip(self.wants, self.units, strict=True)
-            if unit is not CapUnit.PARALLEL
+            [
+                Charge(counter=want.counter, window=want.window, amount=want.need)
+                for want in self.wants
+                if want.until
+            ]
         )
 
     def spent(self, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
         """Return what was spent of each counter, for the finish record; never above the reserve."""
         return tuple(
-            Charge(counter=want.counter, window=want.window, amount=min(want.need, spent[unit]))
-            for want, unit in zip(self.wants, self.units, strict=True)
-            if unit is not CapUnit.PARALLEL
+            [
+                Charge(counter=want.counter, window=want.window, amount=min(want.need, spent[unit]))
+                for want, unit in zip(self.wants, self.units, strict=True)
+                if want.until
+            ]
         )
 
     def amount(self, unit: CapUnit) -> int | None:
@@ -201,8 +208,7 @@ class LeaseBook:
         """Give back what was reserved and not spent; `parallel` comes back whole."""
         free, known = self._free, self._until
         for want, unit in zip(reservation.wants, reservation.units, strict=True):
-            used = 0 if unit is CapUnit.PARALLEL else min(want.need, spent[unit])
-            left = want.need - used
+            left = want.need - (min(want.need, spent[unit]) if want.until else 0)
             if left and (want.counter, want.window) in known:
                 slot = (want.counter, want.window, want.limit)
                 free[slot] = free.get(slot, 0) + left

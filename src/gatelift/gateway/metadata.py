@@ -31,7 +31,6 @@ from gatelift.messages import Outcome
 from gatelift.messages.frames import Denied
 from gatelift.terms import CapUnit, Endpoint
 from gatelift.trust import Refusal
-from gatelift.watch import make_session
 
 __all__ = ["ModelsExchange", "serve_access", "serve_health", "serve_receipt"]
 
@@ -194,13 +193,7 @@ class ModelsExchange(RecordedExchange):
             certificate=None if held is None else held.certificate,
             fingerprint=bundle.bundle.candidate,
             grant=who.grant,
-            session=make_session(
-                who.grant.id,
-                "",
-                now_ms(),
-                bundle.plan.session_window_ms,
-                self.context.session_secret,
-            ),
+            session=self.context.session(who.grant.id, "", bundle.plan.session_window_ms),
             endpoint=Endpoint.MODELS,
             stream=False,
         )

@@ -27,7 +27,7 @@ from gatelift.gateway.admission import (
     reserve,
 )
 from gatelift.gateway.answering import Answering
-from gatelift.gateway.context import Context, OpenExchange, now_ms
+from gatelift.gateway.context import Context, OpenExchange
 from gatelift.gateway.dialects import Dialect, DialectError, ModelRequest, UpstreamAnswerError
 from gatelift.gateway.exchange import Event
 from gatelift.gateway.holdings import Identified
@@ -41,7 +41,6 @@ from gatelift.gateway.replies import Reply
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome, Placement, VerifiedBundle
 from gatelift.plan import RefusalForm
-from gatelift.watch import make_session
 from gatelift.wire.http_client import UpstreamResponse
 
 __all__ = ["ModelExchange"]
@@ -115,12 +114,8 @@ class ModelExchange(RecordedExchange):
             certificate=None if isinstance(admitted, Denial) else admitted.standing.certificate,
             fingerprint=bundle.bundle.candidate,
             grant=who.grant,
-            session=make_session(
-                who.grant.id,
-                request.end_user if request else "",
-                now_ms(),
-                bundle.plan.session_window_ms,
-                self.context.session_secret,
+            session=self.context.session(
+                who.grant.id, request.end_user if request else "", bundle.plan.session_window_ms
             ),
             endpoint=self._dialect.endpoint,
             stream=request.stream if request else False,

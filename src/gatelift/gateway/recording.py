@@ -9,7 +9,7 @@ Invariants
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 
 import msgspec
@@ -73,8 +73,8 @@ class Recorder:
     def __init__(self, journal: Writer, subject: Subject) -> None:
         self._journal = journal
         self._subject = subject
-        self._request_salt = secrets.token_bytes(SALT_BYTES)
-        self._answer_salt = secrets.token_bytes(SALT_BYTES)
+        self._request_salt = os.urandom(SALT_BYTES)
+        self._answer_salt = os.urandom(SALT_BYTES)
         self.start: Pending | None = None
         self.finish: Pending | None = None
 

@@ -32,6 +32,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final
 
 from gatelift.encoding import encode_json
@@ -107,7 +108,9 @@ class Writer:
         self._broken: JournalError | None = None
         self._closing = False
         self._next_seq = 0
-        self._wake = threading.Event()
+        # Holds a token from the moment that the commit thread has something to do until it looks.
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._woken = False
         make_directory(directory)
         self._held = JournalLock(directory)
         try:
@@ -165,8 +168,7 @@ class Writer:
                 raise self._fail(error, _Group()) from error
             self._waiting.append(pending)
             self._next_seq = seq + 1
-        if not self._wake.is_set():
-            self._wake.set()
+            self._rouse()
         return pending
 
     def try_recover(self) -> bool:
@@ -199,7 +201,7 @@ class Writer:
             if self._closing:
                 return
             self._closing = True
-        self._wake.set()
+            self._rouse()
         self._thread.join()
         if self._fd >= 0:
             self._stale_fds.append(self._fd)
@@ -220,9 +222,9 @@ class Writer:
 
     def _commit_loop(self) -> None:
         while True:
-            self._wake.wait()
-            self._wake.clear()
+            self._wake.get()
             with self._lock:
+                self._woken = False
                 group = _Group(self._waiting)
                 self._waiting = []
                 self._busy = bool(group.pendings)
@@ -316,8 +318,14 @@ class Writer:
         waiting, self._waiting = self._waiting, []
         self._refuse(group, failed)
         self._refuse(_Group(waiting), failed)
-        self._wake.set()
+        self._rouse()
         return failed
+
+    def _rouse(self) -> None:
+        # With the lock held.
+        if not self._woken:
+            self._woken = True
+            self._wake.put(None)
 
     def _refuse(self, group: _Group, why: JournalError) -> None:
         if group.pendings:
