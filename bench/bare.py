@@ -32,9 +32,7 @@ class _Through:
             responder.send(200, [], b"ok")
             return
         headers = [(name, value) for name, value in request.headers if name in _PASSED]
-        response = await self._upstream.request(
-            request.method, request.path, headers, request.body
-        )
+        response = await self._upstream.request(request.method, request.path, headers, request.body)
         kind = response.headers.get(b"content-type", b"application/json")
         try:
             if kind.startswith(b"text/event-stream"):

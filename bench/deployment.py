@@ -29,7 +29,7 @@ from bench.wrk import Target
 from gatelift.journal import RunFollower, list_runs
 from gatelift.messages import Finish
 
-__all__ = ["Deployment", "Tally"]
+__all__ = ["Deployment", "Tally", "data_disk"]
 
 _HERE = Path(__file__).parent
 _STAGE, _TIGHT_STAGE = "assess", "spent"
@@ -125,7 +125,9 @@ class Deployment:
             *("--ceiling-stage", _TIGHT_STAGE, "--principal", "caller-capped"),
             signers=("operator",),
         )
-        everybody = (*self.api_keys, self.capped_key) * (4 * self.workers if self.workers > 1 else 1)
+        everybody = (*self.api_keys, self.capped_key) * (
+            4 * self.workers if self.workers > 1 else 1
+        )
         wait_for(lambda: all(map(self._serves, everybody)), "the callers' grants")
         # Its one request of the day is spent here; from now on it is turned away.
         wait_for(self._is_capped, "the capped caller's cap", every_s=0.2)

@@ -24,9 +24,7 @@ _START_S = 30.0
 _CONNECTIONS = 128
 
 
-def measure_memory(
-    house: House, ours: EverythingOn, requests: int, already: int
-) -> dict[str, Any]:
+def measure_memory(house: House, ours: EverythingOn, requests: int, already: int) -> dict[str, Any]:
     """Load until a worker has answered so many requests; return its memory on the way."""
     say(f"memory: until {requests} requests, {already} are done")
     points = [(already, round(ours.rss_mb(), 2))]

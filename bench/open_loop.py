@@ -105,7 +105,7 @@ class _Driver:
             )
             self._idle.append(caller)
 
-    def answered(self, caller: _Caller, good: bool, seconds: float) -> None:  # noqa: FBT001
+    def answered(self, caller: _Caller, good: bool, seconds: float) -> None:
         """Take an answer."""
         self._busy.discard(caller)
         self._idle.append(caller)
@@ -137,7 +137,7 @@ class _Driver:
             due = began + number / rate
             if (wait_s := due - time.perf_counter()) > _POLL_S:
                 await asyncio.sleep(wait_s - _POLL_S)
-            while time.perf_counter() < due:
+            while time.perf_counter() < due:  # noqa: ASYNC110 (the loop must go on polling)
                 await asyncio.sleep(0)
             if self._idle:
                 caller = self._idle.popleft()
@@ -148,7 +148,7 @@ class _Driver:
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
         until = self.loop.time() + _END_S
-        while (self._busy or tasks) and self.loop.time() < until:
+        while (self._busy or tasks) and self.loop.time() < until:  # noqa: ASYNC110 (nothing is timed here)
             await asyncio.sleep(0.05)
         self.failed += len(self._busy) + len(tasks)
 

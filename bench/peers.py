@@ -123,7 +123,16 @@ def _envoy(place: _Place) -> ProcessContender:
     tool = _tool(_BUILD / "bench-tools/bin/envoy", "make bench-peers")
     conf = place.folder / "envoy.yaml"
     conf.write_text(_ENVOY.format(port=place.port, upstream=place.mock.port))
-    words = [str(tool), "-c", str(conf), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+    words = [
+        str(tool),
+        "-c",
+        str(conf),
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "-l",
+        "error",
+    ]
     return place.start("envoy", words, place.target(place.mock.key))
 
 
@@ -150,9 +159,7 @@ def _portkey(place: _Place) -> ProcessContender:
         "x-portkey-provider": "openai",
         "x-portkey-custom-host": f"{place.mock.url}/v1",
     }
-    target = place.target(
-        place.mock.key, health_path="/", headers=headers, drain_s=_SLOW_DRAIN_S
-    )
+    target = place.target(place.mock.key, health_path="/", headers=headers, drain_s=_SLOW_DRAIN_S)
     return place.start("portkey", words, target, {"NODE_ENV": "production"})
 
 

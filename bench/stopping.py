@@ -91,7 +91,7 @@ def _stop_once(
 def measure_stops(house: House, settings: StopSettings) -> dict[str, Any]:
     """Stop a deployment of four busy workers, many times."""
     say("stops: starting a deployment of four workers")
-    mock = StreamMock(house.key, house.load_core)
+    mock = StreamMock(house.key, house.load_core, house.folder)
     deployment = None
     try:
         mock.set_rate(settings.rate)

@@ -18,6 +18,7 @@ import re
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import Final, cast
 
 import httptools
@@ -178,9 +179,9 @@ def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="bench.stream_mock")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--key", required=True)
+    parser.add_argument("--key-file", type=Path, required=True)
     options = parser.parse_args()
-    uvloop.run(_main(options.port, options.key))
+    uvloop.run(_main(options.port, options.key_file.read_text().strip()))
 
 
 if __name__ == "__main__":

@@ -62,10 +62,14 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 class StreamMock:
     """The upstream of streams, as a process on the load's core."""
 
-    def __init__(self, key: str, core: int) -> None:
+    def __init__(self, key: str, core: int, folder: Path) -> None:
         self.key = key
         self.port = free_ports(1)
-        words = [sys.executable, "-m", "bench.stream_mock", "--port", str(self.port), "--key", key]
+        key_file = folder / "stream-mock.key"
+        key_file.touch(mode=0o600)
+        key_file.write_text(key)
+        words = [sys.executable, "-m", "bench.stream_mock", "--port", str(self.port)]
+        words += ["--key-file", str(key_file)]
         self._process = subprocess.Popen(pinned(core, words))
         wait_for(self._up, "the mock of streams")
 
@@ -140,7 +144,9 @@ def _fitted(scene: Scene) -> tuple[Scene, str]:
     most = (hard - _SPARE_FILES) // 2
     if scene.count <= most:
         return scene, ""
-    reason = f"{scene.count} streams need more open files than the limit of {hard}: {most} were opened"
+    reason = (
+        f"{scene.count} streams need more open files than the limit of {hard}: {most} were opened"
+    )
     return msgspec.structs.replace(scene, count=most), reason
 
 
@@ -195,7 +201,7 @@ def _first_tokens(
 def measure_streams(house: House, settings: StreamSettings) -> dict[str, Any]:
     """Measure everything about streams on a deployment of its own."""
     say("streams: starting a deployment")
-    mock = StreamMock(house.key, house.load_core)
+    mock = StreamMock(house.key, house.load_core, house.folder)
     deployment = None
     try:
         deployment = house.deploy("streams", settings.callers, upstream=mock.url)

@@ -72,7 +72,14 @@ class WrkRun:
     """A wrk that runs. `finish` waits for its end."""
 
     def __init__(
-        self, target: Target, folder: Path, *, core: int, connections: int, warm_s: float, measure_s: float
+        self,
+        target: Target,
+        folder: Path,
+        *,
+        core: int,
+        connections: int,
+        warm_s: float,
+        measure_s: float,
     ) -> None:
         wrk = shutil.which("wrk")
         if wrk is None:
