@@ -35,7 +35,8 @@ def _capacity(options: argparse.Namespace) -> int:
     for run in runs:
         parts = ", ".join(f"{part} {us:.1f}" for part, us in run.cpu_us.items())
         say(
-            f"  {run.contender} round {run.round}: CPU us a chat: {parts}; load core {run.load_core_busy:.0%} busy"
+            f"  {run.contender} round {run.round}: CPU us a chat: {parts}; its core {run.gateway_core_busy:.0%}, "
+            f"load {run.load_core_busy:.0%} busy"
         )
     value: dict[str, Any] = {
         f"ratio_{name}": ratios(runs, "gatelift", name) for name in names if name != "gatelift"

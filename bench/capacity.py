@@ -41,8 +41,8 @@ class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One contender's run in one round. `faults` is empty when every count agrees.
 
     `answered_upstream` is the mock's count, `recorded` Gatelift's finish records (null for others),
-    `cpu_us` the CPU microseconds a chat by part, `load_core_busy` the share of time in which the
-    load's core was not idle.
+    `cpu_us` the CPU microseconds a chat by part, `*_core_busy` the share of time in which a core was
+    not idle, `backlog_batches` how many batches the keeper had yet to log when the load ended.
     """
 
     contender: str
@@ -57,7 +57,9 @@ class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
     recorded: int | None
     recorded_upstream: int | None
     cpu_us: dict[str, float]
+    gateway_core_busy: float
     load_core_busy: float
+    backlog_batches: int | None
     rss_mb: float
     faults: tuple[str, ...]
 
@@ -84,12 +86,14 @@ def measure(
     )
     # CPU is taken well inside the measured part: what comes after it asks the health route only.
     time.sleep(settings.warm_s + _EDGE_S)
-    cpu_before, busy_before = contender.cpu(), core_busy_seconds(settings.load_core)
+    cores = (settings.gateway_core, settings.load_core)
+    cpu_before, busy_before = contender.cpu(), [core_busy_seconds(core) for core in cores]
     began = time.monotonic()
     time.sleep(settings.measure_s - 2 * _EDGE_S)
-    cpu_after, busy_after = contender.cpu(), core_busy_seconds(settings.load_core)
+    cpu_after, busy_after = contender.cpu(), [core_busy_seconds(core) for core in cores]
     window_s = time.monotonic() - began
     done = run.finish()
+    logged = ours.deployment.logged_batches() if ours else 0
     contender.settle()
     answered = mock.count() - mock_before
     figures = RunFigures(
@@ -108,7 +112,9 @@ def measure(
             part: round((cpu_after[part] - cpu_before[part]) * 1e6 / (window_s * done.rps), 2)
             for part in cpu_after
         },
-        load_core_busy=round((busy_after - busy_before) / window_s, 3),
+        gateway_core_busy=round((busy_after[0] - busy_before[0]) / window_s, 3),
+        load_core_busy=round((busy_after[1] - busy_before[1]) / window_s, 3),
+        backlog_batches=ours.tally.batches - logged if ours else None,
         rss_mb=round(contender.rss_mb(), 1),
         faults=(),
     )

@@ -8,7 +8,6 @@ Invariants
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,19 +15,12 @@ from typing import Any, Final
 
 from bench.budgets import judge
 from bench.chart import bar_chart
+from bench.figures import NAMES, capacity_of, median
 
 __all__ = ["RESULTS", "draw", "newest", "render_chart", "render_page"]
 
 RESULTS: Final = Path(__file__).parent / "results"
 _DOCS: Final = Path(__file__).parent.parent / "docs"
-_NAMES: Final = {
-    "nginx": "nginx, bare proxy_pass",
-    "envoy": "Envoy, bare pass-through",
-    "gatelift_nothing_on": "Gatelift, nothing on",
-    "gatelift": "Gatelift, everything on",
-    "portkey": "Portkey",
-    "litellm": "LiteLLM, master key",
-}
 _HEAD = """\
 # Performance
 
@@ -93,38 +85,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
-def _median(values: list[float]) -> float | None:
-    return statistics.median(values) if values else None
-
-
-def _capacity_rows(
-    run: Mapping[str, Any],
-) -> list[tuple[str, float | None, float | None, float | None, float | None]]:
-    """Return (contender, req/s, Gatelift's share of it, CPU us, memory) of each that ran."""
-    runs = [each for each in run["parts"]["capacity"] or () if not each["faults"]]
-    ours = {each["round"]: each["rps"] for each in runs if each["contender"] == "gatelift"}
-    rows = []
-    for name in _NAMES:
-        mine = [each for each in runs if each["contender"] == name]
-        shares = [ours[each["round"]] / each["rps"] for each in mine if each["round"] in ours]
-        rows.append(
-            (
-                name,
-                _median([each["rps"] for each in mine]),
-                _median(shares),
-                _median([sum(each["cpu_us"].values()) for each in mine]),
-                _median([each["rss_mb"] for each in mine]),
-            )
-        )
-    return rows
-
-
 def render_chart(run: Mapping[str, Any]) -> str:
     """Return the chart of a run: requests a second of one core."""
     bars = [
-        (_NAMES[name], rate, name == "gatelift")
-        for name, rate, *_ in _capacity_rows(run)
-        if rate is not None
+        (NAMES[each.name], each.rps, each.name == "gatelift")
+        for each in capacity_of(run)
+        if each.rps is not None
     ]
     bars.sort(key=lambda bar: -bar[1])
     connections = run["settings"]["connections"]
@@ -149,49 +115,49 @@ def _verdicts(run: Mapping[str, Any]) -> str:
     return _table(["what", "measured", "must", "goal", "reached"], rows)
 
 
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
 def _capacity(run: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            _NAMES[name],
-            _number(rate)
-            if rate is not None
-            else f"not measured: {run['absent'].get(name, 'see the raw file')}",
-            "" if name == "gatelift" else f"{_number(share)} x",
-            _number(cpu),
-            _number(memory),
-        ]
-        for name, rate, share, cpu, memory in _capacity_rows(run)
-    ]
-    head = ["who", "req/s of one core", "Gatelift is", "CPU us a request", "memory MB"]
-    return _table(head, rows)
+    rows = []
+    for each in capacity_of(run):
+        if each.rps is None:
+            reason = run["absent"].get(each.name, "no sound round: see the raw file")
+            rows.append([NAMES[each.name], f"not measured: {reason}", "", "", "", "", ""])
+            continue
+        rows.append(
+            [
+                NAMES[each.name],
+                _number(each.rps),
+                "" if each.name == "gatelift" else f"{_number(each.share)} x",
+                _number(sum(each.cpu_us.values())),
+                _share(each.gateway_core),
+                _share(each.load_core),
+                _number(each.rss_mb),
+            ]
+        )
+    head = ["who", "req/s of one core", "Gatelift is", "CPU us a request"]
+    head += ["its core busy", "load's core busy", "memory MB"]
+    told = (
+        "\nWhere the load's core is busier than the gateway's, the load was the limit, and that "
+        "contender could do more. Memory is the worker's where there are several processes.\n"
+    )
+    return _table(head, rows) + told
 
 
 def _breakdown(run: Mapping[str, Any]) -> str:
     """Return where the CPU of one request goes: HTTP alone, the promises, the node's keeper."""
-    runs = [each for each in run["parts"]["capacity"] or () if not each["faults"]]
-    ours = [each["cpu_us"] for each in runs if each["contender"] == "gatelift"]
-    bare = _median(
-        [
-            sum(each["cpu_us"].values())
-            for each in runs
-            if each["contender"] == "gatelift_nothing_on"
-        ]
-    )
-    if not ours or bare is None:
+    found = {each.name: each.cpu_us for each in capacity_of(run)}
+    ours, bare = found["gatelift"], sum(found["gatelift_nothing_on"].values())
+    if not ours or not bare:
         return ""
-    worker = statistics.median(each["worker"] for each in ours)
+    mine = round(ours["worker"] - bare, 1)
     rows = [
         ["HTTP on both sides (measured with nothing on)", _number(bare)],
-        [
-            "keys, caps, safeguards, records, tickets in the worker",
-            _number(round(worker - bare, 1)),
-        ],
+        ["keys, caps, safeguards, records, tickets in the worker", _number(mine)],
     ]
-    rows += [
-        [kind, _number(statistics.median(each[kind] for each in ours))]
-        for kind in ours[0]
-        if kind != "worker"
-    ]
+    rows += [[part, _number(us)] for part, us in ours.items() if part != "worker"]
     return _table(["CPU of one request with everything on", "us"], rows) + (
         "\n`make bench-profile` shows the worker's share function by function.\n"
     )
@@ -202,12 +168,12 @@ def _latency(run: Mapping[str, Any]) -> str:
     if not part:
         return "Not measured.\n"
     rows = []
-    for name in ("direct", *_NAMES):
+    for name in ("direct", *NAMES):
         mine = [each for each in part["runs"] if each["target"] == name]
         if mine:
             p50, p99 = ([each[f] for each in mine] for f in ("p50_ms", "p99_ms"))
-            label = "straight to the mock" if name == "direct" else _NAMES[name]
-            rows.append([label, _number(_median(p50)), _number(_median(p99))])
+            label = "straight to the mock" if name == "direct" else NAMES[name]
+            rows.append([label, _number(median(p50)), _number(median(p99))])
     return _table(["at 200 requests a second, ms", "p50", "p99"], rows)
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from bench.deployment import Deployment
 from bench.house import House, say
-from bench.machine import wait_for
+from bench.machine import core_busy_seconds, wait_for
 from bench.streaming import Readers, Scene, StreamMock
 from bench.wrk import WrkRun
 
@@ -73,7 +73,9 @@ def _stop_once(
     )
     try:
         readers.wait("OPEN")
+        busy_before = core_busy_seconds(house.gateway_core)
         time.sleep(_BEFORE_S)
+        busy = (core_busy_seconds(house.gateway_core) - busy_before) / _BEFORE_S
         began = time.monotonic()
         poster = threading.Thread(target=_post, args=(deployment, envelope))
         poster.start()
@@ -85,7 +87,12 @@ def _stop_once(
     ends = sorted(found["last_s"])
     took_ms = (ends[-1] - began) * 1000 if ends else float("nan")
     reached = found["opened"] == settings.streams and found["clean"] == 0
-    return {"took_ms": round(took_ms, 2), "streams": len(ends), "all_cut": reached}
+    return {
+        "took_ms": round(took_ms, 2),
+        "streams": len(ends),
+        "all_cut": reached,
+        "gateway_core_busy": round(busy, 3),
+    }
 
 
 def measure_stops(house: House, settings: StopSettings) -> dict[str, Any]:

@@ -27,7 +27,9 @@ OURS = RunFigures(
     recorded=2000,
     recorded_upstream=1996,
     cpu_us={"worker": 30.0},
+    gateway_core_busy=1.0,
     load_core_busy=0.9,
+    backlog_batches=3,
     rss_mb=60.0,
     faults=(),
 )
