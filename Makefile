@@ -75,7 +75,7 @@ check: $(STAMP) ## Lint, format, types, floors, spelling
 	@echo "locks"; $(BIN)/python tools/check_locks.py
 	@echo "docs"; $(BIN)/python tools/draw_docs.py --check
 
-# Peers stand in environments of their own: what they need is no part of ours.
+# Benchmarks need Linux, two quiet cores, nginx and wrk. Peers stand in environments of their own: what they need is no part of ours.
 BENCH := build/bench-tools
 BENCH_STAMP := $(BENCH)/.installed
 
@@ -84,6 +84,37 @@ $(BENCH_STAMP): requirements/bench.txt
 	@echo "setting up $(BENCH)"
 	@$(BENCH)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/bench.txt
 	@touch $@
+
+.PHONY: bench-peers
+bench-peers: ## Install whom the gateway is measured with; who can't be installed is left out of the run
+	@command -v wrk >/dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
+	@command -v nginx /usr/sbin/nginx >/dev/null || { echo "nginx is missing: apt-get install nginx-light" >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(BENCH_STAMP) || echo "Envoy can't be installed here: left out"
+	@$(MAKE) --no-print-directory $(LITELLM_STAMP) || echo "LiteLLM can't be installed here: left out"
+	@$(MAKE) --no-print-directory $(PORTKEY_STAMP) || echo "Portkey can't be installed here: left out"
+
+LITELLM_STAMP := build/bench-litellm/.installed
+PORTKEY_STAMP := build/bench-portkey/.installed
+
+$(LITELLM_STAMP): requirements/bench-litellm.txt
+	@test -x build/bench-litellm/bin/python || $(PYTHON) -m venv build/bench-litellm
+	@echo "setting up build/bench-litellm"
+	@build/bench-litellm/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/bench-litellm.txt
+	@touch $@
+
+$(PORTKEY_STAMP): bench/portkey/package-lock.json
+	@mkdir -p build/bench-portkey; cp bench/portkey/package.json bench/portkey/package-lock.json build/bench-portkey/
+	@echo "setting up build/bench-portkey"
+	@cd build/bench-portkey && npm ci --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+.PHONY: bench-gateway
+bench-gateway: $(STAMP) bench-peers ## Measure the gateway beside its peers, half an hour (BENCH_QUICK=1: a smoke run); last line JSON
+	@$(BIN)/python -m bench gateway
+
+.PHONY: bench-docs
+bench-docs: $(STAMP) ## Draw docs/performance.md from the newest run in bench/results
+	@$(BIN)/python -m bench docs
 
 .PHONY: bench-capacity
 bench-capacity: $(STAMP) ## Requests a second of one core beside nginx, in a minute (BENCH_ARGS="--rounds 3 --seconds 5")

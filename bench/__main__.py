@@ -1,4 +1,7 @@
-"""`python -m bench capacity | profile`: the quick looks, for who works on the gateway's speed."""
+"""`python -m bench gateway | docs`: the whole run, and the page that is drawn from it.
+
+`python -m bench capacity | profile` are the quick looks, for who works on the gateway's speed.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from typing import Any
 
 from bench.capacity import CapacitySettings, ratios, run_rounds, to_builtins, typical
 from bench.house import open_house, say
+from bench.pages import RESULTS, draw
 from bench.profile import profile_worker
+from bench.run import run_everything
+from bench.settings import read_settings
 
 
 def _capacity(options: argparse.Namespace) -> int:
@@ -29,7 +35,8 @@ def _capacity(options: argparse.Namespace) -> int:
     for run in runs:
         parts = ", ".join(f"{part} {us:.1f}" for part, us in run.cpu_us.items())
         say(
-            f"  {run.contender} round {run.round}: CPU us a chat: {parts}; load core {run.load_core_busy:.0%} busy"
+            f"  {run.contender} round {run.round}: CPU us a chat: {parts}; its core {run.gateway_core_busy:.0%}, "
+            f"load {run.load_core_busy:.0%} busy"
         )
     value: dict[str, Any] = {
         f"ratio_{name}": ratios(runs, "gatelift", name) for name in names if name != "gatelift"
@@ -57,19 +64,31 @@ def _profile(options: argparse.Namespace) -> int:
     return 0
 
 
+def _gateway(options: argparse.Namespace) -> int:
+    summary = run_everything(read_settings(), options.folder.resolve(), RESULTS)
+    print(json.dumps(summary))
+    return 0
+
+
+def _docs(options: argparse.Namespace) -> int:
+    return draw(check=options.check)
+
+
 def main() -> int:
     """Run one part."""
     parser = argparse.ArgumentParser(prog="bench")
-    parser.add_argument("what", choices=["capacity", "profile"])
+    parser.add_argument("what", choices=["gateway", "capacity", "profile", "docs"])
     parser.add_argument("--contenders", default="nginx,gatelift", help="In the order of a round.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--callers", type=int, default=16)
     parser.add_argument("--connections", type=int, default=128)
     parser.add_argument("--native", action="store_true", help="Profile C extensions too.")
+    parser.add_argument("--check", action="store_true", help="docs: only say whether they match.")
     parser.add_argument("--folder", type=Path, default=Path("build/bench"))
     options = parser.parse_args()
-    return {"capacity": _capacity, "profile": _profile}[options.what](options)
+    todo = {"gateway": _gateway, "capacity": _capacity, "profile": _profile, "docs": _docs}
+    return todo[options.what](options)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,14 @@ from bench.messages import ANSWER, chat_body
 from bench.nginx import BareProxy, Mock
 from bench.wrk import Target
 
-__all__ = ["BareNginx", "Contender", "EverythingOn", "ProcessContender", "check_answers"]
+__all__ = [
+    "BareNginx",
+    "Contender",
+    "EverythingOn",
+    "ProcessContender",
+    "check_answers",
+    "wait_answering",
+]
 
 
 class Contender(Protocol):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -25,37 +24,17 @@ import httpx
 
 from bench.machine import cpu_seconds, descendants, end, freeze, pinned, rss_kb, thaw, wait_for
 from bench.messages import MODEL, chat_body
+from bench.ports import free_ports
 from bench.wrk import Target
 from gatelift.journal import RunFollower, list_runs
 from gatelift.messages import Finish
 
-__all__ = ["Deployment", "Tally", "free_ports"]
+__all__ = ["Deployment", "Tally", "data_disk"]
 
 _HERE = Path(__file__).parent
 _STAGE, _TIGHT_STAGE = "assess", "spent"
 _ORGANISATIONS = 4
 _CLI_AT_ONCE = 4
-
-
-def free_ports(count: int) -> int:
-    """Return a port such that it and the next ones are free now."""
-    for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            first: int = probe.getsockname()[1]
-        held = []
-        try:
-            for number in range(first, first + count):
-                sock = socket.socket()
-                held.append(sock)
-                sock.bind(("127.0.0.1", number))
-        except OSError:
-            continue
-        finally:
-            for sock in held:
-                sock.close()
-        return first
-    raise RuntimeError(f"no {count} free ports in a row")
 
 
 class Tally:
@@ -141,13 +120,15 @@ class Deployment:
         with ThreadPoolExecutor(_CLI_AT_ONCE) as pool:
             self.api_keys = tuple(pool.map(admit, range(count)))
         self.capped_key = self._grant("caller-capped", "organisation-0")
-        self._cli(
+        self.ask(
             *("order", "--reason", "benchmark: a cap that is spent"),
             *("--ceiling-stage", _TIGHT_STAGE, "--principal", "caller-capped"),
-            signer="operator",
+            signers=("operator",),
         )
-        wait_for(lambda: all(map(self._serves, self.api_keys)), "the callers' grants")
-        wait_for(lambda: self._serves(self.capped_key), "the capped caller's grant")
+        everybody = (*self.api_keys, self.capped_key) * (
+            4 * self.workers if self.workers > 1 else 1
+        )
+        wait_for(lambda: all(map(self._serves, everybody)), "the callers' grants")
         # Its one request of the day is spent here; from now on it is turned away.
         wait_for(self._is_capped, "the capped caller's cap", every_s=0.2)
 
@@ -174,14 +155,28 @@ class Deployment:
 
     def _grant(self, principal: str, organisation: str) -> str:
         words = ["grant", "--principal", principal, "--organisation", organisation]
-        said = self._cli(*words, "--stage", _STAGE, signer="admissions")
+        said = self.ask(*words, "--stage", _STAGE, signers=("admissions",))
         key: str = said["api_key"]
         return key
 
-    def _cli(self, *words: str, signer: str) -> dict[str, Any]:
-        more = ["--admin", f"http://127.0.0.1:{self.port + 1}", "--json"]
-        more += ["--token-file", str(self.folder / "keys/submitter.token")]
-        more += ["--key", str(self.folder / f"keys/{signer}.key")]
+    @property
+    def admin_url(self) -> str:
+        """The admin API's base URL."""
+        return f"http://127.0.0.1:{self.port + 1}"
+
+    def ask(self, *words: str, signers: tuple[str, ...]) -> dict[str, Any]:
+        """Run a person's command against control; raises `RuntimeError` with its words."""
+        token = str(self.folder / "keys/submitter.token")
+        return self._cli(*words, "--admin", self.admin_url, "--token-file", token, signers=signers)
+
+    def sign(self, *words: str, signer: str) -> dict[str, Any]:
+        """Run a person's command that needs nothing but a key."""
+        return self._cli(*words, signers=(signer,))
+
+    def _cli(self, *words: str, signers: tuple[str, ...]) -> dict[str, Any]:
+        more = ["--json"]
+        for signer in signers:
+            more += ["--key", str(self.folder / f"keys/{signer}.key")]
         done = subprocess.run(
             [sys.executable, "-m", "gatelift", *words, *more],
             capture_output=True,
@@ -193,6 +188,15 @@ class Deployment:
             raise RuntimeError(f"gatelift {words[0]}: {done.stdout} {done.stderr}")
         said: dict[str, Any] = json.loads(done.stdout)
         return said
+
+    def wait_serving(self) -> None:
+        """Wait until callers are served by every worker: connections meet them by chance."""
+        rounds = 4 * self.workers
+
+        def serves() -> bool:
+            return all(self._serves(self.developer_key) for _ in range(rounds))
+
+        wait_for(serves, "serving", seconds=60)
 
     def target(self) -> Target:
         """Return whom wrk is to load."""
@@ -233,8 +237,7 @@ class Deployment:
     def thaw(self) -> None:
         """Let all go on, and wait until callers are served again."""
         thaw(reversed(self.pids()))
-        keys = (*self.api_keys[:1], self.developer_key)
-        wait_for(lambda: all(map(self._serves, keys)), "serving again", seconds=60)
+        self.wait_serving()
 
     def stop(self) -> None:
         """End it in order."""

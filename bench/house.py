@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.contenders import BareNginx, Contender, EverythingOn, check_answers
-from bench.deployment import Deployment, free_ports
+from bench.deployment import Deployment
 from bench.nginx import BareProxy, Mock
+from bench.peers import start_peer
+from bench.ports import free_ports
 
 __all__ = ["House", "open_house", "say"]
 
@@ -53,7 +55,7 @@ class House:
             return BareNginx(proxy, self.mock)
         if name == "gatelift":
             return EverythingOn(self.deploy("gatelift", callers))
-        raise ValueError(f"no contender {name!r}")
+        return start_peer(name, self.folder / name, self.gateway_core, self.mock)
 
     def deploy(
         self, name: str, callers: int, *, workers: int = 1, upstream: str = ""

@@ -84,9 +84,8 @@ function done(summary, latency, requests)
   end
   io.write(string.format(
     'RESULT {"sent":%d,"blocked":%d,"capped":%d,"measured":%d,"measured_s":%.6f,' ..
-    '"status_errors":%d,"socket_errors":%d,"p50_ms":%.3f,"p99_ms":%.3f}\n',
+    '"status_errors":%d,"socket_errors":%d}\n',
     all.sent, all.sent_blocked, all.sent_capped, all.measured, seconds,
     summary.errors.status,
-    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout,
-    latency:percentile(50) / 1000, latency:percentile(99) / 1000))
+    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout))
 end

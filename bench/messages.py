@@ -16,7 +16,6 @@ MODEL: Final = "mock"
 EVERY: Final = 1000
 BODY_BYTES: Final = 1024
 MAX_TOKENS: Final = 256
-STREAM_MAX_TOKENS: Final = 2048
 
 _ASKED: Final = (
     "Our town library moves to a new house next spring. Please tell the readers what changes: the "
@@ -38,7 +37,9 @@ def _filled(text: str, size: int) -> str:
     return (text * (size // len(text) + 1))[:size]
 
 
-def chat_body(*, blocked: bool = False, stream: bool = False) -> bytes:
+def chat_body(
+    *, blocked: bool = False, stream: bool = False, max_tokens: int | None = None
+) -> bytes:
     """Return a chat request of exactly 1024 bytes."""
     lead = _BLOCKED if blocked else ""
 
@@ -47,7 +48,7 @@ def chat_body(*, blocked: bool = False, stream: bool = False) -> bytes:
             {
                 "model": MODEL,
                 "messages": [{"role": "user", "content": text}],
-                "max_tokens": STREAM_MAX_TOKENS if stream else MAX_TOKENS,
+                "max_tokens": max_tokens or MAX_TOKENS,
                 **({"stream": True} if stream else {}),
             }
         ).encode()

@@ -8,7 +8,6 @@ Invariants
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import subprocess
@@ -19,10 +18,9 @@ import msgspec
 from bench.machine import pinned
 from bench.messages import EVERY, chat_body, raw_request
 
-__all__ = ["Target", "WrkResult", "run_wrk", "write_requests"]
+__all__ = ["Target", "WrkResult", "WrkRun", "run_wrk", "write_requests"]
 
 _SCRIPT = Path(__file__).with_name("load.lua")
-_SETTLE_S = 1.0
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +36,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WrkResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run did. `measured` chats in `measured_s`; percentiles are wrk's, whole run."""
+    """What one run did: `measured` chats in `measured_s`."""
 
     sent: int
     blocked: int
@@ -47,8 +45,6 @@ class WrkResult(msgspec.Struct, frozen=True, kw_only=True):
     measured_s: float
     status_errors: int
     socket_errors: int
-    p50_ms: float
-    p99_ms: float
 
     @property
     def rps(self) -> float:
@@ -72,22 +68,50 @@ def write_requests(folder: Path, target: Target) -> None:
     (folder / "health").write_bytes(raw_request(host, target.health_path, {}, None, method="GET"))
 
 
+class WrkRun:
+    """A wrk that runs. `finish` waits for its end."""
+
+    def __init__(
+        self,
+        target: Target,
+        folder: Path,
+        *,
+        core: int,
+        connections: int,
+        warm_s: float,
+        measure_s: float,
+    ) -> None:
+        wrk = shutil.which("wrk")
+        if wrk is None:
+            raise FileNotFoundError("wrk is not installed: apt-get install wrk")
+        write_requests(folder, target)
+        self._lasts_s = math.ceil(warm_s + measure_s + target.drain_s)
+        words = [wrk, "-t1", f"-c{connections}", f"-d{self._lasts_s}s", "--timeout", "60s"]
+        words += ["-s", str(_SCRIPT), f"http://127.0.0.1:{target.port}/", "--", str(folder)]
+        words += [str(warm_s), str(measure_s), str(EVERY), str(len(target.api_keys))]
+        self._process = subprocess.Popen(
+            pinned(core, words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def finish(self) -> WrkResult:
+        """Return what was done; raises `RuntimeError` with wrk's own words."""
+        said, _ = self._process.communicate(timeout=self._lasts_s + 90)
+        for line in said.splitlines():
+            if line.startswith("RESULT "):
+                return msgspec.json.decode(line[7:], type=WrkResult)
+        raise RuntimeError(f"wrk said nothing: {said[-500:]}")
+
+
 def run_wrk(
     target: Target, folder: Path, *, core: int, connections: int, warm_s: float, measure_s: float
 ) -> WrkResult:
-    """Load a target and return what was done; raises `RuntimeError` with wrk's own words."""
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        raise FileNotFoundError("wrk is not installed: apt-get install wrk")
-    write_requests(folder, target)
-    lasts_s = math.ceil(warm_s + measure_s + target.drain_s)
-    words = [wrk, "-t1", f"-c{connections}", f"-d{lasts_s}s", "--timeout", "60s"]
-    words += ["-s", str(_SCRIPT), f"http://127.0.0.1:{target.port}/", "--", str(folder)]
-    words += [str(warm_s), str(measure_s), str(EVERY), str(len(target.api_keys))]
-    done = subprocess.run(
-        pinned(core, words), capture_output=True, text=True, timeout=lasts_s + 90, check=False
+    """Load a target to the end and return what was done."""
+    run = WrkRun(
+        target,
+        folder,
+        core=core,
+        connections=connections,
+        warm_s=warm_s,
+        measure_s=measure_s,
     )
-    for line in done.stdout.splitlines():
-        if line.startswith("RESULT "):
-            return msgspec.json.decode(json.dumps(json.loads(line[7:])), type=WrkResult)
-    raise RuntimeError(f"wrk said nothing: {done.stdout[-500:]} {done.stderr[-500:]}")
+    return run.finish()
