@@ -111,20 +111,25 @@ class RequestReader:
                 f"expected a head of at most {self._limits.max_header_bytes} bytes",
             )
         if end < 0:
-            self._refuse_bare_lf()
+            self._refuse_bare_lf(size)
             self._scanned = len(buffer)
             return None
-        head = parse_request_head(bytes(buffer[:size]), self._limits)
+        try:
+            head = parse_request_head(bytes(buffer[:size]), self._limits)
+        except HttpRejectionError:
+            # The reason that is told must not depend on how the bytes were cut.
+            self._refuse_bare_lf(size)
+            raise
         self._drop(size)
         self._scanned = 0
         return head
 
-    def _refuse_bare_lf(self) -> None:
+    def _refuse_bare_lf(self, size: int) -> None:
         # llhttp refuses it too, but only sees whole heads, and this one may never end with CRLF.
         start = self._scanned
         if start and self._buffer[start - 1] == 0x0D:
             start -= 1
-        fresh = self._buffer[start:]
+        fresh = self._buffer[start:size]
         if fresh.count(b"\n") != fresh.count(b"\r\n"):
             raise HttpRejectionError(400, "bare_line_feed", "expected lines that end with CR LF")
 
