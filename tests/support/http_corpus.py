@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import h11
+import itertools
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "http"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -81,7 +82,7 @@ def pieces(data: bytes, cut: str, chance: random.Random) -> list[bytes]:
         return [data[i : i + step] for i in range(0, len(data), step)]
     bounds = sorted(chance.randrange(len(data) + 1) for _ in range(chance.randrange(1, 6)))
     ends = [0, *bounds, len(data)]
-    return [data[a:b] for a, b in zip(ends, ends[1:], strict=False) if a < b]
+    return [data[a:b] for a, b in itertools.pairwise(ends) if a < b]
 
 
 @dataclass(frozen=True)
