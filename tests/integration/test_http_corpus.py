@@ -108,9 +108,9 @@ async def play(port: int, case: Case, suffix: bytes, cut: str, seen: Seen) -> li
     statuses = [answer.status for answer in found]
     if statuses != expected or rest:
         wrong.append(f"expected answers {expected}, got {statuses} and {rest[:80]!r}")
-    if expected and statuses == expected and not serves_next:
-        if found[-1].headers.get("connection") != "close":
-            wrong.append("the last answer does not say that the connection closes")
+    ended = expected and statuses == expected and not serves_next
+    if ended and found[-1].headers.get("connection") != "close":
+        wrong.append("the last answer does not say that the connection closes")
     interim = sum(answer.interim for answer in found)
     if interim > (1 if case.interim else 0):
         wrong.append(f"{interim} interim answers")

@@ -7,6 +7,7 @@ language family of parsers (regular expressions and state tables) than the one u
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import h11
-import itertools
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "http"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
