@@ -122,7 +122,7 @@ def _pieces(message: _Message) -> list[Piece]:
 def _read(data: bytes) -> tuple[_Body, _Choice | None]:
     try:
         body = _DECODER.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UpstreamAnswerError(f"not an answer: {error}") from error
     if len(body.choices) > 1 or any(choice.index != 0 for choice in body.choices):
         raise UpstreamAnswerError(f"expected one choice, got {len(body.choices)}")
