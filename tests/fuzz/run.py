@@ -11,6 +11,8 @@ code into the kept corpus, minimised.
 Needs atheris (requirements/fuzz.txt), which has wheels for Linux.
 """
 
+# ruff: noqa: T201 - a program for a terminal
+
 from __future__ import annotations
 
 import argparse

@@ -76,8 +76,7 @@ def _read_requests(parts: list[bytes]) -> tuple[list[tuple[bytes, bytes, bytes]]
                 if not head.keep_alive:
                     return found, "closes", False
         except HttpRejectionError as error:
-            assert 400 <= error.status <= 505
-            return found, error.code, False
+            return found, f"{error.status} {error.code}", False
     # Bounded: what waits is at most one head or one body with its frame.
     assert reader.buffered <= _LIMITS.max_header_bytes + _LIMITS.max_body_bytes + 64
     return found, "", reader.buffered > 0
@@ -207,12 +206,14 @@ def fuzz_chat(data: bytes) -> None:
     for part in chat.parts:
         part.text.encode("utf-8")
     ours = len(body["messages"]) - len(chat.messages)
+    for tool in body.get("tools", []):
+        schema = tool["function"].pop("parameters", None)
+        assert schema is None or encode_json(schema).decode() in inspected
     for key, text in _texts([body["messages"][ours:], body.get("tools", [])]):
         if key in {"role", "type", "id", "tool_call_id"}:
             assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text)
         else:
-            # Texts of a schema are inspected in their written form.
-            assert text in inspected or encode_json(text).decode()[1:-1] in inspected
+            assert text in inspected
 
 
 def _read_frames(kind: Any, parts: list[bytes]) -> tuple[list[Any], str, bool]:
@@ -246,7 +247,11 @@ def fuzz_answer(data: bytes) -> None:
             answer = parse(data)
         except UpstreamAnswerError:
             continue
-        choices = json.loads(data)["choices"]
+        try:
+            choices = json.loads(data.decode("utf-8", "replace"))["choices"]
+        except ValueError:
+            # Only in a field that is not read: skipped by msgspec, and dropped by us.
+            continue
         message = (choices[0].get(key) or {}) if choices else {}
         said = [piece.text for piece in answer.pieces if piece.kind is PartKind.ASSISTANT_TEXT]
         assert said == ([message["content"]] if message.get("content") else [])

@@ -53,6 +53,11 @@ class RequestReader:
         return len(self._buffer)
 
     @property
+    def held(self) -> int:
+        """How many bytes are kept, read or not."""
+        return len(self._buffer) + (self._body.held if self._body is not None else 0)
+
+    @property
     def phase(self) -> ReadingPhase:
         """What of the next request has come."""
         if self._head is not None:
@@ -105,6 +110,7 @@ class RequestReader:
         end = buffer.find(_HEAD_END, max(0, self._scanned - 3))
         size = end + 4 if end >= 0 else len(buffer)
         if size > self._limits.max_header_bytes:
+            self._refuse_bare_lf(self._limits.max_header_bytes)
             raise HttpRejectionError(
                 431,
                 "head_too_large",

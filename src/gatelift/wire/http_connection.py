@@ -7,7 +7,8 @@ Invariants
   control character (after an interim response the parser's word for the protocol is taken).
 - Heads, interim responses, trailers and everything else that is no body are bounded.
 - A connection is used again only if the last exchange ended exactly where it should: nothing unsent,
-  not one byte too many, nobody asked to close.
+  not one byte too many (empty lines in the same read aside, which the parser skips), nobody asked to
+  close.
 - Encoded bodies are refused: what can't be inspected can't be released.
 
 Follows RFC 9112, section 6 above all.
