@@ -9,12 +9,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 STAMP := $(VENV)/.installed
+FUZZ_STAMP := $(VENV)/.installed-fuzz
 LOCKED := build base demo dev
 
 # Suites of `make test`, in the order from quick to slow; those that exist are run.
-SUITES := $(wildcard $(addprefix tests/,unit vectors contract sim integration promises))
+SUITES := $(wildcard $(addprefix tests/,unit vectors contract sim fuzz integration promises))
 PYTEST := $(BIN)/python -m pytest
 MODEL_PORT ?= 8089
+FUZZ_SECONDS ?= 3600
 UP_DIR ?= build/up
 
 .PHONY: help
@@ -31,6 +33,11 @@ $(STAMP): pyproject.toml $(foreach set,$(LOCKED) model,requirements/$(set).txt)
 	@$(PIP) --require-hashes --no-deps -r requirements/model.txt
 	@echo "  gatelift itself"
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The fuzzer is compiled against one Python and one system: only who asks for it gets it.
+$(FUZZ_STAMP): $(STAMP) requirements/fuzz.txt
+	@$(PIP) --require-hashes -r requirements/fuzz.txt
 	@touch $@
 
 .PHONY: demo
@@ -64,6 +71,10 @@ test-promises: $(STAMP) ## Try to break each promise from outside
 .PHONY: test-slow
 test-slow: $(STAMP) ## Run what is marked slow: long simulations, many kills
 	@$(PYTEST) -m slow
+
+.PHONY: fuzz
+fuzz: $(FUZZ_STAMP) ## Fuzz every parser of hostile bytes for an hour (FUZZ_SECONDS=600 FUZZ_ARGS="--target sse --keep")
+	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
 
 .PHONY: check
 check: $(STAMP) ## Lint, format, types, floors, spelling
@@ -145,6 +156,7 @@ lock: ## Pin requirements/*.in again, with hashes (add UPGRADE=--upgrade for new
 	@$(COMPILE) $(UPGRADE) -o requirements/base.txt requirements/base.in
 	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -o requirements/demo.txt requirements/demo.in
 	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -c requirements/demo.txt -o requirements/dev.txt requirements/dev.in
+	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -c requirements/dev.txt -o requirements/fuzz.txt requirements/fuzz.in
 	@for set in build lock bench bench-litellm; do $(COMPILE) $(UPGRADE) -o requirements/$$set.txt requirements/$$set.in; done
 	@$(LOCK_VENV)/bin/python tools/check_locks.py
 	@echo "model.txt is pinned by hand: see its first lines"

@@ -517,11 +517,14 @@ def test_a_handler_that_ignores_its_stop_is_cancelled() -> None:
 
 
 def test_connections_beyond_the_bound_are_refused() -> None:
+    async def handler(_: Request, responder: Responder) -> None:
+        await responder.disconnected
+
     async def main() -> None:
-        async with serving(max_connections=1) as (_, connect):
-            first, first_writer = await connect()
+        async with serving(handler, max_connections=1) as (server, connect):
+            _, first_writer = await connect()
             first_writer.write(GET)
-            await read_response(first)
+            await until(lambda: server.in_flight)
             second, _ = await connect()
             assert (await read_response(second))[0] == 503
 

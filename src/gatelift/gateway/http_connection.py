@@ -19,6 +19,8 @@ Invariants
 - Every state but a running handler has a deadline, and a handler that waits on the client has one.
 - A client that leaves is noticed while its exchange runs, also one that closes its sending side
   only (it may still be answered); one that pipelines beyond the bound is noticed at the next write.
+- What waits unread for all clients together is bounded (`http_room`); whoever has waited longest
+  gives way.
 - An error of a handler never reaches the client: 500 and close, or a broken stream.
 """
 
@@ -26,35 +28,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import struct
 import time
-from typing import Final, cast
+from typing import cast
 
+from gatelift.gateway.http_gate import WriteGate
 from gatelift.gateway.http_head import RequestHead
 from gatelift.gateway.http_hub import ConnectionState, Hub
 from gatelift.gateway.http_messages import (
     ClientGoneError,
     HttpRejectionError,
     Request,
-    ResponseMisuseError,
     render_rejection,
 )
 from gatelift.gateway.http_reader import ReadingPhase, RequestReader
 from gatelift.gateway.http_responder import Responder, ResponseState
+from gatelift.gateway.http_sockets import prepare, reset
 from gatelift.wire.deadlines import NEVER
 
 __all__ = ["HttpServerProtocol"]
-
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class HttpServerProtocol(asyncio.Protocol):
     """Serves one connection for `hub`. Made by the server for each client."""
 
     __slots__ = (
-        "_drain_waiter",
         "_eof",
+        "_gate",
+        "_held",
         "_hub",
         "_limits",
         "_loop",
@@ -79,7 +79,8 @@ class HttpServerProtocol(asyncio.Protocol):
         self._reader = RequestReader(hub.limits)
         self._responder: Responder | None = None
         self._task: asyncio.Task[None] | None = None
-        self._drain_waiter: asyncio.Future[None] | None = None
+        self._gate = WriteGate()
+        self._held = 0
         self._reading_paused = False
         self._eof = False
         self._peer = "unix"
@@ -98,17 +99,15 @@ class HttpServerProtocol(asyncio.Protocol):
         """Begin, or refuse if there are too many connections."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer_high)
-        peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self._peer = f"{peer[0]}:{peer[1]}"
-            # A delayed small segment costs 40 ms against a delayed acknowledgement.
-            with contextlib.suppress(OSError):
-                transport.get_extra_info("socket").setsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-                )
+        self._peer = prepare(transport)
         self.deadline = self._loop.time() + self._limits.header_timeout_s
         if not self._hub.opened(self):
             self._refuse(HttpRejectionError(503, "too_many_connections", "too many connections"))
+
+    @property
+    def may_be_closed(self) -> bool:
+        """Say whether no exchange runs and none is being answered."""
+        return self._state.awaits_request or self._state is ConnectionState.LINGER
 
     def data_received(self, data: bytes) -> None:
         """Read on, keep for later, or throw away, by state."""
@@ -116,12 +115,13 @@ class HttpServerProtocol(asyncio.Protocol):
             case ConnectionState.IDLE | ConnectionState.HEAD | ConnectionState.BODY:
                 self._reader.feed(data)
                 self._advance()
-            case ConnectionState.EXCHANGE | ConnectionState.FLUSHING:
+            case ConnectionState.EXCHANGE | ConnectionState.FLUSHING if not self.closes_after:
                 self._reader.feed(data)
                 if self._reader.buffered > self._limits.max_buffered_bytes:
                     self._pause_reading()
-            case ConnectionState.LINGER | ConnectionState.CLOSED:
-                pass
+            case _:
+                return
+        self._account()
 
     def eof_received(self) -> bool:
         """Note that the client sends no more; keep the way back open while an exchange runs."""
@@ -140,7 +140,7 @@ class HttpServerProtocol(asyncio.Protocol):
         self._transport = None
         self._hub.closed(self)
         self._cut_responder()
-        self._release_drain_waiter()
+        self._gate.open()
 
     def pause_writing(self) -> None:
         """Note that the client takes less than it is sent: it has `write_timeout_s` to catch up."""
@@ -150,7 +150,7 @@ class HttpServerProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on after the client has caught up."""
         self.write_paused = False
-        self._release_drain_waiter()
+        self._gate.open()
         if self._state is ConnectionState.EXCHANGE:
             self.deadline = NEVER
         elif self._state is ConnectionState.FLUSHING:
@@ -181,13 +181,7 @@ class HttpServerProtocol(asyncio.Protocol):
 
     async def drained(self) -> None:
         """Wait until the write buffer is below its mark; raise `ClientGoneError` once it can't be."""
-        if self._drain_waiter is not None:
-            raise ResponseMisuseError("expected one write at a time: await it before the next")
-        self._drain_waiter = self._loop.create_future()
-        try:
-            await self._drain_waiter
-        finally:
-            self._drain_waiter = None
+        await self._gate.wait()
         if self._transport is None or self._transport.is_closing():
             raise ClientGoneError(
                 "the client did not read, or is gone: stop the upstream and settle"
@@ -202,18 +196,31 @@ class HttpServerProtocol(asyncio.Protocol):
                 self.deadline = self._loop.time() + self._limits.write_timeout_s
                 transport.close()
             else:
-                sock = transport.get_extra_info("socket")
-                with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-                transport.abort()
+                reset(transport)
         self._cut_responder()
-        self._release_drain_waiter()
+        self._gate.open()
 
     def drain(self) -> None:
         """Take no further request: close now if idle, else after the answer that is on its way."""
         self.closes_after = True
         if self._state is ConnectionState.IDLE:
             self._finish_connection()
+
+    def give_way(self) -> None:
+        """Let go of what is held, so that others are served: callers without an exchange are closed."""
+        match self._state:
+            case ConnectionState.HEAD | ConnectionState.BODY:
+                self._refuse(
+                    HttpRejectionError(503, "overloaded", "too many unfinished requests: try again")
+                )
+            case ConnectionState.EXCHANGE | ConnectionState.FLUSHING:
+                self._reader.clear()
+                self.closes_after = True
+            case ConnectionState.IDLE:
+                self._close()
+            case _:
+                self.cut(flush=False)
+        self._account()
 
     # Running exchanges.
 
@@ -235,7 +242,9 @@ class HttpServerProtocol(asyncio.Protocol):
                 self._state = ConnectionState.BODY
                 self.deadline = self._loop.time() + self._limits.body_timeout_s
                 if self._reader.awaits_continue:
-                    self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    # The client may have gone since; the loop says so in a moment.
+                    with contextlib.suppress(ClientGoneError):
+                        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             case _:
                 pass
 
@@ -300,6 +309,7 @@ class HttpServerProtocol(asyncio.Protocol):
             self._transport.resume_reading()
         if self._reader.buffered:
             self._advance()
+            self._account()
 
     # Closing.
 
@@ -313,6 +323,7 @@ class HttpServerProtocol(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         self._reader.clear()
+        self._account()
         if self._eof or not transport.can_write_eof():
             self._close()
             return
@@ -331,6 +342,12 @@ class HttpServerProtocol(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def _account(self) -> None:
+        held = self._reader.held
+        if held != self._held:
+            self._held = held
+            self._hub.hold(self, held)
+
     def _unsent(self) -> bool:
         return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
@@ -348,7 +365,3 @@ class HttpServerProtocol(asyncio.Protocol):
         if self._responder is not None:
             for error in self._responder.notify_gone():
                 self._hub.failed(error)
-
-    def _release_drain_waiter(self) -> None:
-        if self._drain_waiter is not None and not self._drain_waiter.done():
-            self._drain_waiter.set_result(None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from gatelift.gateway.http_messages import Request, ServerLimits
 from gatelift.gateway.http_responder import Responder
@@ -30,6 +30,16 @@ class ConnectionState(enum.Enum):
     LINGER = "linger"
     CLOSED = "closed"
 
+    @property
+    def awaits_request(self) -> bool:
+        """Say whether no whole request has come yet."""
+        return self in _AWAITS_REQUEST
+
+
+_AWAITS_REQUEST: Final = frozenset(
+    {ConnectionState.IDLE, ConnectionState.HEAD, ConnectionState.BODY}
+)
+
 
 class Hub(Protocol[ConnectionT_contra]):
     """What all connections of a server share."""
@@ -43,6 +53,9 @@ class Hub(Protocol[ConnectionT_contra]):
 
     def closed(self, connection: ConnectionT_contra) -> None:
         """Count a connection out."""
+
+    def hold(self, connection: ConnectionT_contra, count: int) -> None:
+        """Note how many bytes of unfinished requests a connection holds now."""
 
     def start(self, exchange: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run an exchange in a task of its own and count it in."""

@@ -69,6 +69,10 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_buffered_bytes: int = 64 * 1024
     """Of pipelined requests held while an exchange runs; reading stops beyond."""
     max_connections: int = 20_000
+    """Beyond, whoever has waited longest without an exchange is closed to make room."""
+    max_held_bytes: int = 64 * 1024 * 1024
+    """Of unfinished and pipelined requests on all connections together; beyond, the request that has
+    been on its way longest is refused."""
 
 
 class HttpRejectionError(CallerError):

@@ -63,6 +63,11 @@ class RequestReader:
         return len(self._buffer)
 
     @property
+    def held(self) -> int:
+        """How many bytes are kept, read or not."""
+        return len(self._buffer) + (self._body.held if self._body is not None else 0)
+
+    @property
     def phase(self) -> ReadingPhase:
         """What of the next request has come."""
         if self._head is not None:
@@ -115,30 +120,39 @@ class RequestReader:
         end = buffer.find(_HEAD_END, max(0, self._scanned - 3))
         size = end + 4 if end >= 0 else len(buffer)
         if size > self._limits.max_header_bytes:
+            self._refuse_bare_lf(self._limits.max_header_bytes)
             raise HttpRejectionError(
                 431,
                 "head_too_large",
                 f"expected a head of at most {self._limits.max_header_bytes} bytes",
             )
         if end < 0:
-            self._refuse_bare_lf()
+            self._refuse_bare_lf(size)
             self._scanned = len(buffer)
             return None
         raw = bytes(buffer[:size])
         known, head = self._known_head
         if raw != known or head is None:
-            head = parse_request_head(raw, self._limits)
+            head = self._parse_head(raw)
             self._known_head = (raw, head)
         self._drop(size)
         self._scanned = 0
         return head
 
-    def _refuse_bare_lf(self) -> None:
+    def _parse_head(self, raw: bytes) -> RequestHead:
+        try:
+            return parse_request_head(raw, self._limits)
+        except HttpRejectionError:
+            # The reason that is told must not depend on how the bytes were cut.
+            self._refuse_bare_lf(len(raw))
+            raise
+
+    def _refuse_bare_lf(self, size: int) -> None:
         # llhttp refuses it too, but only sees whole heads, and this one may never end with CRLF.
         start = self._scanned
         if start and self._buffer[start - 1] == 0x0D:
             start -= 1
-        fresh = self._buffer[start:]
+        fresh = self._buffer[start:size]
         if fresh.count(b"\n") != fresh.count(b"\r\n"):
             raise HttpRejectionError(400, "bare_line_feed", "expected lines that end with CR LF")
 

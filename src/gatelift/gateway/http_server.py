@@ -21,6 +21,7 @@ from gatelift.gateway.http_connection import HttpServerProtocol
 from gatelift.gateway.http_hub import ConnectionState, Handler
 from gatelift.gateway.http_messages import Request, ServerLimits
 from gatelift.gateway.http_responder import Responder
+from gatelift.gateway.http_room import Room, connections_that_fit
 from gatelift.wire.deadlines import Deadlines, tick_for
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Request",
     "Responder",
     "ServerLimits",
+    "connections_that_fit",
     "serve",
 ]
 
@@ -64,7 +66,9 @@ class HttpServer:
                 limits.linger_timeout_s,
             )
         )
-        self._connections: set[HttpServerProtocol] = set()
+        self._room: Room[HttpServerProtocol] = Room(
+            max_guests=limits.max_connections, max_held_bytes=limits.max_held_bytes
+        )
         self._exchanges: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
         self._emptied: asyncio.Event | None = None
@@ -72,7 +76,12 @@ class HttpServer:
     @property
     def open_connections(self) -> int:
         """How many clients are connected."""
-        return len(self._connections)
+        return len(self._room)
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of unfinished and pipelined requests are kept."""
+        return self._room.held_bytes
 
     @property
     def in_flight(self) -> int:
@@ -93,8 +102,7 @@ class HttpServer:
         Connections that wait for a request stay. An answer that has ended, but whose bytes a slow
         client has not taken, is cut as well.
         """
-        waiting = {ConnectionState.IDLE, ConnectionState.HEAD, ConnectionState.BODY}
-        under_way = [c for c in self._connections if c.state not in waiting]
+        under_way = [c for c in self._room.guests if not c.state.awaits_request]
         running = sum(c.state is ConnectionState.EXCHANGE for c in under_way)
         for connection in under_way:
             connection.cut(flush=False)
@@ -108,7 +116,7 @@ class HttpServer:
         self.draining = True
         if self._listener is not None:
             self._listener.close()
-        for connection in list(self._connections):
+        for connection in self._room.guests:
             connection.drain()
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
@@ -128,14 +136,14 @@ class HttpServer:
 
     async def _close_connections(self) -> None:
         # Answers that were just sent may still be on their way out: linger, then cut.
-        if not self._connections:
+        if not len(self._room):
             return
         self._emptied = asyncio.Event()
         try:
             async with asyncio.timeout(self.limits.linger_timeout_s):
                 await self._emptied.wait()
         except TimeoutError:
-            for connection in list(self._connections):
+            for connection in self._room.guests:
                 connection.cut(flush=False)
             await self._emptied.wait()
 
@@ -147,16 +155,19 @@ class HttpServer:
 
     def opened(self, connection: HttpServerProtocol) -> bool:
         """Count a connection in; False if there are too many, or the server is draining."""
-        self._connections.add(connection)
         self._deadlines.watch(connection)
-        return not self.draining and len(self._connections) <= self.limits.max_connections
+        return self._room.enter(connection) and not self.draining
 
     def closed(self, connection: HttpServerProtocol) -> None:
         """Count a connection out."""
-        self._connections.discard(connection)
+        self._room.leave(connection)
         self._deadlines.forget(connection)
-        if not self._connections and self._emptied is not None:
+        if not len(self._room) and self._emptied is not None:
             self._emptied.set()
+
+    def hold(self, connection: HttpServerProtocol, count: int) -> None:
+        """Note how many bytes of unfinished requests a connection holds now."""
+        self._room.hold(connection, count)
 
     def start(self, exchange: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run an exchange in a task of its own and count it in."""

@@ -260,7 +260,7 @@ def decode_record(data: bytes) -> Record:
     """Return the record in stored bytes; raises `RecordError`."""
     try:
         return _RECORD_DECODER.decode(data)
-    except (msgspec.DecodeError, CallerError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, CallerError) as error:
         raise RecordError(f"not a record: {error}") from error
 
 

@@ -107,7 +107,7 @@ class FrameCodec(Generic[FrameT]):
     def _decode(self, payload: bytes) -> FrameT:
         try:
             return cast("FrameT", self._decoder.decode(payload))
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FrameError(f"expected a msgpack message of a known type: {error}") from error
 
     def _too_large(self, length: int) -> FrameError:

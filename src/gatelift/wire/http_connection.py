@@ -3,9 +3,12 @@
 Invariants
 - A response is taken only if its length is unambiguous: Content-Length or chunked, not both, and not
   "until the connection closes", as a body that died would then look whole.
+- It begins with `HTTP/1.`, which llhttp alone would not ask for, and no byte of its first line is a
+  control character (after an interim response the parser's word for the protocol is taken).
 - Heads, interim responses, trailers and everything else that is no body are bounded.
 - A connection is used again only if the last exchange ended exactly where it should: nothing unsent,
-  not one byte too many, nobody asked to close.
+  not one byte too many (empty lines in the same read aside, which the parser skips), nobody asked to
+  close.
 - Encoded bodies are refused: what can't be inspected can't be released.
 
 Follows RFC 9112, section 6 above all.
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import Callable
 from typing import Final, cast
@@ -32,6 +36,8 @@ from gatelift.wire.http_response import (
 
 __all__ = ["ClientConnection"]
 
+_BEGINNING: Final = b"HTTP/1."
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _SINGLE: Final = frozenset(
     {b"content-encoding", b"content-length", b"content-type", b"location", b"transfer-encoding"}
 )
@@ -61,6 +67,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._in_head = True
         self._interim = 0
+        self._begun = b""
         # Bytes since the parser last said anything: a bound on what it holds or skips unseen.
         self._silent_bytes = 0
         self._spoke = False
@@ -92,6 +99,7 @@ class ClientConnection(asyncio.Protocol):
         self._keep = keep
         self.answered = self._ended = self._overrun = False
         self._interim = self._silent_bytes = 0
+        self._begun = b""
         self._reset_for_message()
         now = self._loop.time()
         self._total_deadline = now + self._timeouts.total_s
@@ -146,6 +154,11 @@ class ClientConnection(asyncio.Protocol):
             self.abandon()
             return
         self.answered = True
+        if len(self._begun) < len(_BEGINNING):
+            self._begun += data[: len(_BEGINNING) - len(self._begun)]
+            if not _BEGINNING.startswith(self._begun):
+                self._fail("bad_response", "the upstream's response is not HTTP/1.1")
+                return
         self._spoke = False
         try:
             self._parser.feed_data(data)
@@ -194,6 +207,13 @@ class ClientConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Note bytes beyond the end of the response."""
         self._overrun = self._ended
+
+    def on_status(self, reason: bytes) -> None:
+        """Judge the reason phrase and drop it."""
+        self._spoke = True
+        self._head_bytes += len(reason)
+        if self._head_bytes > self._limits.max_header_bytes or _CONTROL.search(reason):
+            raise self._error("bad_response", "the upstream's reason phrase is too large or odd")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header, or drop a trailer; either is bounded."""
@@ -265,6 +285,9 @@ class ClientConnection(asyncio.Protocol):
             raise self._error("bad_response", "expected no transfer coding but chunked")
         if not chunked and b"content-length" not in headers and status not in {204, 304}:
             raise self._error("bad_response", "expected Content-Length or chunked, got neither")
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or len(length) > 15:
+            raise self._error("bad_response", "expected Content-Length in digits")
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise self._error("bad_response", "expected a body without Content-Encoding")
         closing = b"close" in headers.get(b"connection", b"").lower()

@@ -149,7 +149,7 @@ async def ask_probe(
         raise ProbeError(f"{target.base_url} answered a probe with {status}", code="probe_odd")
     try:
         completion = _COMPLETION.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProbeError(
             f"{target.base_url} answered a probe with what is no completion: {error}",
             code="probe_odd",

@@ -118,7 +118,7 @@ class ChatAnswer:
     def _read(self, data: bytes) -> _Body:
         try:
             body = _DECODER.decode(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UpstreamAnswerError(f"not an answer: {error}") from error
         choices = self._request.choices
         if len(body.choices) > choices or any(not 0 <= c.index < choices for c in body.choices):

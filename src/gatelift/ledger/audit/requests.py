@@ -300,6 +300,6 @@ class _Lines:
                 with self._findings.reading(f"{self._path}:{number}"):
                     try:
                         row = _LINE.decode(line)
-                    except msgspec.DecodeError as error:
+                    except (msgspec.DecodeError, UnicodeDecodeError) as error:
                         raise RecordError(f"not a record line: {error}", code="bad_line") from error
                     yield row
