@@ -92,7 +92,7 @@ def _check_sockets(deployment: Deployment, checkup: Checkup) -> None:
 
 
 def _check_gateway(settings: Settings, checkup: Checkup) -> None:
-    found = get_health(settings.port)
+    found = get_health(settings.port, tls=settings.tls_files)
     if found is None:
         checkup.wrong("gateway", f"no answer at {settings.gateway_url}", _START)
     elif found[0] != 200:

@@ -6,6 +6,7 @@ Invariants
 - When the status lapses it cuts every open exchange at that moment and refuses all others.
 - What arrives from the keeper is verified by `Holdings` before it counts; what does not hold is
   logged by its code and ignored, and the status that needs it is not adopted.
+- Renewed TLS files are taken up within two seconds; a handshake that fails is counted in the beat.
 - SIGTERM: accept nothing new, let answers end, settle, give leases back.
 """
 
@@ -46,6 +47,7 @@ from gatelift.trust import Refusal
 from gatelift.wire.files import FileStore
 from gatelift.wire.keyfiles import load_secret_text, load_signing_key
 from gatelift.wire.sockets import socket_path
+from gatelift.wire.tls import ListenerContext, TlsFiles
 
 __all__ = ["WorkerSettings", "run"]
 
@@ -57,13 +59,17 @@ _SESSION_LABEL = b"gatelift/session/v1\n"
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a worker runs. `directory` is the deployment's; `worker` its own name."""
+    """Where a worker runs. `directory` is the deployment's; `worker` its own name.
+
+    With `tls` it serves TLS alone, and takes up renewed files by itself.
+    """
 
     directory: Path
     node: str
     worker: str
     host: str
     port: int
+    tls: TlsFiles | None = None
 
 
 class _Worker:
@@ -96,7 +102,14 @@ class _Worker:
             upstream_key=_upstream_key(directory),
             session_secret=hashlib.sha256(key.sign(_SESSION_LABEL)).digest(),
         )
+        self._tls = self._listener(settings.tls) if settings.tls else None
         self._lapse: asyncio.TimerHandle | None = None
+
+    def _listener(self, files: TlsFiles) -> ListenerContext:
+        def count(reason: str) -> None:
+            self._context.refused[reason] += 1
+
+        return ListenerContext(files, now_ms=now_ms(), on_failure=count)
 
     def _hello(self) -> Hello:
         return Hello(
@@ -172,6 +185,8 @@ class _Worker:
         while True:
             self._ask()
             self._leases.forget_past(now_ms())
+            if self._tls is not None:
+                self._tls.refresh(now_ms())
             if not self._holdings.is_alive(boot_ms()):
                 # The loop's own clock stands still while the machine sleeps; this one does not.
                 self._context.recheck()
@@ -212,6 +227,7 @@ class _Worker:
             host=self._settings.host,
             port=self._settings.port,
             reuse_port=True,
+            ssl_context=self._tls,
         )
         async with asyncio.TaskGroup() as group:
             link = group.create_task(self._link.run())
