@@ -82,6 +82,7 @@ class House:
             yield server
         finally:
             await server.drain(0)
+            await asyncio.sleep(0.02)  # the clients' ends close as well
             assert (server.in_flight, server.open_connections) == (0, 0)
 
 
@@ -361,6 +362,7 @@ def test_a_reader_that_does_not_read_is_cut_too(house: House) -> None:
             await until(lambda: server.open_connections == 0)
             assert time.monotonic() - begun < 5
             writer.transport.abort()
+            await asyncio.sleep(0.05)
 
     run(main())
 

@@ -20,7 +20,7 @@ from gatelift.encoding import Digest, decode_json, encode_json, parse_digest
 from gatelift.wire.files import make_directory, replace_durably
 from gatelift.wire.tls import TlsFiles
 
-__all__ = ["Deployment", "Settings", "TlsSettings", "parse_tls_files", "read_bytes"]
+__all__ = ["Deployment", "SealSettings", "Settings", "TlsSettings", "parse_tls_files", "read_bytes"]
 
 _FOLDERS = ("files", "store", "journal", "logs", "run", "incoming", "witness")
 
@@ -31,6 +31,13 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+class SealSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the upstream's server proves itself: its name, and a file of PEM certificates."""
+
+    server_name: str
+    ca: str
 
 
 class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     placement: str
     model: str
     tls: TlsSettings | None = None
+    seal: SealSettings | None = None
 
     @property
     def tls_files(self) -> TlsFiles | None:

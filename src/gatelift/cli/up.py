@@ -27,6 +27,7 @@ from gatelift.cli.health import check_ports_free, get_health
 from gatelift.cli.init import NODE, create_deployment, parse_member
 from gatelift.cli.layout import (
     Deployment,
+    SealSettings,
     Settings,
     TlsSettings,
     parse_tls_files,
@@ -35,6 +36,7 @@ from gatelift.cli.layout import (
 from gatelift.cli.output import JsonFlag, at_text, facts, note, say, show
 from gatelift.cli.plan_template import DEFAULT_PROMPT, PlanSize, render_plan
 from gatelift.cli.processes import TlsCertOption, TlsClientCaOption, TlsKeyOption
+from gatelift.cli.seals import parse_seal
 from gatelift.cli.supervisor import Supervisor
 from gatelift.plan import parse_plan
 from gatelift.tlog import parse_vkey
@@ -73,6 +75,12 @@ def up(
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
     tls_client_ca: TlsClientCaOption = None,
+    upstream_name: Annotated[
+        str | None, typer.Option("--upstream-name", help="Sealed: whom its certificate must name.")
+    ] = None,
+    upstream_ca: Annotated[
+        Path | None, typer.Option("--upstream-ca", help="Sealed: PEM certificates that prove it.")
+    ] = None,
     no_bootstrap: Annotated[
         bool, typer.Option("--no-bootstrap", help="Only run what is there; sign nothing.")
     ] = False,
@@ -81,12 +89,13 @@ def up(
     """Run control, keeper, workers and witness here, and serve stage zero in development."""
     tls = parse_tls_files(tls_cert, tls_key, tls_client_ca)
     _check_tls(tls)
+    seal = parse_seal(upstream_name, upstream_ca)
     deployment = Deployment(directory)
     if not deployment.exists:
         if no_bootstrap:
             raise InputError(f"no deployment in {directory}: make one with `gatelift init`")
         _create(deployment, upstream, model, plan)
-    settings = _settings(deployment, port, workers, tls)
+    settings = _settings(deployment, port, workers, tls, seal)
     _check_tls(settings.tls_files)
     deployment.make_folders()
     _keep_upstream_key(deployment, upstream_key_file)
@@ -138,7 +147,11 @@ def _create(
 
 
 def _settings(
-    deployment: Deployment, port: int | None, workers: int | None, tls: TlsFiles | None
+    deployment: Deployment,
+    port: int | None,
+    workers: int | None,
+    tls: TlsFiles | None,
+    seal: SealSettings | None,
 ) -> Settings:
     held = deployment.read_settings()
     settings = msgspec.structs.replace(
@@ -146,6 +159,7 @@ def _settings(
         port=port or held.port,
         workers=workers or held.workers,
         tls=held.tls if tls is None else _kept(tls),
+        seal=seal or held.seal,
     )
     if settings != held:
         deployment.write_settings(settings)

@@ -30,11 +30,13 @@ from gatelift.gateway.http_server import HttpServer, serve
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
 from gatelift.gateway.routes import Router
+from gatelift.gateway.upstream_identity import UpstreamIdentity
 from gatelift.journal import JournalError, Writer
 from gatelift.messages import Beat, Record
 from gatelift.messages.frames import (
     BundleFrame,
     ClearFrame,
+    CredentialFrame,
     Hello,
     KeeperToWorker,
     OrderFrame,
@@ -101,6 +103,7 @@ class _Worker:
             leases=self._leases,
             upstream_key=_upstream_key(directory),
             session_secret=hashlib.sha256(key.sign(_SESSION_LABEL)).digest(),
+            identity=UpstreamIdentity(files.get, self._holdings.is_alive, boot_ms),
         )
         self._tls = self._listener(settings.tls) if settings.tls else None
         self._lapse: asyncio.TimerHandle | None = None
@@ -150,6 +153,8 @@ class _Worker:
                 holdings.set_placement(frame.name, up=frame.up)
                 if not frame.up:
                     self._close_placement(frame)
+            case CredentialFrame():
+                self._context.adopt_credential(frame)
             case Recall():
                 # After the grants that came with it are booked, or there is nothing to give.
                 loop = asyncio.get_running_loop()
@@ -175,6 +180,7 @@ class _Worker:
     def _lapsed(self) -> None:
         if not self._holdings.is_alive(boot_ms()):
             _LOG.warning("status lapsed: %d open exchanges cut", self._context.recheck())
+            self._context.retire_sealed()
 
     def _ask(self) -> None:
         nonce = secrets.token_hex(16)
@@ -185,11 +191,13 @@ class _Worker:
         while True:
             self._ask()
             self._leases.forget_past(now_ms())
+            self._context.expire_credential()
             if self._tls is not None:
                 self._tls.refresh(now_ms())
             if not self._holdings.is_alive(boot_ms()):
                 # The loop's own clock stands still while the machine sleeps; this one does not.
                 self._context.recheck()
+                self._context.retire_sealed()
             try:
                 self._context.close_orphans()
                 self._beat()

@@ -46,6 +46,7 @@ from gatelift.messages.entries import (
     Review,
     Revocation,
     Tick,
+    UpstreamTls,
     Visibility,
 )
 from gatelift.messages.records import (
@@ -116,6 +117,7 @@ __all__ = [
     "Start",
     "Tick",
     "Ticket",
+    "UpstreamTls",
     "VerifiedBundle",
     "VerifiedRoster",
     "Visibility",

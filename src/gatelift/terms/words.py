@@ -166,6 +166,7 @@ class Sealing(enum.StrEnum):
 
     OPEN = "open"
     DECLARED = "declared"
+    SEALED = "sealed"
 
 
 class Binding(enum.StrEnum):
