@@ -17,8 +17,8 @@ from gatelift.wire.probes import (
     measure_baseline,
     parse_baseline,
     probe_prompts,
-    probe_unsealed,
 )
+from gatelift.wire.sealing_probes import probe_unsealed
 
 
 def completion(text: str) -> bytes:

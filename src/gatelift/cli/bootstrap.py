@@ -19,6 +19,7 @@ from gatelift.cli.certify import drafted, finish
 from gatelift.cli.desk import Desk, load_keys, now_ms, sign_statement
 from gatelift.cli.grants import draw_api_key, make_grant
 from gatelift.cli.layout import Deployment, Settings
+from gatelift.cli.seals import identities_of, pinned_of, upstream_tls_of
 from gatelift.encoding import decode_json, encode_json, sha256_digest
 from gatelift.messages import PlacementEnrolment, PlanAdoption
 from gatelift.plan import Plan, parse_candidate, parse_plan
@@ -77,18 +78,29 @@ class Bootstrap:
         upstream_key = self._deployment.key("upstream")
         credential = load_secret_text(upstream_key) if upstream_key.exists() else None
         settings = self._settings
-        baseline = measure(self._plan, candidate, settings.upstream, settings.model, credential)
+        pinned = pinned_of(settings.seal)
+        baseline = measure(
+            self._plan,
+            candidate,
+            settings.upstream,
+            settings.model,
+            credential,
+            pinned=pinned,
+            identities=identities_of(self._deployment, settings),
+        )
         enrolment = PlacementEnrolment(
             name=settings.placement,
             base_url=settings.upstream,
             model=settings.model,
             fingerprint=desk.fingerprint,
             baseline=sha256_digest(baseline),
+            tls=upstream_tls_of(pinned),
         )
         envelope = sign_statement(
             "placement", enrolment, desk.subject, load_keys(self._keys("operator"))
         )
-        desk.send("placement", envelope, attachments=(baseline,))
+        attachments = (baseline,) if pinned is None else (baseline, pinned.ca)
+        desk.send("placement", envelope, attachments=attachments)
 
     def placement_is_up(self) -> bool:
         """Return whether a node found a placement up."""

@@ -18,15 +18,17 @@ from gatelift.cli.desk import (
     show_sent,
     sign_statement,
 )
-from gatelift.cli.layout import read_bytes
+from gatelift.cli.layout import Deployment, read_bytes
 from gatelift.cli.output import JsonFlag, facts, say, show
 from gatelift.cli.plans import candidate_bytes, read_plan
+from gatelift.cli.seals import identities_of, parse_seal, pinned_of, upstream_tls_of
 from gatelift.encoding import sha256_digest
 from gatelift.messages import PlacementEnrolment
 from gatelift.plan import Candidate, Plan, fingerprint, parse_candidate, parse_plan
 from gatelift.wire.files import replace_durably
 from gatelift.wire.keyfiles import load_secret_text
 from gatelift.wire.probes import ProbeTarget, measure_baseline
+from gatelift.wire.sealing import PinnedServer, ProbeIdentities
 
 __all__ = ["candidate", "measure", "placement"]
 
@@ -81,6 +83,16 @@ def enrol(
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Enrol without: drift cannot be seen then.")
     ] = False,
+    server_name: Annotated[
+        str | None, typer.Option("--server-name", help="Sealed: whom its certificate must name.")
+    ] = None,
+    server_ca: Annotated[
+        Path | None, typer.Option("--server-ca", help="Sealed: PEM certificates that prove it.")
+    ] = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Sealed: the node's folder, for its upstream CA."),
+    ] = None,
     admin: AdminOption = None,
     token_file: TokenOption = None,
     out: OutOption = None,
@@ -92,28 +104,43 @@ def enrol(
     value = parse_candidate(desk.file(desk.fingerprint))
     plan = parse_plan(desk.file(desk.plan_digest))
     name_there = model or value.model_part.model
+    pinned = pinned_of(parse_seal(server_name, server_ca))
     data: bytes | None = None
     if baseline is not None:
         data = read_bytes(baseline)
     elif not no_baseline:
         credential = load_secret_text(upstream_key_file) if upstream_key_file else None
-        data = measure(plan, value, base_url, name_there, credential)
+        identities = None
+        if directory is not None:
+            deployment = Deployment(directory)
+            identities = identities_of(deployment, deployment.read_settings())
+        data = measure(
+            plan, value, base_url, name_there, credential, pinned=pinned, identities=identities
+        )
     enrolment = PlacementEnrolment(
         name=name,
         base_url=base_url,
         model=name_there,
         fingerprint=desk.fingerprint,
         baseline=None if data is None else sha256_digest(data),
+        tls=upstream_tls_of(pinned),
     )
     envelope = sign_statement("placement", enrolment, desk.subject, keys)
-    attachments = () if data is None else (data,)
+    attachments = tuple(x for x in (data, pinned.ca if pinned else None) if x is not None)
     result = desk.send("placement", envelope, out=out, attachments=attachments)
     result |= {"name": name, "base_url": base_url, "baseline": enrolment.baseline}
     show_sent(result, f"Placement {name} at {base_url} enrolled for {desk.release}.")
 
 
 def measure(
-    plan: Plan, value: Candidate, base_url: str, model: str, credential: str | None
+    plan: Plan,
+    value: Candidate,
+    base_url: str,
+    model: str,
+    credential: str | None,
+    *,
+    pinned: PinnedServer | None = None,
+    identities: ProbeIdentities | None = None,
 ) -> bytes:
     """Return the drift baseline of a placement; raises `ProbeError`."""
     target = ProbeTarget(
@@ -121,5 +148,6 @@ def measure(
         model=model,
         system_prompt=value.model_part.system_prompt,
         max_tokens=plan.drift.tokens,
+        pinned=pinned,
     )
-    return asyncio.run(measure_baseline(target, plan.drift.probes, credential))
+    return asyncio.run(measure_baseline(target, plan.drift.probes, credential, identities))

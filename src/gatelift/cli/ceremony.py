@@ -37,6 +37,7 @@ from gatelift.trust import (
 )
 from gatelift.wire.files import FileStore
 from gatelift.wire.keyfiles import create_signing_key, load_private_key, save_secret_text
+from gatelift.wire.sealing import create_upstream_ca
 
 __all__ = [
     "ROOT_LIFE_MS",
@@ -127,6 +128,7 @@ def hold_ceremony(
     people = {each: create_signing_key(deployment.key(each)) for each in KEY_ROLES}
     batch = create_signing_key(deployment.key(f"node-{node}-batch"))
     requests = create_signing_key(deployment.key(f"node-{node}-requests"))
+    create_upstream_ca(deployment.directory, node, now_ms)
     create_signing_key(deployment.key("releases-log"))
     create_signing_key(deployment.key("witness"))
     log = NoteSigner(f"{name}/releases", load_private_key(deployment.key("releases-log")))

@@ -12,6 +12,7 @@ from gatelift.cli.desk import now_ms
 from gatelift.cli.health import get_health
 from gatelift.cli.layout import Deployment, Settings
 from gatelift.cli.output import ago, at_text
+from gatelift.cli.seals import identities_of, pinned_of
 from gatelift.plan import Plan, parse_plan
 from gatelift.terms import Sealing
 from gatelift.trust import Root
@@ -21,8 +22,8 @@ from gatelift.wire.probes import (
     ask_probe,
     open_upstream,
     probe_prompts,
-    probe_unsealed,
 )
+from gatelift.wire.sealing_probes import probe_sealing
 from gatelift.wire.sockets import socket_path
 
 __all__ = ["check_processes"]
@@ -92,7 +93,7 @@ def _check_sockets(deployment: Deployment, checkup: Checkup) -> None:
 
 
 def _check_gateway(settings: Settings, checkup: Checkup) -> None:
-    found = get_health(settings.port)
+    found = get_health(settings.port, tls=settings.tls_files)
     if found is None:
         checkup.wrong("gateway", f"no answer at {settings.gateway_url}", _START)
     elif found[0] != 200:
@@ -158,16 +159,22 @@ async def _check_upstream(
     deployment: Deployment, settings: Settings, plan: Plan, checkup: Checkup
 ) -> None:
     target = ProbeTarget(
-        base_url=settings.upstream, model=settings.model, system_prompt=None, max_tokens=1
+        base_url=settings.upstream,
+        model=settings.model,
+        system_prompt=None,
+        max_tokens=1,
+        pinned=pinned_of(settings.seal),
     )
+    identities = identities_of(deployment, settings)
     key = deployment.key("upstream")
     credential = load_secret_text(key) if key.exists() else None
-    async with open_upstream(settings.upstream) as upstream:
+    async with open_upstream(target, identities) as upstream:
         await ask_probe(upstream, target, probe_prompts(1)[0], credential)
     checkup.ok("upstream", f"answers at {settings.upstream}")
-    sealing = await probe_unsealed(target)
+    sealing = await probe_sealing(target, credential, identities)
     if sealing is not Sealing.OPEN:
-        checkup.ok("upstream's door", "refuses calls without our credential")
+        what = "a certificate that lives now" if sealing is Sealing.SEALED else "our credential"
+        checkup.ok("upstream's door", f"{sealing.value}: refuses calls without {what}")
         return
     asks = [stage.name for stage in plan.stages if stage.sealing is not Sealing.OPEN]
     do = "give it an API key and put that into keys/upstream.key; open it to the gateway alone"

@@ -8,6 +8,8 @@ import socket
 from typing import Any
 
 from gatelift.cli.errors import InputError
+from gatelift.errors import GateliftError
+from gatelift.wire.tls import TlsFiles, pinned_context
 
 __all__ = ["check_ports_free", "get_health", "port_is_free"]
 
@@ -15,11 +17,18 @@ _TIMEOUT_S = 2.0
 
 
 def get_health(
-    port: int, path: str = "/healthz", *, api_key: str | None = None
+    port: int, path: str = "/healthz", *, api_key: str | None = None, tls: TlsFiles | None = None
 ) -> tuple[int, dict[str, Any]] | None:
-    """Return status and JSON of a process on loopback, null if it does not answer."""
+    """Return status and JSON of a process on loopback, null if it does not answer.
+
+    With `tls` only a process with exactly that certificate is asked.
+    """
     headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+    connection: http.client.HTTPConnection
+    try:
+        connection = _connection(port, tls)
+    except (OSError, GateliftError):
+        return None
     try:
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
@@ -33,6 +42,14 @@ def get_health(
     except ValueError:
         found = {}
     return response.status, found if isinstance(found, dict) else {}
+
+
+def _connection(port: int, tls: TlsFiles | None) -> http.client.HTTPConnection:
+    if tls is None:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+    # The certificate names the host that callers know, not this address.
+    context = pinned_context(tls.certificate.read_bytes(), check_hostname=False)
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=_TIMEOUT_S, context=context)
 
 
 def port_is_free(port: int) -> bool:

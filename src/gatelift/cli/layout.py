@@ -18,8 +18,9 @@ import msgspec
 from gatelift.cli.errors import InputError
 from gatelift.encoding import Digest, decode_json, encode_json, parse_digest
 from gatelift.wire.files import make_directory, replace_durably
+from gatelift.wire.tls import TlsFiles
 
-__all__ = ["Deployment", "Settings", "read_bytes"]
+__all__ = ["Deployment", "SealSettings", "Settings", "TlsSettings", "parse_tls_files", "read_bytes"]
 
 _FOLDERS = ("files", "store", "journal", "logs", "run", "incoming", "witness")
 
@@ -32,6 +33,36 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
+class SealSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the upstream's server proves itself: its name, and a file of PEM certificates."""
+
+    server_name: str
+    ca: str
+
+
+class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the listener's TLS files lie; the files themselves stay where they are renewed."""
+
+    certificate: str
+    key: str
+    client_ca: str | None = None
+
+
+def parse_tls_files(
+    certificate: Path | None, key: Path | None, client_ca: Path | None
+) -> TlsFiles | None:
+    """Return the TLS files of three options, null when none is given; raises `InputError`."""
+    if certificate is None and key is None and client_ca is None:
+        return None
+    if certificate is None or key is None:
+        raise InputError("expected --tls-cert and --tls-key together")
+    return TlsFiles(
+        certificate=certificate.absolute(),
+        key=key.absolute(),
+        client_ca=None if client_ca is None else client_ca.absolute(),
+    )
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the processes of a deployment share. `release` is also the root's first label."""
 
@@ -42,16 +73,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     upstream: str
     placement: str
     model: str
+    tls: TlsSettings | None = None
+    seal: SealSettings | None = None
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """The listener's TLS files, null when it serves in the clear."""
+        if self.tls is None:
+            return None
+        ca = self.tls.client_ca
+        return TlsFiles(
+            certificate=Path(self.tls.certificate),
+            key=Path(self.tls.key),
+            client_ca=None if ca is None else Path(ca),
+        )
 
     @property
     def base_url(self) -> str:
         """What a caller's SDK is given."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{self.gateway_url}/v1"
 
     @property
     def gateway_url(self) -> str:
         """The gateway itself."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     @property
     def admin_url(self) -> str:

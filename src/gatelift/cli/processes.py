@@ -13,12 +13,30 @@ from typing import Annotated, Any
 import typer
 
 from gatelift.cli.errors import InputError
-from gatelift.cli.layout import Deployment
+from gatelift.cli.layout import Deployment, parse_tls_files
 
-__all__ = ["control", "keeper", "witness", "worker"]
+__all__ = [
+    "TlsCertOption",
+    "TlsClientCaOption",
+    "TlsKeyOption",
+    "control",
+    "keeper",
+    "witness",
+    "worker",
+]
 
 DirOption = Annotated[Path, typer.Option("--dir", help="The deployment's folder.")]
 NodeOption = Annotated[str | None, typer.Option("--node", help="This node's name in the root.")]
+TlsCertOption = Annotated[
+    Path | None, typer.Option("--tls-cert", help="Serve TLS: certificate and chain (PEM).")
+]
+TlsKeyOption = Annotated[
+    Path | None, typer.Option("--tls-key", help="Its key (PEM, mode 0600, no passphrase).")
+]
+TlsClientCaOption = Annotated[
+    Path | None,
+    typer.Option("--tls-client-ca", help="Take client certificates issued by these CAs (PEM)."),
+]
 HostOption = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 
 
@@ -69,10 +87,14 @@ def worker(
     node: NodeOption = None,
     host: HostOption = "127.0.0.1",
     port: Annotated[int | None, typer.Option("--port", help="The gateway's port.")] = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_client_ca: TlsClientCaOption = None,
 ) -> None:
     """Run one worker: the gateway that callers reach. Several share one port."""
     _log_to_stderr()
     settings = Deployment(directory).read_settings()
+    own = parse_tls_files(tls_cert, tls_key, tls_client_ca)
     room = _room("gateway")
     room.run(
         room.WorkerSettings(
@@ -81,6 +103,7 @@ def worker(
             worker=name,
             host=host,
             port=port or settings.port,
+            tls=own or settings.tls_files,
         )
     )
 

@@ -25,14 +25,24 @@ from gatelift.cli.desk import now_ms
 from gatelift.cli.errors import InputError
 from gatelift.cli.health import check_ports_free, get_health
 from gatelift.cli.init import NODE, create_deployment, parse_member
-from gatelift.cli.layout import Deployment, Settings, read_bytes
+from gatelift.cli.layout import (
+    Deployment,
+    SealSettings,
+    Settings,
+    TlsSettings,
+    parse_tls_files,
+    read_bytes,
+)
 from gatelift.cli.output import JsonFlag, at_text, facts, note, say, show
 from gatelift.cli.plan_template import DEFAULT_PROMPT, PlanSize, render_plan
+from gatelift.cli.processes import TlsCertOption, TlsClientCaOption, TlsKeyOption
+from gatelift.cli.seals import parse_seal
 from gatelift.cli.supervisor import Supervisor
 from gatelift.plan import parse_plan
 from gatelift.tlog import parse_vkey
 from gatelift.trust import Root, verify_root
 from gatelift.wire.keyfiles import load_secret_text, save_secret_text
+from gatelift.wire.tls import ListenerContext, TlsFiles
 
 __all__ = ["up"]
 
@@ -62,18 +72,31 @@ def up(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, max=_MAX_WORKERS, help="Gateway processes.")
     ] = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_client_ca: TlsClientCaOption = None,
+    upstream_name: Annotated[
+        str | None, typer.Option("--upstream-name", help="Sealed: whom its certificate must name.")
+    ] = None,
+    upstream_ca: Annotated[
+        Path | None, typer.Option("--upstream-ca", help="Sealed: PEM certificates that prove it.")
+    ] = None,
     no_bootstrap: Annotated[
         bool, typer.Option("--no-bootstrap", help="Only run what is there; sign nothing.")
     ] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Run control, keeper, workers and witness here, and serve stage zero in development."""
+    tls = parse_tls_files(tls_cert, tls_key, tls_client_ca)
+    _check_tls(tls)
+    seal = parse_seal(upstream_name, upstream_ca)
     deployment = Deployment(directory)
     if not deployment.exists:
         if no_bootstrap:
             raise InputError(f"no deployment in {directory}: make one with `gatelift init`")
         _create(deployment, upstream, model, plan)
-    settings = _settings(deployment, port, workers)
+    settings = _settings(deployment, port, workers, tls, seal)
+    _check_tls(settings.tls_files)
     deployment.make_folders()
     _keep_upstream_key(deployment, upstream_key_file)
     root = verify_root(deployment.read("root.json"), now_ms())
@@ -123,14 +146,38 @@ def _create(
     )
 
 
-def _settings(deployment: Deployment, port: int | None, workers: int | None) -> Settings:
+def _settings(
+    deployment: Deployment,
+    port: int | None,
+    workers: int | None,
+    tls: TlsFiles | None,
+    seal: SealSettings | None,
+) -> Settings:
     held = deployment.read_settings()
     settings = msgspec.structs.replace(
-        held, port=port or held.port, workers=workers or held.workers
+        held,
+        port=port or held.port,
+        workers=workers or held.workers,
+        tls=held.tls if tls is None else _kept(tls),
+        seal=seal or held.seal,
     )
     if settings != held:
         deployment.write_settings(settings)
     return settings
+
+
+def _check_tls(tls: TlsFiles | None) -> None:
+    # Before anything is kept or runs: a worker's own words would stand in its log only.
+    if tls is not None:
+        ListenerContext(tls, now_ms=now_ms())
+
+
+def _kept(tls: TlsFiles) -> TlsSettings:
+    return TlsSettings(
+        certificate=str(tls.certificate),
+        key=str(tls.key),
+        client_ca=None if tls.client_ca is None else str(tls.client_ca),
+    )
 
 
 def _keep_upstream_key(deployment: Deployment, source: Path | None) -> None:
@@ -167,7 +214,8 @@ def _start(supervisor: Supervisor, deployment: Deployment, settings: Settings, r
         supervisor.add(f"worker-{number}", ["worker", *where, "--name", f"w{number}"])
     supervisor.wait_until(
         lambda: (
-            _control_is_well(settings, connected=True) and get_health(settings.port) is not None
+            _control_is_well(settings, connected=True)
+            and get_health(settings.port, tls=settings.tls_files) is not None
         ),
         "keeper and workers",
         _START_S,
@@ -184,8 +232,9 @@ def _control_is_well(settings: Settings, *, connected: bool = False) -> bool:
 def _workers_serve(settings: Settings, api_key: str) -> bool:
     # The kernel picks the worker: several connections in a row, to have met each of them.
     for _ in range(_CONNECTIONS_A_WORKER * settings.workers):
-        health = get_health(settings.port)
-        access = get_health(settings.port, "/v1/access", api_key=api_key)
+        tls = settings.tls_files
+        health = get_health(settings.port, tls=tls)
+        access = get_health(settings.port, "/v1/access", api_key=api_key, tls=tls)
         if health is None or health[0] != 200 or access is None or not access[1].get("may"):
             return False
     return True

@@ -205,6 +205,11 @@ class _Turn:
 
     def _check_attachments(self, body: Body) -> None:
         value = body.value
+        if isinstance(value, PlacementEnrolment) and value.tls and not self._has(value.tls.ca):
+            raise ControlError(
+                f"the enrolment pins {value.tls.ca}, which is not here: attach the certificates",
+                code="attachment_missing",
+            )
         if isinstance(value, PlanAdoption):
             for digest in (value.plan, value.candidate):
                 if not self._has(digest):

@@ -102,7 +102,11 @@ class Bundles:
             return
         placements = tuple(
             Placement(
-                name=each.name, base_url=each.base_url, model=each.model, baseline=each.baseline
+                name=each.name,
+                base_url=each.base_url,
+                model=each.model,
+                baseline=each.baseline,
+                tls=each.tls,
             )
             for each in state.placements.values()
             if each.fingerprint == state.fingerprint

@@ -136,6 +136,9 @@ def _placement(state: State, value: PlacementEnrolment) -> None:
     require_candidate(state, value.fingerprint)
     if not value.name or not value.base_url:
         refuse("bad_placement", "expected a placement with a name and a base URL")
+    tls = value.tls
+    if tls is not None and not (tls.server_name and value.base_url.startswith("https://")):
+        refuse("bad_placement", "expected https:// and a server name beside pinned certificates")
 
 
 def _commit(state: State, value: Commit, now_ms: int) -> None:

@@ -10,6 +10,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import Counter
 from collections.abc import Hashable
@@ -21,8 +22,10 @@ from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
 from gatelift.gateway.recording import Ending, Recorder
 from gatelift.gateway.standing import Standing
+from gatelift.gateway.upstream_identity import UpstreamIdentity
 from gatelift.journal import JournalError, Writer
-from gatelift.messages import Charge, Outcome, Placement
+from gatelift.messages import Charge, Outcome, Placement, UpstreamTls
+from gatelift.messages.frames import CredentialFrame
 from gatelift.safeguards import Suite, suite_key
 from gatelift.terms import (
     Category,
@@ -98,6 +101,7 @@ class Context:
         leases: LeaseBook,
         upstream_key: str | None,
         session_secret: bytes,
+        identity: UpstreamIdentity,
     ) -> None:
         self.holdings = holdings
         self.journal = journal
@@ -109,7 +113,8 @@ class Context:
         self._session_secret = session_secret
         self._sessions: dict[tuple[str, str, int, int], str] = {}
         self._upstream_key = upstream_key
-        self._upstreams: dict[str, Upstream] = {}
+        self._identity = identity
+        self._upstreams: dict[tuple[str, UpstreamTls | None], Upstream] = {}
         self._suites: dict[Hashable, Suite] = {}
 
     def suite(self, standing: Standing) -> Suite:
@@ -148,11 +153,34 @@ class Context:
 
     def upstream(self, placement: Placement) -> Upstream:
         """Return the client of a placement, made once."""
-        found = self._upstreams.get(placement.base_url)
+        found = self._upstreams.get((placement.base_url, placement.tls))
         if found is None:
-            found = Upstream(placement.base_url, timeouts=UpstreamTimeouts(first_byte_s=120.0))
-            self._upstreams[placement.base_url] = found
+            sealed = placement.tls
+            found = Upstream(
+                placement.base_url,
+                timeouts=UpstreamTimeouts(first_byte_s=120.0),
+                tls=functools.partial(self._identity.context, sealed) if sealed else None,
+                server_name=sealed.server_name if sealed else None,
+            )
+            self._upstreams[placement.base_url, sealed] = found
         return found
+
+    def adopt_credential(self, frame: CredentialFrame) -> None:
+        """Show a new certificate to sealed placements; connections made with the last one retire."""
+        self._identity.adopt(frame)
+        self.retire_sealed()
+
+    def expire_credential(self) -> None:
+        """Drop a certificate that has ended, and what was connected with it."""
+        if self._identity.is_over:
+            self._identity.drop()
+            self.retire_sealed()
+
+    def retire_sealed(self) -> None:
+        """Use no present connection to a sealed placement again."""
+        for (_, sealed), upstream in self._upstreams.items():
+            if sealed is not None:
+                upstream.retire()
 
     def upstream_headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers of an upstream request; the credential stays on this host."""

@@ -18,7 +18,8 @@ Invariants
   end our side and read on for a moment, as a reset would destroy it (RFC 9112 section 9.6).
 - Every state but a running handler has a deadline, and a handler that waits on the client has one.
 - A client that leaves is noticed while its exchange runs, also one that closes its sending side
-  only (it may still be answered); one that pipelines beyond the bound is noticed at the next write.
+  only (it may still be answered, if not by TLS); one that pipelines beyond the bound is noticed at
+  the next write.
 - What waits unread for all clients together is bounded (`http_room`); whoever has waited longest
   gives way.
 - An error of a handler never reaches the client: 500 and close, or a broken stream.
@@ -64,6 +65,7 @@ class HttpServerProtocol(asyncio.Protocol):
         "_responder",
         "_state",
         "_task",
+        "_tls",
         "_transport",
         "closes_after",
         "deadline",
@@ -84,6 +86,7 @@ class HttpServerProtocol(asyncio.Protocol):
         self._reading_paused = False
         self._eof = False
         self._peer = "unix"
+        self._tls = False
         self.closes_after = False
         self.write_paused = False
         self.deadline = NEVER
@@ -100,6 +103,7 @@ class HttpServerProtocol(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer_high)
         self._peer = prepare(transport)
+        self._tls = transport.get_extra_info("ssl_object") is not None
         self.deadline = self._loop.time() + self._limits.header_timeout_s
         if not self._hub.opened(self):
             self._refuse(HttpRejectionError(503, "too_many_connections", "too many connections"))
@@ -129,7 +133,8 @@ class HttpServerProtocol(asyncio.Protocol):
         if self._state in {ConnectionState.EXCHANGE, ConnectionState.FLUSHING}:
             self.closes_after = True
             self._notify_gone()
-            return True
+            # TLS here has no half-closed connection: the loop closes, and nothing more arrives.
+            return not self._tls
         self._close()
         return False
 

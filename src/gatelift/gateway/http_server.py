@@ -5,8 +5,9 @@ Invariants
 - While draining nothing new is accepted; what runs may end, until the timeout cuts it.
 - What a handler raised is reported by type alone: its message may hold a prompt or a key.
 
-It serves plain HTTP/1.1; TLS is for the proxy in front. Connections live in `http_connection`,
-answers in `http_responder`, parsing in `http_head` and `http_body`.
+It serves HTTP/1.1, in the clear or inside TLS (`wire.tls`); a connection counts from the end of its
+handshake, the handshakes themselves are bounded and counted there. Connections live in
+`http_connection`, answers in `http_responder`, parsing in `http_head` and `http_body`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from gatelift.gateway.http_messages import Request, ServerLimits
 from gatelift.gateway.http_responder import Responder
 from gatelift.gateway.http_room import Room, connections_that_fit
 from gatelift.wire.deadlines import Deadlines, tick_for
+from gatelift.wire.tls import ListenerContext
 
 __all__ = [
     "Handler",
@@ -191,11 +193,12 @@ async def serve(
     backlog: int = 1024,
     limits: ServerLimits | None = None,
     on_error: Callable[[BaseException], None] = _report,
+    ssl_context: ListenerContext | None = None,
 ) -> HttpServer:
     """Listen on `host` and `port`, on `sock`, or on `unix_path`; return the running server.
 
     `handler` is awaited once for each request and answers through its responder. `on_error` gets
-    what it raised, apart from `ClientGoneError`.
+    what it raised, apart from `ClientGoneError`. With `ssl_context` TLS is spoken, on TCP only.
     """
     server = HttpServer(handler, limits=limits or ServerLimits(), on_error=on_error)
     loop = asyncio.get_running_loop()
@@ -203,13 +206,21 @@ async def serve(
     def accept() -> HttpServerProtocol:
         return HttpServerProtocol(server)
 
+    tls: dict[str, Any] = {}
+    if ssl_context is not None:
+        tls = {
+            "ssl": ssl_context,
+            "ssl_handshake_timeout": ssl_context.handshake_timeout_s,
+            # A closing client may take that long for the rest of its answer, as without TLS.
+            "ssl_shutdown_timeout": server.limits.write_timeout_s,
+        }
     if unix_path is not None:
         listener = await loop.create_unix_server(accept, path=unix_path, backlog=backlog)
     elif sock is not None:
-        listener = await loop.create_server(accept, sock=sock, backlog=backlog)
+        listener = await loop.create_server(accept, sock=sock, backlog=backlog, **tls)
     else:
         listener = await loop.create_server(
-            accept, host=host, port=port, reuse_port=reuse_port or None, backlog=backlog
+            accept, host=host, port=port, reuse_port=reuse_port or None, backlog=backlog, **tls
         )
     server.attach(listener)
     return server

@@ -6,6 +6,7 @@ Invariants
 - When the status lapses it cuts every open exchange at that moment and refuses all others.
 - What arrives from the keeper is verified by `Holdings` before it counts; what does not hold is
   logged by its code and ignored, and the status that needs it is not adopted.
+- Renewed TLS files are taken up within two seconds; a handshake that fails is counted in the beat.
 - SIGTERM: accept nothing new, let answers end, settle, give leases back.
 """
 
@@ -29,11 +30,13 @@ from gatelift.gateway.http_server import HttpServer, serve
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
 from gatelift.gateway.routes import Router
+from gatelift.gateway.upstream_identity import UpstreamIdentity
 from gatelift.journal import JournalError, Writer
 from gatelift.messages import Beat, Record
 from gatelift.messages.frames import (
     BundleFrame,
     ClearFrame,
+    CredentialFrame,
     Hello,
     KeeperToWorker,
     OrderFrame,
@@ -46,6 +49,7 @@ from gatelift.trust import Refusal
 from gatelift.wire.files import FileStore
 from gatelift.wire.keyfiles import load_secret_text, load_signing_key
 from gatelift.wire.sockets import socket_path
+from gatelift.wire.tls import ListenerContext, TlsFiles
 
 __all__ = ["WorkerSettings", "run"]
 
@@ -57,13 +61,17 @@ _SESSION_LABEL = b"gatelift/session/v1\n"
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a worker runs. `directory` is the deployment's; `worker` its own name."""
+    """Where a worker runs. `directory` is the deployment's; `worker` its own name.
+
+    With `tls` it serves TLS alone, and takes up renewed files by itself.
+    """
 
     directory: Path
     node: str
     worker: str
     host: str
     port: int
+    tls: TlsFiles | None = None
 
 
 class _Worker:
@@ -95,8 +103,16 @@ class _Worker:
             leases=self._leases,
             upstream_key=_upstream_key(directory),
             session_secret=hashlib.sha256(key.sign(_SESSION_LABEL)).digest(),
+            identity=UpstreamIdentity(files.get, self._holdings.is_alive, boot_ms),
         )
+        self._tls = self._listener(settings.tls) if settings.tls else None
         self._lapse: asyncio.TimerHandle | None = None
+
+    def _listener(self, files: TlsFiles) -> ListenerContext:
+        def count(reason: str) -> None:
+            self._context.refused[reason] += 1
+
+        return ListenerContext(files, now_ms=now_ms(), on_failure=count)
 
     def _hello(self) -> Hello:
         return Hello(
@@ -137,6 +153,8 @@ class _Worker:
                 holdings.set_placement(frame.name, up=frame.up)
                 if not frame.up:
                     self._close_placement(frame)
+            case CredentialFrame():
+                self._context.adopt_credential(frame)
             case Recall():
                 # After the grants that came with it are booked, or there is nothing to give.
                 loop = asyncio.get_running_loop()
@@ -162,6 +180,7 @@ class _Worker:
     def _lapsed(self) -> None:
         if not self._holdings.is_alive(boot_ms()):
             _LOG.warning("status lapsed: %d open exchanges cut", self._context.recheck())
+            self._context.retire_sealed()
 
     def _ask(self) -> None:
         nonce = secrets.token_hex(16)
@@ -172,9 +191,13 @@ class _Worker:
         while True:
             self._ask()
             self._leases.forget_past(now_ms())
+            self._context.expire_credential()
+            if self._tls is not None:
+                self._tls.refresh(now_ms())
             if not self._holdings.is_alive(boot_ms()):
                 # The loop's own clock stands still while the machine sleeps; this one does not.
                 self._context.recheck()
+                self._context.retire_sealed()
             try:
                 self._context.close_orphans()
                 self._beat()
@@ -212,6 +235,7 @@ class _Worker:
             host=self._settings.host,
             port=self._settings.port,
             reuse_port=True,
+            ssl_context=self._tls,
         )
         async with asyncio.TaskGroup() as group:
             link = group.create_task(self._link.run())

@@ -24,12 +24,14 @@ from gatelift.keeper.journals import KEEPER, Journals
 from gatelift.keeper.node import Node
 from gatelift.keeper.orders import OrderDesk
 from gatelift.keeper.releases import ReleasesFollower
+from gatelift.keeper.sealing import Issuer
 from gatelift.keeper.serving import Serving
 from gatelift.messages import releases_policy
 from gatelift.tlog import public_key_of
 from gatelift.trust import Root, parse_public_key, verify_root
 from gatelift.wire.files import FileStore, make_directory
 from gatelift.wire.keyfiles import load_private_key, load_secret_text, load_signing_key
+from gatelift.wire.sealing import load_upstream_ca, upstream_ca_paths
 from gatelift.wire.sockets import socket_path
 
 __all__ = ["run"]
@@ -81,6 +83,7 @@ def make_node(directory: Path, node: str) -> Node:
         releases_policy(root),
     )
     upstream_key = keys / "upstream.key"
+    ca_key, _ = upstream_ca_paths(directory, node)
     return Node(
         node=node,
         directory=directory,
@@ -101,6 +104,7 @@ def make_node(directory: Path, node: str) -> Node:
         worker_socket=socket_path(directory, "keeper.sock"),
         control_socket=socket_path(directory, "control.sock"),
         credential=load_secret_text(upstream_key) if upstream_key.exists() else None,
+        issuer=Issuer(node, load_upstream_ca(ca_key, node) if ca_key.exists() else None),
     )
 
 

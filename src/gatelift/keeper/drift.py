@@ -21,8 +21,9 @@ asks.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -37,8 +38,10 @@ from gatelift.wire.probes import (
     ask_probe,
     open_upstream,
     probe_prompts,
-    probe_unsealed,
 )
+from gatelift.wire.sealing import PinnedServer, ProbeIdentities
+from gatelift.wire.sealing_probes import probe_sealing
+from gatelift.wire.tls import TlsFileError
 
 __all__ = ["PlacementState", "ProbeJob", "watch_placement"]
 
@@ -113,6 +116,7 @@ class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):
     system_prompt: str | None
     baseline: tuple[Digest, ...]
     terms: DriftTerms
+    pinned: PinnedServer | None = None
 
     def target(self) -> ProbeTarget:
         """Return how the placement is asked."""
@@ -121,13 +125,20 @@ class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):
             model=self.placement.model,
             system_prompt=self.system_prompt,
             max_tokens=self.terms.tokens,
+            pinned=self.pinned,
         )
 
 
 async def watch_placement(
-    job: ProbeJob, credential: str | None, on_change: Callable[[Probe], None]
+    job: ProbeJob,
+    credential: str | None,
+    on_change: Callable[[Probe], None],
+    identities: ProbeIdentities | None = None,
 ) -> None:
-    """Probe a placement until cancelled; `on_change` is called when what is known has changed."""
+    """Probe a placement until cancelled; `on_change` is called when what is known has changed.
+
+    `identities` are the certificates to be shown to a sealed placement.
+    """
     state = PlacementState(job.node, job.placement.name, job.baseline, job.terms.changed)
     told: Probe | None = None
 
@@ -138,16 +149,23 @@ async def watch_placement(
             told = found
             on_change(found)
 
-    async with open_upstream(job.placement.base_url) as upstream, asyncio.TaskGroup() as group:
-        group.create_task(_watch_sealing(job, state, tell))
+    target = job.target()
+    async with open_upstream(target, identities) as upstream, asyncio.TaskGroup() as group:
+        probe = functools.partial(probe_sealing, target, credential, identities)
+        group.create_task(_watch_sealing(job, state, tell, probe))
         await _watch_answers(job, credential, state, tell, upstream)
 
 
-async def _watch_sealing(job: ProbeJob, state: PlacementState, tell: Callable[[], None]) -> None:
+async def _watch_sealing(
+    job: ProbeJob,
+    state: PlacementState,
+    tell: Callable[[], None],
+    probe: Callable[[], Awaitable[Sealing]],
+) -> None:
     while True:
         try:
-            state.sealing = await probe_unsealed(job.target())
-        except ProbeError as error:
+            state.sealing = await probe()
+        except (ProbeError, TlsFileError) as error:
             state.sealing = None
             _LOG.warning("placement %s: sealing unknown: %s", job.placement.name, error)
         tell()
@@ -167,7 +185,7 @@ async def _watch_answers(
     while not state.is_drifted:
         try:
             answer = await ask_probe(upstream, job.target(), prompts[number], credential)
-        except ProbeError as error:
+        except (ProbeError, TlsFileError) as error:
             _LOG.warning("placement %s: %s", job.placement.name, error)
             state.failed("unreachable" if error.code == "probe_unreachable" else error.code)
             in_a_row = 0

@@ -11,7 +11,7 @@ and writes the requests log (`pump`).
 Invariants
 - An order is kept, then sent to every worker, then reported; nothing else comes in between.
 - Whatever breaks the chain of records closes the node: nothing is granted, no status is passed on,
-  every placement is down. Orders still go out. Only a restart, with the cause mended, opens it.
+  no certificate is issued, every placement is down. Orders still go out. Only a restart, with the cause mended, opens it.
 - Without control the node serves until its workers' statuses lapse.
 - SIGTERM: stop answering, publish what was read, give the journal back.
 """
@@ -36,6 +36,7 @@ from gatelift.keeper.journals import KEEPER, Journals
 from gatelift.keeper.orders import OrderDesk
 from gatelift.keeper.placements import PlacementWatches
 from gatelift.keeper.pump import JournalPump
+from gatelift.keeper.sealing import Issuer
 from gatelift.keeper.server import WorkerServer
 from gatelift.keeper.serving import Serving
 from gatelift.keeper.settling import Settling
@@ -47,6 +48,7 @@ from gatelift.messages.frames import (
     ClearFrame,
     Committed,
     ControlToKeeper,
+    CredentialFrame,
     Draw,
     Hello,
     KeeperToControl,
@@ -62,6 +64,7 @@ from gatelift.messages.frames import (
 )
 from gatelift.plan import Plan, parse_plan
 from gatelift.wire.files import FileStore
+from gatelift.wire.sealing import ProbeIdentities
 
 __all__ = ["Node"]
 
@@ -73,6 +76,10 @@ _MAX_RECEIPTS: Final = 1024
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _boot_ms() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 class Node:
@@ -91,6 +98,7 @@ class Node:
         worker_socket: Path,
         control_socket: Path,
         credential: str | None,
+        issuer: Issuer,
     ) -> None:
         self._node = node
         self._incoming = directory / "incoming"
@@ -99,6 +107,7 @@ class Node:
         self._journals = journals
         self._own = own
         self._credential = credential
+        self._issuer = issuer
         self._server = WorkerServer(worker_socket, node, self)
         self._uplink = Uplink(
             control_socket, node, welcome=self._welcome, on_frame=self._from_control
@@ -143,6 +152,7 @@ class Node:
             self._watches = PlacementWatches(
                 group,
                 credential=self._credential,
+                identities=self._identities,
                 tell_workers=self._server.broadcast,
                 tell_control=self._tell_probe,
             )
@@ -173,7 +183,8 @@ class Node:
         self._counters.hello(worker, frame.held, self._journals.charged(worker, _now_ms()))
         self._no_longer_awaited(worker)
         placements = self._watches.frames() if self._watches else ()
-        return (*self._desk.frames(), *self._serving.frames(), *placements)
+        credential = self._credential_for(worker, anew=True)
+        return (*self._desk.frames(), *self._serving.frames(), *placements, *credential)
 
     def on_frame(
         self, worker: WorkerRun, frame: Draw | Release | Ask | Committed | ReceiptAsk
@@ -185,6 +196,7 @@ class Node:
             case Release():
                 self._draws.released(worker, frame)
             case Ask():
+                self._issuer.asked(frame.nonces, _boot_ms())
                 self._uplink.ask(frame.nonces)
             case Committed():
                 self._pump.hurry()
@@ -194,7 +206,20 @@ class Node:
     def on_gone(self, worker: WorkerRun) -> None:
         """Take that a worker's connection is lost; its leases count until it is settled."""
         self._draws.gone(worker)
+        self._issuer.forget(worker)
         self._pump.hurry()
+
+    def _credential_for(
+        self, worker: WorkerRun, *, anew: bool = False
+    ) -> tuple[CredentialFrame, ...]:
+        if not self._serving.needs_credentials:
+            return ()
+        made = self._issuer.issue_due(worker, boot_ms=_boot_ms(), now_ms=_now_ms(), anew=anew)
+        return () if made is None else (made,)
+
+    def _identities(self) -> ProbeIdentities | None:
+        plan = self._serving.plan
+        return None if plan is None else self._issuer.probe_identities(plan[1].name)
 
     def _answer_receipt(self, worker: WorkerRun, frame: ReceiptAsk) -> None:
         if len(self._receipts) >= _MAX_RECEIPTS:
@@ -231,8 +256,7 @@ class Node:
             case ClearFrame():
                 self._desk.adopt_clear(frame.envelope)
             case StatusFrame() if self._pump.closed_by is None:
-                self._desk.check_status(frame.envelope, _now_ms())
-                self._server.broadcast(frame)
+                self._pass_status_on(frame)
             case BundleFrame():
                 if self._serving.adopt_bundle(frame, _now_ms()) and self._watches is not None:
                     self._watches.watch(self._serving.jobs())
@@ -243,6 +267,16 @@ class Node:
                 self._server.broadcast(frame)
             case _:
                 return
+
+    def _pass_status_on(self, frame: StatusFrame) -> None:
+        status = self._desk.check_status(frame.envelope, _now_ms())
+        self._server.broadcast(frame)
+        plan = self._serving.plan
+        if plan is not None:
+            self._issuer.adopt(status, plan[1].trust.status_ttl_ms)
+        for worker in self._server.connected:
+            for made in self._credential_for(worker):
+                self._server.send(worker, made)
 
     def _welcome(self) -> Iterable[KeeperToControl]:
         frames: list[KeeperToControl] = [OrderReport(envelope=e) for e in self._desk.unlogged()]
@@ -263,6 +297,7 @@ class Node:
 
     def _close_node(self) -> None:
         self._draws.close_node()
+        self._issuer.close_node()
         if self._watches is not None:
             self._watches.close_node()
 

@@ -17,6 +17,7 @@ import msgspec
 from gatelift.keeper.drift import ProbeJob, watch_placement
 from gatelift.messages import Probe
 from gatelift.messages.frames import PlacementFrame
+from gatelift.wire.sealing import ProbeIdentities
 
 __all__ = ["PlacementWatches"]
 
@@ -31,11 +32,13 @@ class PlacementWatches:
         group: asyncio.TaskGroup,
         *,
         credential: str | None,
+        identities: Callable[[], ProbeIdentities | None],
         tell_workers: Callable[[PlacementFrame], None],
         tell_control: Callable[[Probe], None],
     ) -> None:
         self._group = group
         self._credential = credential
+        self._identities = identities
         self._tell_workers = tell_workers
         self._tell_control = tell_control
         self._tasks: dict[str, tuple[ProbeJob, asyncio.Task[None]]] = {}
@@ -57,7 +60,7 @@ class PlacementWatches:
                 if known is not None:
                     self._tell_control(known)
             else:
-                work = watch_placement(job, self._credential, self._on_change)
+                work = watch_placement(job, self._credential, self._on_change, self._identities())
                 self._tasks[name] = (job, self._group.create_task(work))
 
     def close_node(self) -> None:

@@ -20,11 +20,12 @@ from gatelift.encoding import Digest, parse_digest
 from gatelift.errors import GateliftError
 from gatelift.keeper.drift import ProbeJob
 from gatelift.keeper.errors import KeeperError
-from gatelift.messages import VerifiedBundle, verify_bundle
+from gatelift.messages import UpstreamTls, VerifiedBundle, verify_bundle
 from gatelift.messages.frames import BundleFrame, RosterFrame
 from gatelift.plan import Plan
 from gatelift.wire.files import FileStore, replace_durably
 from gatelift.wire.probes import parse_baseline
+from gatelift.wire.sealing import PinnedServer
 
 __all__ = ["Serving"]
 
@@ -105,9 +106,25 @@ class Serving:
                 system_prompt=held.candidate.model_part.system_prompt,
                 baseline=self._baseline(placement.baseline),
                 terms=held.plan.drift,
+                pinned=self._pinned(placement.tls),
             )
             for placement in held.bundle.placements
         )
+
+    @property
+    def needs_credentials(self) -> bool:
+        """Whether a placement is sealed, so that workers need certificates to reach it."""
+        held = self._bundle
+        return held is not None and any(each.tls for each in held.bundle.placements)
+
+    def _pinned(self, tls: UpstreamTls | None) -> PinnedServer | None:
+        if tls is None:
+            return None
+        try:
+            ca = self._files.get(tls.ca)
+        except GateliftError:
+            ca = b""  # trusts nobody: the placement stays down
+        return PinnedServer(server_name=tls.server_name, ca=ca)
 
     def _baseline(self, digest: Digest | None) -> tuple[Digest, ...]:
         if digest is None:

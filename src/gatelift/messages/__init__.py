@@ -47,6 +47,7 @@ from gatelift.messages.entries import (
     Review,
     Revocation,
     Tick,
+    UpstreamTls,
     Visibility,
 )
 from gatelift.messages.records import (
@@ -117,6 +118,7 @@ __all__ = [
     "Start",
     "Tick",
     "Ticket",
+    "UpstreamTls",
     "VerifiedBundle",
     "VerifiedRoster",
     "Visibility",

@@ -53,6 +53,7 @@ __all__ = [
     "Review",
     "Revocation",
     "Tick",
+    "UpstreamTls",
     "Visibility",
 ]
 
@@ -117,6 +118,16 @@ class PlanAdoption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     candidate: Digest
 
 
+class UpstreamTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a sealed placement is known: its name, and by digest the PEM certificates that prove it.
+
+    Workers show it the short-lived certificate of their node, and nothing in its absence.
+    """
+
+    server_name: str
+    ca: Digest
+
+
 class PlacementEnrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the candidate runs. `baseline` is the digest of its answers to the drift probes.
 
@@ -128,6 +139,7 @@ class PlacementEnrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     model: str
     fingerprint: Digest
     baseline: Digest | None
+    tls: UpstreamTls | None = None
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

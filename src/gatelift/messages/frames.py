@@ -24,6 +24,7 @@ __all__ = [
     "Committed",
     "ControlToKeeper",
     "Counted",
+    "CredentialFrame",
     "Denied",
     "Draw",
     "Granted",
@@ -188,6 +189,20 @@ class PlacementFrame(msgspec.Struct, frozen=True, kw_only=True, tag="placement")
     reason: str
 
 
+class CredentialFrame(msgspec.Struct, frozen=True, kw_only=True, tag="credential"):
+    """What a worker shows to sealed placements: certificate and key (PEM), for `lives_ms` from now.
+
+    It travels on the node's own socket and is kept in memory alone.
+    """
+
+    pem: bytes
+    lives_ms: int
+
+    def __repr__(self) -> str:
+        """Show no key."""
+        return f"CredentialFrame(lives_ms={self.lives_ms})"
+
+
 class ReceiptFrame(msgspec.Struct, frozen=True, kw_only=True, tag="receipt"):
     """The tlog-proof of a batch; null while it is not in a published head, or unknown."""
 
@@ -206,6 +221,7 @@ KeeperToWorker = (
     | BundleFrame
     | RosterFrame
     | PlacementFrame
+    | CredentialFrame
     | ReceiptFrame
 )
 

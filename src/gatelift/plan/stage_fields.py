@@ -284,7 +284,7 @@ STAGE = Record(
         ),
         Field(
             name="sealing",
-            kind=Word(words=tuple(Sealing), refused=not_enforced("sealed", "attested")),
+            kind=Word(words=tuple(Sealing), refused=not_enforced("attested")),
             says="whether the upstream may have another door, at least",
         ),
         Field(

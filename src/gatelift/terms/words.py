@@ -185,6 +185,7 @@ class Sealing(_Word):
 
     OPEN = "open"
     DECLARED = "declared"
+    SEALED = "sealed"
 
 
 class Binding(_Word):

@@ -24,6 +24,8 @@ SEALING = {
     Sealing.OPEN: "The model server also answers without Gatelift's credential: a second door.",
     Sealing.DECLARED: "The model server refused calls without the credential whenever it was "
     "probed; that there is no other door is the operator's word.",
+    Sealing.SEALED: "The model server took no call without a short-lived certificate that the "
+    "gateway's own node issues while status stands, whenever it was probed.",
 }
 BINDING = {
     Binding.CLAIMED: "That this candidate is what answers is the operator's word. "

@@ -16,6 +16,7 @@ import asyncio
 import functools
 import re
 import ssl
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -70,9 +71,14 @@ class Upstream:
         *,
         limits: UpstreamLimits | None = None,
         timeouts: UpstreamTimeouts | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: ssl.SSLContext | Callable[[], ssl.SSLContext] | None = None,
+        server_name: str | None = None,
     ) -> None:
-        """Name the server; `tls` replaces the default context of an `https` one (client certificates)."""
+        """Name the server; `tls` replaces the default context of an `https` one (client certificates).
+
+        As a function it is asked for each new connection, and may raise `UpstreamError` instead.
+        `server_name` is what the server's certificate must say, if not the URL's host.
+        """
         parts = urlsplit(base_url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
             raise UpstreamRequestError("expected http://host[:port][/path] or https://, no user")
@@ -88,6 +94,7 @@ class Upstream:
         authority = name if self.port == usual else f"{name}:{self.port}"
         self._host_line = f"host: {authority}\r\n".encode("ascii")
         self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
+        self._server_name = server_name
         self.limits = limits or UpstreamLimits()
         self.timeouts = timeouts or UpstreamTimeouts()
         self._idle: list[ClientConnection] = []
@@ -140,6 +147,11 @@ class Upstream:
         connection = await self._connect()
         return await connection.exchange(data, keep=keep)
 
+    def retire(self) -> None:
+        """Use no present connection again: idle ones close now, busy ones after their answer."""
+        for connection in list(self._connections):
+            connection.retire()
+
     async def aclose(self) -> None:
         """Close all connections, also under running requests; these raise."""
         self._idle.clear()
@@ -175,11 +187,13 @@ class Upstream:
                 sent=False,
             )
         loop = asyncio.get_running_loop()
+        tls = self._tls() if callable(self._tls) else self._tls
+        name = None if tls is None else self._server_name
         self._connecting += 1
         try:
             async with asyncio.timeout(self.timeouts.connect_s):
                 _, connection = await loop.create_connection(
-                    self._make, self.host, self.port, ssl=self._tls
+                    self._make, self.host, self.port, ssl=tls, server_hostname=name
                 )
         except TimeoutError as error:
             raise UpstreamError(

@@ -137,6 +137,12 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def retire(self) -> None:
+        """Be used for nothing after what runs now."""
+        self._keep = False
+        if not self._busy:
+            self.abandon()
+
     # Called by the loop and the sweep.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

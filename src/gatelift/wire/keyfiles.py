@@ -28,6 +28,7 @@ __all__ = [
     "KeyFileError",
     "create_signing_key",
     "load_private_key",
+    "load_secret_bytes",
     "load_secret_text",
     "load_signing_key",
     "save_secret_text",
@@ -47,8 +48,8 @@ class KeyFileError(CallerError):
     code = "bad_key_file"
 
 
-def load_secret_text(path: Path) -> str:
-    """Return the one line of a secret file, without its newline; raises `KeyFileError`."""
+def load_secret_bytes(path: Path) -> bytes:
+    """Return the bytes of a secret file (a PEM key, say); raises `KeyFileError`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
@@ -65,11 +66,18 @@ def load_secret_text(path: Path) -> str:
                 code="key_file_mode",
             )
         data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise KeyFileError(f"expected at most {_MAX_BYTES} bytes in {path}")
+    return data
+
+
+def load_secret_text(path: Path) -> str:
+    """Return the one line of a secret file, without its newline; raises `KeyFileError`."""
     try:
-        text = data.decode("utf-8").removesuffix("\n")
+        text = load_secret_bytes(path).decode("utf-8").removesuffix("\n")
     except UnicodeDecodeError:
         raise KeyFileError(f"expected text in {path}") from None
-    if not text or len(data) > _MAX_BYTES or not text.isprintable() or text != text.strip():
+    if not text or not text.isprintable() or text != text.strip():
         raise KeyFileError(f"expected exactly one line without blanks around it in {path}")
     return text
 

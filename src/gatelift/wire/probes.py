@@ -1,27 +1,25 @@
-"""Probes of a placement from outside: whether it answers as it did, and whether to strangers.
+"""Probes of a placement from outside: whether it answers as it did.
 
 Drift: the same short prompts at temperature 0, with the candidate's system prompt, sent to the
 upstream itself. A baseline is the list of the digests of the answers, a file named by its own
 digest, which the operator's enrolment of the placement names. Probes detect a change, they never
 prove identity: a server may know the prompts, which are published here.
 
-Sealing: the same kind of call without our credential. Whoever answers it has an open door.
-
 Invariants
 - An answer that is not a whole, well-formed completion is no answer: `ProbeError`, never a digest.
-- `probe_unsealed` calls a placement `declared` only on a clear refusal (401 or 403). Anything else
-  that is no answer says nothing about the door: it raises.
 - Every call has a deadline, and every body a bound.
 - The credential goes to the placement only, and never into an error.
 
-Does not decide how many changes close: the plan says so, and the keeper acts.
+Does not decide how many changes close: the plan says so, and the keeper acts. Whether the placement
+answers strangers is `sealing_probes`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Sequence
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -29,26 +27,27 @@ import msgspec
 
 from gatelift.encoding import Digest, decode_json, encode_json, parse_digest, sha256_digest
 from gatelift.errors import CallerError, PeerError
-from gatelift.terms import Sealing
 from gatelift.wire.http_client import Upstream, UpstreamError, UpstreamLimits, UpstreamTimeouts
+from gatelift.wire.sealing import PinnedServer, ProbeIdentities, client_context
 
 __all__ = [
     "ProbeError",
     "ProbeTarget",
     "ask_probe",
+    "call_placement",
     "encode_baseline",
+    "make_client",
     "measure_baseline",
     "open_upstream",
     "parse_baseline",
     "probe_prompts",
-    "probe_unsealed",
 ]
 
 CHAT_PATH: Final = "/v1/chat/completions"
 PROBE_TIMEOUT_S: Final = 20.0
 _MAX_ANSWER_BYTES: Final = 256 * 1024
 _MAX_BASELINE_BYTES: Final = 64 * 1024
-_REFUSALS: Final = frozenset({401, 403})
+REFUSALS: Final = frozenset({401, 403})
 
 _PROMPTS: Final = (
     "What is the capital of France?",
@@ -85,13 +84,15 @@ class BaselineError(CallerError):
 class ProbeTarget(msgspec.Struct, frozen=True, kw_only=True):
     """What is probed, and how it is asked: as the gateway would, but at temperature 0.
 
-    `max_tokens` bounds an answer. `system_prompt` null means that none is sent.
+    `max_tokens` bounds an answer. `system_prompt` null means that none is sent. `pinned` is whom we
+    take for the placement, where it is sealed.
     """
 
     base_url: str
     model: str
     system_prompt: str | None
     max_tokens: int
+    pinned: PinnedServer | None = None
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -137,10 +138,10 @@ async def ask_probe(
     """Return the digest of the placement's answer to a prompt; raises `ProbeError`."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
-            status, body = await _call(upstream, target, prompt, credential)
+            status, body = await call_placement(upstream, target, prompt, credential)
     except (UpstreamError, TimeoutError) as error:
         raise ProbeError(f"{target.base_url} did not answer a probe: {error}") from error
-    if status in _REFUSALS:
+    if status in REFUSALS:
         raise ProbeError(
             f"{target.base_url} refuses our credential ({status}): check the upstream's key",
             code="probe_refused",
@@ -162,14 +163,19 @@ async def ask_probe(
     return sha256_digest(completion.choices[0].message.content.encode("utf-8", "surrogatepass"))
 
 
-async def measure_baseline(target: ProbeTarget, probes: int, credential: str | None) -> bytes:
+async def measure_baseline(
+    target: ProbeTarget,
+    probes: int,
+    credential: str | None,
+    identities: ProbeIdentities | None = None,
+) -> bytes:
     """Return the bytes of a placement's baseline, for its enrolment.
 
     Every fourth prompt is asked twice. Raises `ProbeError` (`probe_unstable`) when two answers to a prompt differ: such a placement
     would close by itself.
     """
     answers: list[Digest] = []
-    async with open_upstream(target.base_url) as upstream:
+    async with open_upstream(target, identities) as upstream:
         for number, prompt in enumerate(probe_prompts(probes)):
             first = await ask_probe(upstream, target, prompt, credential)
             again = number % 4 == 0
@@ -183,32 +189,38 @@ async def measure_baseline(target: ProbeTarget, probes: int, credential: str | N
     return encode_baseline(answers)
 
 
-async def probe_unsealed(target: ProbeTarget) -> Sealing:
-    """Return `open` when the placement answers without our credential, `declared` when it refuses.
-
-    Raises `ProbeError` when it says neither: then nothing is known about the door.
-    """
-    async with open_upstream(target.base_url) as upstream:
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                status, _ = await _call(upstream, target, _PROMPTS[0], None)
-        except (UpstreamError, TimeoutError) as error:
-            raise ProbeError(f"{target.base_url} did not answer a stranger: {error}") from error
-    if 200 <= status < 300:
-        return Sealing.OPEN
-    if status in _REFUSALS:
-        return Sealing.DECLARED
-    raise ProbeError(
-        f"{target.base_url} answered a stranger with {status}: expected 401 or 403",
-        code="probe_odd",
-    )
-
-
 @asynccontextmanager
-async def open_upstream(base_url: str) -> AsyncIterator[Upstream]:
-    """Open a client for probes of one placement, and close it."""
-    upstream = Upstream(
+async def open_upstream(
+    target: ProbeTarget, identities: ProbeIdentities | None = None
+) -> AsyncIterator[Upstream]:
+    """Open a client for probes of one placement, and close it.
+
+    To a pinned server each connection shows a fresh certificate of `identities`, if there are any.
+    """
+    pinned = target.pinned
+    if pinned is None:
+        upstream = make_client(target.base_url, None, None)
+    else:
+        make = functools.partial(_fresh_context, pinned, identities)
+        upstream = make_client(target.base_url, make, pinned.server_name)
+    try:
+        yield upstream
+    finally:
+        await upstream.aclose()
+
+
+def _fresh_context(pinned: PinnedServer, identities: ProbeIdentities | None) -> ssl.SSLContext:
+    return client_context(pinned, None if identities is None else identities.fresh())
+
+
+def make_client(
+    base_url: str, tls: ssl.SSLContext | Callable[[], ssl.SSLContext] | None, name: str | None
+) -> Upstream:
+    """Return a client for probes of one placement; `aclose` it."""
+    return Upstream(
         base_url,
+        tls=tls,
+        server_name=name,
         limits=UpstreamLimits(max_body_bytes=_MAX_ANSWER_BYTES, max_connections=4),
         timeouts=UpstreamTimeouts(
             connect_s=2.0,
@@ -217,15 +229,12 @@ async def open_upstream(base_url: str) -> AsyncIterator[Upstream]:
             total_s=PROBE_TIMEOUT_S,
         ),
     )
-    try:
-        yield upstream
-    finally:
-        await upstream.aclose()
 
 
-async def _call(
+async def call_placement(
     upstream: Upstream, target: ProbeTarget, prompt: str, credential: str | None
 ) -> tuple[int, bytes]:
+    """Return status and body of what a placement answers; raises `UpstreamError`."""
     headers = [(b"content-type", b"application/json"), (b"accept", b"*/*")]
     if credential is not None:
         headers.append((b"authorization", f"Bearer {credential}".encode("ascii")))

@@ -462,7 +462,7 @@ def test_all_problems_come_at_once_sorted_by_line():
         ("stretch: 100", "stretch: 10"),
         ("to: assess", "to: partners"),
         ("sessions: 250", "sessions: 10"),
-        ("sealing: declared", "sealing: sealed"),
+        ("sealing: declared", "sealing: attested"),
     )
     found = problems_of(text)
     assert [problem.path for problem in found] == [

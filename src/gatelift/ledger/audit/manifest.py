@@ -64,6 +64,7 @@ def attachments_of(value: msgspec.Struct) -> tuple[Digest, ...]:
             found = [value.data_set]
         case PlacementEnrolment():
             found = [] if value.baseline is None else [value.baseline]
+            found += [] if value.tls is None else [value.tls.ca]
         case Grant():
             found = [] if value.vetting is None else [value.vetting]
         case IncidentChange():
