@@ -22,6 +22,7 @@ from gatelift.gateway.dialect import ChatRequest
 from gatelift.gateway.exchange import Event
 from gatelift.gateway.http_messages import ClientGoneError
 from gatelift.gateway.http_responder import ResponseState
+from gatelift.gateway.placements import told_of
 from gatelift.gateway.recorded import RecordedExchange, send_reply
 from gatelift.gateway.recording import Ending
 from gatelift.gateway.releasing import Release
@@ -73,7 +74,9 @@ class Answering:
         return {
             CapUnit.REQUESTS: 1,
             CapUnit.PARALLEL: 0,
-            CapUnit.INPUT_TOKENS: release.input_tokens(self._input_bound),
+            CapUnit.INPUT_TOKENS: release.input_tokens(self._input_bound)
+            if self._exchange.forwarded
+            else 0,
             CapUnit.OUTPUT_TOKENS: release.output_tokens,
             CapUnit.BYTES_OUT: len(release.released),
         }
@@ -173,12 +176,15 @@ class Answering:
             return
         if responder.state is ResponseState.STREAMING:
             responder.abort(flush=True)
-        await self._record_end(self._ending(Outcome.UPSTREAM_FAILED, error.code, 502))
+        told = told_of(error)
         reply = error_reply(
-            "upstream_failed",
-            "the model server failed or answered out of its contract",
+            told.code,
+            told.message,
             headers=self._exchange.headers,
+            retry_after_s=told.retry_after_s,
+            retry=told.retry,
         )
+        await self._record_end(self._ending(Outcome.UPSTREAM_FAILED, error.code, reply.status))
         send_reply(responder, reply)
 
     async def stopped(self, refusal: Refusal) -> None:

@@ -12,6 +12,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 
 from gatelift.errors import GateliftError
@@ -26,21 +27,21 @@ from gatelift.gateway.admission import (
     reserve,
 )
 from gatelift.gateway.answering import Answering
-from gatelift.gateway.answers import AnswerWriter, UpstreamAnswerError
+from gatelift.gateway.answers import AnswerWriter
 from gatelift.gateway.context import Context, OpenExchange, now_ms
 from gatelift.gateway.dialect import ChatRequest, DialectError, parse_chat, upstream_body
 from gatelift.gateway.exchange import Event
 from gatelift.gateway.holdings import Identified
 from gatelift.gateway.http_messages import Request
 from gatelift.gateway.http_responder import Responder
+from gatelift.gateway.placements import Forward
 from gatelift.gateway.recorded import NOTHING_SPENT, RecordedExchange
 from gatelift.gateway.recording import Subject
 from gatelift.gateway.releasing import Release
 from gatelift.journal import JournalError
-from gatelift.messages import Outcome, Placement, VerifiedBundle
+from gatelift.messages import Outcome, VerifiedBundle
 from gatelift.terms import Endpoint
 from gatelift.watch import make_session
-from gatelift.wire.http_client import UpstreamResponse
 
 __all__ = ["ChatExchange"]
 
@@ -136,13 +137,14 @@ class ChatExchange(RecordedExchange):
     async def _reserve(
         self, who: Identified, chat: ChatRequest, admitted: Admitted, bundle: VerifiedBundle
     ) -> None:
-        placement = self.context.holdings.placement()
-        if placement is None:
+        lacking = self.context.placements.lacking()
+        if lacking is not None:
             # Before anything is reserved: our own failure spends nothing of the caller's.
             nowhere = Denial(
-                code="no_placement",
-                message="no enrolled placement of this candidate is up",
+                code=lacking.code,
+                message=str(lacking),
                 outcome=Outcome.UPSTREAM_FAILED,
+                retry_after_s=lacking.retry_after_s,
             )
             await self._turn_down(nowhere)
             return
@@ -157,7 +159,7 @@ class ChatExchange(RecordedExchange):
         if denial is not None:
             await self._turn_down(denial)
             return
-        await self._serve(chat, admitted, bundle, placement)
+        await self._serve(chat, admitted, bundle)
 
     async def _turn_down(self, denial: Denial) -> None:
         # What is denied needs no stop any more: its record and its reply are to be finished.
@@ -165,12 +167,7 @@ class ChatExchange(RecordedExchange):
             self.context.open.discard(self._open)
         await self.deny(denial, self._request.body)
 
-    async def _serve(
-        self, chat: ChatRequest, admitted: Admitted, bundle: VerifiedBundle, placement: Placement
-    ) -> None:
-        body = upstream_body(
-            chat, bundle.candidate, model=placement.model, max_tokens=admitted.max_tokens
-        )
+    async def _serve(self, chat: ChatRequest, admitted: Admitted, bundle: VerifiedBundle) -> None:
         writer = AnswerWriter(request_id=self.id, model=chat.model, created_s=int(time.time()))
         release = Release(
             self.context.suite(admitted.envelope).open_answer(chat.parts),
@@ -182,14 +179,13 @@ class ChatExchange(RecordedExchange):
         self._answering = answering
         try:
             start = self.write_start(self._request.body)
-            response = await self._forward(placement, body, stream=chat.stream)
-            try:
-                await asyncio.shield(start.durable)
-                await answering.answer(response)
-            finally:
-                response.close()
-                if release.overrun_tokens:
-                    self.context.holdings.take_out(placement.name)
+            async with self._forward(chat, admitted, bundle) as served:
+                try:
+                    await asyncio.shield(start.durable)
+                    await answering.answer(served.response)
+                finally:
+                    if release.overrun_tokens:
+                        self.context.holdings.take_out(served.placement.name)
         except JournalError as error:
             self.journal_failed(error)
         except GateliftError as error:
@@ -198,24 +194,20 @@ class ChatExchange(RecordedExchange):
             else:
                 await answering.failed(error)
 
-    async def _forward(
-        self, placement: Placement, body: bytes, *, stream: bool
-    ) -> UpstreamResponse:
+    def _forward(self, chat: ChatRequest, admitted: Admitted, bundle: VerifiedBundle) -> Forward:
+        if self._open is None:
+            raise GateliftError("an exchange is forwarded only after it was admitted")
         self.steps.on(Event.FORWARD)
-        self.forwarded = True
-        response = await self.context.upstream(placement).request(
-            "POST",
+        self.way = self.context.placements.forward(
             "/v1/chat/completions",
-            self.context.upstream_headers(),
-            body,
-            keep=not stream,
+            candidate=bundle.bundle.candidate,
+            body=lambda placement: upstream_body(
+                chat, bundle.candidate, model=placement.model, max_tokens=admitted.max_tokens
+            ),
+            judge=functools.partial(self.context.judge_again, self._open),
+            stream=chat.stream,
         )
-        if response.status != 200:
-            response.close()
-            raise UpstreamAnswerError(
-                f"the model server answered {response.status}", code="upstream_failed"
-            )
-        return response
+        return self.way
 
     async def _stopped(self) -> None:
         """Settle an exchange that an order, a lapse or a drift has cut."""

@@ -19,6 +19,7 @@ from gatelift.gateway.holdings import Holdings, Identified
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
+from gatelift.gateway.placements import Placements, PlacementTerms
 from gatelift.gateway.recording import Ending, Recorder
 from gatelift.journal import JournalError, Writer
 from gatelift.messages import Charge, Outcome, Placement
@@ -32,11 +33,12 @@ from gatelift.terms import (
     meet_safeguards,
 )
 from gatelift.trust import Refusal
-from gatelift.wire.http_client import Upstream, UpstreamTimeouts
+from gatelift.wire.http_client import Upstream
 
 __all__ = ["Context", "OpenExchange", "Orphan", "boot_ms", "now_ms"]
 
 _MAX_SUITES = 64
+_FRESH_MS = 20
 _SCOPE_IS_A_LIMIT = SafeguardTerms(postures={Category.AUTONOMY: Posture.BLOCK})
 
 
@@ -61,7 +63,7 @@ class Orphan(NamedTuple):
 class OpenExchange:
     """An exchange on its way, as far as a stop must know it."""
 
-    __slots__ = ("envelope", "responder", "stopped_by", "task", "who")
+    __slots__ = ("admitted_ms", "envelope", "placement", "responder", "stopped_by", "task", "who")
 
     def __init__(self, who: Identified, envelope: Envelope, responder: Responder) -> None:
         task = asyncio.current_task()
@@ -72,6 +74,9 @@ class OpenExchange:
         self.envelope = envelope
         self.responder = responder
         self.stopped_by: Refusal | None = None
+        self.admitted_ms = boot_ms()
+        self.placement: str | None = None
+        """Where it was sent last, null before."""
 
     def stop(self, refusal: Refusal) -> None:
         """Cut the caller at once, then let the exchange settle."""
@@ -95,6 +100,7 @@ class Context:
         leases: LeaseBook,
         upstream_key: str | None,
         session_secret: bytes,
+        placement_terms: PlacementTerms | None = None,
     ) -> None:
         self.holdings = holdings
         self.journal = journal
@@ -106,6 +112,10 @@ class Context:
         self.session_secret = session_secret
         self._upstream_key = upstream_key
         self._upstreams: dict[str, Upstream] = {}
+        self._terms = placement_terms or PlacementTerms()
+        self.placements = Placements(
+            holdings, client=self.upstream, headers=self.upstream_headers, terms=self._terms
+        )
         self._suites: dict[Hashable, Suite] = {}
 
     def suite(self, envelope: Envelope) -> Suite:
@@ -129,7 +139,8 @@ class Context:
         """Return the client of a placement, made once."""
         found = self._upstreams.get(placement.base_url)
         if found is None:
-            found = Upstream(placement.base_url, timeouts=UpstreamTimeouts(first_byte_s=120.0))
+            terms = self._terms
+            found = Upstream(placement.base_url, timeouts=terms.timeouts, limits=terms.limits)
             self._upstreams[placement.base_url] = found
         return found
 
@@ -144,16 +155,38 @@ class Context:
         """Cut every open exchange that is no longer permitted; return how many."""
         cut = 0
         for exchange in list(self.open):
-            now = self.holdings.permission(exchange.who, now_ms(), boot_ms())
-            if isinstance(now, Refusal):
-                exchange.stop(now)
-                cut += 1
-            elif not is_within(exchange.envelope, now.envelope):
-                exchange.stop(
-                    Refusal(code="stopped", message="an order narrowed this stage: ask again")
-                )
+            refusal = self._refusal(exchange)
+            if refusal is not None:
+                exchange.stop(refusal)
                 cut += 1
         return cut
+
+    def judge_again(self, exchange: OpenExchange, placement: Placement) -> Refusal | None:
+        """Judge an exchange before it is sent to `placement`; note a refusal on it and return it.
+
+        An exchange that was admitted a moment ago and sent nowhere is what it was then: whatever
+        arrived since has gone through `recheck`.
+        """
+        fresh = exchange.placement is None and boot_ms() - exchange.admitted_ms < _FRESH_MS
+        exchange.placement = placement.name
+        if exchange.stopped_by is None and not fresh:
+            exchange.stopped_by = self._refusal(exchange)
+        return exchange.stopped_by
+
+    def cut_placement(self, name: str, refusal: Refusal) -> None:
+        """Cut every open exchange that was sent to a placement."""
+        for exchange in list(self.open):
+            if exchange.placement == name:
+                exchange.stop(refusal)
+
+    def _refusal(self, exchange: OpenExchange) -> Refusal | None:
+        now = self.holdings.permission(exchange.who, now_ms(), boot_ms())
+        if isinstance(now, Refusal):
+            return now
+        # Equal is the common case, and far cheaper to see.
+        if now.envelope == exchange.envelope or is_within(exchange.envelope, now.envelope):
+            return None
+        return Refusal(code="stopped", message="an order narrowed this stage: ask again")
 
     def close_orphans(self) -> None:
         """Finish the exchanges whose end could not be written while the disk was away."""
