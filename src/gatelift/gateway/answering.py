@@ -22,11 +22,11 @@ from gatelift.gateway.dialect import ChatRequest
 from gatelift.gateway.exchange import Event
 from gatelift.gateway.http_messages import ClientGoneError
 from gatelift.gateway.http_responder import ResponseState
-from gatelift.gateway.placements import told_of
 from gatelift.gateway.recorded import RecordedExchange, send_reply
 from gatelift.gateway.recording import Ending
 from gatelift.gateway.releasing import Release
 from gatelift.gateway.replies import Reply, error_reply
+from gatelift.gateway.upstream_errors import told_of
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome
 from gatelift.terms import CapUnit

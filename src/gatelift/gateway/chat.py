@@ -31,10 +31,10 @@ from gatelift.gateway.answers import AnswerWriter
 from gatelift.gateway.context import Context, OpenExchange, now_ms
 from gatelift.gateway.dialect import ChatRequest, DialectError, parse_chat, upstream_body
 from gatelift.gateway.exchange import Event
+from gatelift.gateway.forward import Forward
 from gatelift.gateway.holdings import Identified
 from gatelift.gateway.http_messages import Request
 from gatelift.gateway.http_responder import Responder
-from gatelift.gateway.placements import Forward
 from gatelift.gateway.recorded import NOTHING_SPENT, RecordedExchange
 from gatelift.gateway.recording import Subject
 from gatelift.gateway.releasing import Release
@@ -198,7 +198,8 @@ class ChatExchange(RecordedExchange):
         if self._open is None:
             raise GateliftError("an exchange is forwarded only after it was admitted")
         self.steps.on(Event.FORWARD)
-        self.way = self.context.placements.forward(
+        self.way = Forward(
+            self.context.placements,
             "/v1/chat/completions",
             candidate=bundle.bundle.candidate,
             body=lambda placement: upstream_body(

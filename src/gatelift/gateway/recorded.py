@@ -16,9 +16,9 @@ from gatelift.errors import GateliftError
 from gatelift.gateway.admission import Denial
 from gatelift.gateway.context import Context, Orphan, now_ms
 from gatelift.gateway.exchange import Event, Exchange
+from gatelift.gateway.forward import Forward
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.leases import Reservation
-from gatelift.gateway.placements import Forward
 from gatelift.gateway.recording import Ending, Recorder, Subject
 from gatelift.gateway.replies import Reply, error_reply
 from gatelift.journal import JournalError, Pending
