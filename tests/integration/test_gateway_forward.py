@@ -79,10 +79,12 @@ class Yard(House):
 
     def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async def bounded() -> None:
-            async with asyncio.timeout(5):
-                await main()
-            for client in self.clients.values():
-                await client.aclose()
+            try:
+                async with asyncio.timeout(5):
+                    await main()
+            finally:
+                for client in self.clients.values():
+                    await client.aclose()
 
         uvloop.run(bounded())
 
