@@ -1,7 +1,7 @@
 """A breaker: when a placement that fails is left alone, and when it is tried again.
 
     closed --failures in a row--> open --a wait--> half open --one exchange--> trying
-    trying --a head came--> closed; trying --failed--> open, for longer
+    trying --a head came--> closed; trying --a failure--> open, for longer
 
 It is a literal table (`TABLE`), driven by what becomes of each exchange. An exchange `begin`s, and
 then has at most one `answered` (a good head came) and exactly one of `ended`, `failed` and `left`.
@@ -50,7 +50,7 @@ class BreakerState(enum.StrEnum):
 
 
 class BreakerEvent(enum.StrEnum):
-    """What moves a breaker. `TRIPPED` is the failure that makes the row long enough."""
+    """What moves a breaker. `TRIPPED` is a failure that opens it: one too many, or of the trial."""
 
     WAITED = "waited"
     BEGUN = "begun"
@@ -76,7 +76,6 @@ TABLE: Final[dict[BreakerState, dict[BreakerEvent, BreakerState]]] = {
         BreakerEvent.ANSWERED: BreakerState.CLOSED,
         BreakerEvent.ENDED: BreakerState.CLOSED,
         BreakerEvent.LEFT: BreakerState.HALF_OPEN,
-        BreakerEvent.FAILED: BreakerState.OPEN,
         BreakerEvent.TRIPPED: BreakerState.OPEN,
     },
 }
@@ -122,6 +121,9 @@ class Breaker:
 
         Raises `BreakerError` when it is not let through.
         """
+        if self.state is BreakerState.CLOSED:
+            # As the table says, without the look-up: this is every request of a healthy placement.
+            return self._run
         if not self.lets_through(now_s):
             raise BreakerError(f"the breaker is {self.state.value}: nothing may begin")
         if self.state is BreakerState.OPEN:
@@ -132,6 +134,10 @@ class Breaker:
     def on(self, event: BreakerEvent, begun: int, now_s: float) -> BreakerState:
         """Take what became of the exchange that `begin` returned `begun` for; return the state."""
         if begun != self._run:
+            return self.state
+        if event is BreakerEvent.ENDED and self.state is BreakerState.CLOSED:
+            # As above.
+            self._failures = self._openings = 0
             return self.state
         was_trying = self.state is BreakerState.TRYING
         if event is BreakerEvent.FAILED:

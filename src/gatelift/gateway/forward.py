@@ -28,7 +28,7 @@ from typing import Final, Self
 from gatelift.encoding import Digest
 from gatelift.errors import GateliftError
 from gatelift.gateway.answers import UpstreamAnswerError
-from gatelift.gateway.breaker import BreakerEvent
+from gatelift.gateway.breaker import BreakerEvent, BreakerState
 from gatelift.gateway.placements import MAX_RETRY_AFTER_S, Place, Placements
 from gatelift.gateway.upstream_errors import PlacementError, StoppedError
 from gatelift.messages import Placement
@@ -169,7 +169,8 @@ class Forward:
             response.close()
             raise self._refused(response)
         self._response = response
-        place.on(BreakerEvent.ANSWERED, self._begun, asyncio.get_running_loop().time())
+        if place.breaker.state is not BreakerState.CLOSED:
+            place.on(BreakerEvent.ANSWERED, self._begun, asyncio.get_running_loop().time())
 
     def _refused(self, response: UpstreamResponse) -> PlacementError:
         """Take an answer that is none, and return what the caller is told of it."""

@@ -71,7 +71,6 @@ class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_stream_bytes: _Count = 256 * 1024 * 1024
     """Of any body."""
     high_water_bytes: _Count = 256 * 1024
-    low_water_bytes: _Count = 64 * 1024
     max_connections: _Count = 16_384
     max_idle_connections: _Count = 256
     max_waiting: _Count = 1024
