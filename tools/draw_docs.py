@@ -1,7 +1,7 @@
 """Write what the docs draw from the code.
 
-The floors from real imports, the exchange's table, the error codes, the reason codes and the plan's
-schema. `--check` writes nothing and fails on a difference.
+The floors from real imports, the tables of the exchange and of the breaker, the error codes, the
+reason codes and the plan's schema. `--check` writes nothing and fails on a difference.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import grimp
 
 from gatelift.decide import render_reasons
+from gatelift.gateway import breaker
 from gatelift.gateway.exchange import TABLE
 from gatelift.gateway.replies import render_codes
 from gatelift.plan import plan_json_schema
@@ -87,12 +88,22 @@ def draw_exchange() -> str:
     return "\n".join([*lines, "```", ""])
 
 
+def draw_breaker() -> str:
+    """Return docs/reference/breaker.md: the table of a placement's breaker as a diagram."""
+    lines = ["# A placement's breaker", "", "Made by `make docs` from `gateway.breaker.TABLE`."]
+    lines += ["", "```mermaid", "stateDiagram-v2", "    [*] --> closed"]
+    for state, moves in breaker.TABLE.items():
+        lines += [f"    {state.value} --> {to.value}: {event.value}" for event, to in moves.items()]
+    return "\n".join([*lines, "```", ""])
+
+
 def pages() -> dict[Path, str]:
     """Return every page that is made, by its path."""
     schema = json.dumps(plan_json_schema(), indent=2, ensure_ascii=False) + "\n"
     return {
         DOCS / "floors.md": draw_floors(),
         DOCS / "reference" / "exchange.md": draw_exchange(),
+        DOCS / "reference" / "breaker.md": draw_breaker(),
         DOCS / "reference" / "errors.md": render_codes(),
         DOCS / "reference" / "reasons.md": render_reasons(),
         DOCS / "plan" / "schema.json": schema,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -463,13 +466,180 @@ def test_an_idempotent_request_is_not_sent_again_once_an_answer_began() -> None:
     run(main())
 
 
-def test_connections_are_bounded() -> None:
+def test_connections_are_bounded_and_so_is_who_waits_for_one() -> None:
     async def main() -> None:
-        async with upstream(CHUNKED, limits=UpstreamLimits(max_connections=1)) as (client, _):
+        none_waits = UpstreamLimits(max_connections=1, max_waiting=0)
+        async with upstream(CHUNKED, limits=none_waits) as (client, _):
             response = await ask(client)
             error = await failure(client)
             assert (error.code, error.sent) == ("too_many_connections", False)
             response.close()
+        one = UpstreamLimits(max_connections=1)
+        async with upstream(CHUNKED, limits=one, timeouts={"pool_s": 0.05}) as (client, fake):
+            response = await ask(client)
+            error = await failure(client)
+            assert (error.code, error.sent, fake.connections) == ("timeout_pool", False, 1)
+            response.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_those_who_wait_are_served_in_order_and_none_is_forgotten(kept: bool) -> None:
+    open_now = most = 0
+    order: list[bytes] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        try:
+            while True:
+                order.append((await read_request(reader)).split(b"\r\n\r\n")[1])
+                await asyncio.sleep(0.002)
+                writer.write(HELLO)
+        finally:
+            open_now -= 1
+
+    async def main() -> None:
+        limits = UpstreamLimits(max_connections=2)
+        async with upstream(script, limits=limits) as (client, fake):
+
+            async def one(number: int) -> bytes:
+                return await (await ask(client, b"%d" % number, keep=kept)).read()
+
+            tasks = [asyncio.ensure_future(one(number)) for number in range(30)]
+            await asyncio.sleep(0)
+            for given_up in tasks[5:30:5]:
+                given_up.cancel()
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+            assert answers.count(b"hello") == 25
+            assert most <= 2
+            assert fake.connections == (2 if kept else 25)
+            numbers = [int(each) for each in order]
+            # Two at a time: one may overtake the other, never two.
+            places = [abs(numbers.index(n) - place) for place, n in enumerate(sorted(numbers))]
+            assert max(places) <= 1
+            # Who gave up left no hole: there is still room for two, and for no more.
+            assert await asyncio.gather(one(1), one(2)) == [b"hello"] * 2
+
+    run(main())
+
+
+def test_a_waiter_whose_connection_dies_as_it_is_given_gets_another() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(HELLO + b"and what nobody asked for")
+        await reader.read()
+
+    async def main() -> None:
+        limits = UpstreamLimits(max_connections=1)
+        async with upstream(script, limits=limits, timeouts={"pool_s": 1.0}) as (client, fake):
+            asked = [client.request("POST", "/", [], b"") for _ in range(4)]
+
+            async def read(one: Awaitable[UpstreamResponse]) -> bytes:
+                return await (await one).read()
+
+            assert await asyncio.gather(*map(read, asked)) == [b"hello"] * 4
+            assert fake.connections == 4
+
+    run(main())
+
+
+def test_an_upstream_that_does_not_take_the_request_is_given_up() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(5)
+
+    async def main() -> None:
+        async with upstream(script, timeouts={"write_s": 0.1}) as (client, _):
+            with pytest.raises(UpstreamError) as caught:
+                await client.request("POST", "/", [], b"x" * 30_000_000)
+            assert (caught.value.code, caught.value.sent) == ("timeout_write", True)
+
+    run(main())
+
+
+def test_a_request_that_was_written_has_its_time_for_the_first_byte() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await asyncio.sleep(0.2)
+        writer.write(HELLO)
+
+    async def main() -> None:
+        async with upstream(script, timeouts={"write_s": 0.05}) as (client, _):
+            assert await (await ask(client)).read() == b"hello"
+
+    run(main())
+
+
+def test_an_upstream_that_does_not_take_the_connection_is_given_up_unsent() -> None:
+    async def main() -> None:
+        # A full backlog: the kernel answers no further handshake.
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+            port = server.getsockname()[1]
+            fill = [socket.socket() for _ in range(3)]
+            for each in fill:
+                each.setblocking(False)
+                each.connect_ex(("127.0.0.1", port))
+            await asyncio.sleep(0.05)
+            times = UpstreamTimeouts(connect_s=0.1)
+            error = await failure(Upstream(f"http://127.0.0.1:{port}", timeouts=times))
+            assert (error.code, error.sent) == ("timeout_connect", False)
+            whole = UpstreamTimeouts(total_s=0.1)
+            error = await failure(Upstream(f"http://127.0.0.1:{port}", timeouts=whole))
+            assert (error.code, error.sent) == ("timeout_total", False)
+            for each in fill:
+                each.close()
+
+    run(main())
+
+
+def test_a_kept_connection_that_has_closed_is_seen_before_anything_is_sent() -> None:
+    """Also when the close came within this very turn of the loop, so that nobody was told yet."""
+    ready, go, closed = threading.Event(), threading.Event(), threading.Event()
+    requests = 0
+
+    def serve(server: socket.socket) -> None:
+        nonlocal requests
+        for turn in range(2):
+            peer, _ = server.accept()
+            assert peer.recv(65536)
+            requests += 1
+            peer.sendall(HELLO)
+            if turn == 0:
+                ready.set()
+                go.wait(5)
+            peer.close()
+            closed.set()
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            thread = threading.Thread(target=serve, args=(server,))
+            thread.start()
+            client = Upstream(f"http://127.0.0.1:{server.getsockname()[1]}")
+            assert await (await ask(client)).read() == b"hello"
+            ready.wait(5)
+            go.set()
+            closed.wait(5)  # blocks the loop on purpose: it hears of the close only later
+            time.sleep(0.02)  # noqa: ASYNC251
+            assert await (await ask(client)).read() == b"hello"
+            thread.join(5)
+            assert requests == 2
+            await client.aclose()
+
+    run(main())
+
+
+def test_a_connection_that_is_old_is_used_for_nothing_new() -> None:
+    async def main() -> None:
+        async with upstream(HELLO, timeouts={"age_s": 0.1}) as (client, fake):
+            for _ in range(2):
+                await (await ask(client)).read()
+            assert fake.connections == 1
+            await asyncio.sleep(0.1)
+            await (await ask(client)).read()
+            assert fake.connections == 2
 
     run(main())
 

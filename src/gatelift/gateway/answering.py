@@ -32,6 +32,7 @@ from gatelift.gateway.recording import Ending
 from gatelift.gateway.refusals import SSE_HEADERS, refusal_completion
 from gatelift.gateway.releasing import Release
 from gatelift.gateway.replies import Reply
+from gatelift.gateway.upstream_errors import told_of
 from gatelift.journal import JournalError, Pending
 from gatelift.messages import Outcome
 from gatelift.plan import RefusalForm
@@ -78,7 +79,9 @@ class Answering:
         return {
             CapUnit.REQUESTS: 1,
             CapUnit.PARALLEL: 0,
-            CapUnit.INPUT_TOKENS: release.input_tokens(self._input_bound),
+            CapUnit.INPUT_TOKENS: release.input_tokens(self._input_bound)
+            if self._exchange.forwarded
+            else 0,
             CapUnit.OUTPUT_TOKENS: release.output_tokens,
             CapUnit.BYTES_OUT: release.bytes_out,
         }
@@ -197,9 +200,12 @@ class Answering:
             return
         if responder.state is ResponseState.STREAMING:
             responder.abort(flush=True)
-        await self._record_end(self._ending(Outcome.UPSTREAM_FAILED, error.code, 502))
-        message = "the model server failed or answered out of its contract"
-        send_reply(responder, self._exchange.error("upstream_failed", message))
+        told = told_of(error)
+        reply = self._exchange.error(
+            told.code, told.message, retry_after_s=told.retry_after_s, retry=told.retry
+        )
+        await self._record_end(self._ending(Outcome.UPSTREAM_FAILED, error.code, reply.status))
+        send_reply(responder, reply)
 
     async def stopped(self, refusal: Refusal) -> None:
         """Record an exchange that was stopped, and say so where nothing has left yet."""

@@ -20,6 +20,7 @@ from gatelift.gateway.holdings import Holdings, Identified
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
+from gatelift.gateway.placements import Placements, PlacementTerms
 from gatelift.gateway.recording import Ending, Recorder
 from gatelift.gateway.standing import Standing
 from gatelift.gateway.upstream_identity import UpstreamIdentity
@@ -37,7 +38,7 @@ from gatelift.terms import (
 )
 from gatelift.trust import Refusal
 from gatelift.watch import make_session
-from gatelift.wire.http_client import Upstream, UpstreamTimeouts
+from gatelift.wire.http_client import Upstream
 
 __all__ = ["Context", "OpenExchange", "Orphan", "boot_ms", "now_ms"]
 
@@ -67,7 +68,7 @@ class Orphan(NamedTuple):
 class OpenExchange:
     """An exchange on its way, as far as a stop must know it."""
 
-    __slots__ = ("envelope", "responder", "stopped_by", "task", "who")
+    __slots__ = ("admitted_ms", "envelope", "placement", "responder", "stopped_by", "task", "who")
 
     def __init__(self, who: Identified, envelope: Envelope, responder: Responder) -> None:
         task = asyncio.current_task()
@@ -78,6 +79,9 @@ class OpenExchange:
         self.envelope = envelope
         self.responder = responder
         self.stopped_by: Refusal | None = None
+        self.admitted_ms = boot_ms()
+        self.placement: str | None = None
+        """Where it was sent last, null before."""
 
     def stop(self, refusal: Refusal) -> None:
         """Cut the caller at once, then let the exchange settle."""
@@ -102,6 +106,7 @@ class Context:
         upstream_key: str | None,
         session_secret: bytes,
         identity: UpstreamIdentity,
+        placement_terms: PlacementTerms | None = None,
     ) -> None:
         self.holdings = holdings
         self.journal = journal
@@ -115,6 +120,10 @@ class Context:
         self._upstream_key = upstream_key
         self._identity = identity
         self._upstreams: dict[tuple[str, UpstreamTls | None], Upstream] = {}
+        self._terms = placement_terms or PlacementTerms()
+        self.placements = Placements(
+            holdings, client=self.upstream, headers=self.upstream_headers, terms=self._terms
+        )
         self._suites: dict[Hashable, Suite] = {}
 
     def suite(self, standing: Standing) -> Suite:
@@ -155,10 +164,11 @@ class Context:
         """Return the client of a placement, made once."""
         found = self._upstreams.get((placement.base_url, placement.tls))
         if found is None:
-            sealed = placement.tls
+            sealed, terms = placement.tls, self._terms
             found = Upstream(
                 placement.base_url,
-                timeouts=UpstreamTimeouts(first_byte_s=120.0),
+                timeouts=terms.timeouts,
+                limits=terms.limits,
                 tls=functools.partial(self._identity.context, sealed) if sealed else None,
                 server_name=sealed.server_name if sealed else None,
             )
@@ -193,18 +203,33 @@ class Context:
         """Cut every open exchange that is no longer permitted; return how many."""
         cut = 0
         for exchange in list(self.open):
-            now = self.holdings.standing(exchange.who, now_ms(), boot_ms())
-            if isinstance(now, Refusal):
-                exchange.stop(now)
-                cut += 1
-            elif exchange.envelope is not now.envelope and not is_within(
-                exchange.envelope, now.envelope
-            ):
-                exchange.stop(
-                    Refusal(code="stopped", message="an order narrowed this stage: ask again")
-                )
+            refusal = self._refusal(exchange)
+            if refusal is not None:
+                exchange.stop(refusal)
                 cut += 1
         return cut
+
+    def judge_again(self, exchange: OpenExchange, placement: Placement) -> Refusal | None:
+        """Judge an exchange before it is sent to `placement`; note a refusal on it and return it."""
+        exchange.placement = placement.name
+        if exchange.stopped_by is None:
+            exchange.stopped_by = self._refusal(exchange)
+        return exchange.stopped_by
+
+    def cut_placement(self, name: str, refusal: Refusal) -> None:
+        """Cut every open exchange that was sent to a placement."""
+        for exchange in list(self.open):
+            if exchange.placement == name:
+                exchange.stop(refusal)
+
+    def _refusal(self, exchange: OpenExchange) -> Refusal | None:
+        now = self.holdings.standing(exchange.who, now_ms(), boot_ms())
+        if isinstance(now, Refusal):
+            return now
+        # The very same is the common case, and far cheaper to see.
+        if now.envelope is exchange.envelope or is_within(exchange.envelope, now.envelope):
+            return None
+        return Refusal(code="stopped", message="an order narrowed this stage: ask again")
 
     def close_orphans(self) -> None:
         """Finish the exchanges whose end could not be written while the disk was away."""

@@ -80,6 +80,7 @@ class Holdings:
         self._waiting_clears: list[bytes] = []
         self._placements: dict[str, bool] = {}
         self._taken_out: set[str] = set()
+        self._usable: tuple[Placement, ...] | None = None
         self._asked_ms: dict[str, int] = {}
         self._status: Status | None = None
         self._alive_until_ms = 0
@@ -137,6 +138,7 @@ class Holdings:
             self._changed()
         else:
             self._next_bundle = found
+        self._usable = None
         orders, self._waiting_orders = self._waiting_orders, []
         clears, self._waiting_clears = self._waiting_clears, []
         # One that does not hold takes none of the others with it.
@@ -218,7 +220,8 @@ class Holdings:
         ttl_ms = min(status.ttl_ms, self.bundle.plan.trust.status_ttl_ms)
         asked_ms = max(self._asked_ms.pop(nonce) for nonce in answered)
         before = (self.bundle, self.roster, self._status and self._status.certificates)
-        self.bundle = bundle
+        if self.bundle is not bundle:
+            self.bundle, self._usable = bundle, None
         self.roster, self._roster_digest = roster
         self._status = status
         if before != (bundle, roster[0], status.certificates):
@@ -240,21 +243,34 @@ class Holdings:
     def set_placement(self, name: str, *, up: bool) -> None:
         """Note what the node's probes say of a placement."""
         self._placements[name] = up
+        self._usable = None
 
     def take_out(self, name: str) -> None:
         """Stop using a placement that made more than was asked; only a restart brings it back."""
         self._taken_out.add(name)
+        self._usable = None
 
-    def placement(self) -> Placement | None:
-        """Return the first enrolled placement that the node's probes call up."""
+    def placements(self) -> tuple[Placement, ...]:
+        """Return the enrolled placements that the node's probes call up, in the bundle's order.
+
+        The same tuple until something changes. A bundle that waits for its status takes away what
+        it no longer enrols at once, and adds nothing yet.
+        """
+        if self._usable is None:
+            self._usable = self._find_usable()
+        return self._usable
+
+    def _find_usable(self) -> tuple[Placement, ...]:
         if self.bundle is None:
-            return None
-        for placement in self.bundle.bundle.placements:
-            if placement.name in self._taken_out:
-                continue
-            if self._placements.get(placement.name, False):
-                return placement
-        return None
+            return ()
+        newest = (self._next_bundle or self.bundle).bundle.placements
+        return tuple(
+            placement
+            for placement in self.bundle.bundle.placements
+            if placement in newest
+            and placement.name not in self._taken_out
+            and self._placements.get(placement.name, False)
+        )
 
     def identify(self, api_key: str) -> Identified | None:
         """Return the grant of an API key, null when it is nobody's. Constant time in the secret."""

@@ -13,6 +13,7 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from typing import NamedTuple
 
@@ -28,8 +29,9 @@ from gatelift.gateway.admission import (
 )
 from gatelift.gateway.answering import Answering
 from gatelift.gateway.context import Context, OpenExchange
-from gatelift.gateway.dialects import Dialect, DialectError, ModelRequest, UpstreamAnswerError
+from gatelift.gateway.dialects import Dialect, DialectError, ModelRequest
 from gatelift.gateway.exchange import Event
+from gatelift.gateway.forward import Forward
 from gatelift.gateway.holdings import Identified
 from gatelift.gateway.http_messages import Request
 from gatelift.gateway.http_responder import Responder
@@ -39,9 +41,8 @@ from gatelift.gateway.refusals import refusal_completion
 from gatelift.gateway.releasing import Release
 from gatelift.gateway.replies import Reply
 from gatelift.journal import JournalError
-from gatelift.messages import Outcome, Placement, VerifiedBundle
+from gatelift.messages import Outcome, VerifiedBundle
 from gatelift.plan import RefusalForm
-from gatelift.wire.http_client import UpstreamResponse
 
 __all__ = ["ModelExchange"]
 
@@ -144,13 +145,14 @@ class ModelExchange(RecordedExchange):
             self.settle(NOTHING_SPENT)
 
     async def _reserve(self, asked: _Asked, admitted: Admitted) -> None:
-        placement = self.context.holdings.placement()
-        if placement is None:
+        lacking = self.context.placements.lacking()
+        if lacking is not None:
             # Before anything is reserved: our own failure spends nothing of the caller's.
             nowhere = Denial(
-                code="no_placement",
-                message="no enrolled placement of this candidate is up",
+                code=lacking.code,
+                message=str(lacking),
                 outcome=Outcome.UPSTREAM_FAILED,
+                retry_after_s=lacking.retry_after_s,
             )
             await self._turn_down(nowhere)
             return
@@ -163,7 +165,7 @@ class ModelExchange(RecordedExchange):
         if denial is not None:
             await self._turn_down(denial, self._said(denial, asked, admitted))
             return
-        await self._serve(asked, admitted, placement)
+        await self._serve(asked, admitted)
 
     def _said(self, denial: Denial, asked: _Asked, admitted: Admitted) -> Reply | None:
         """Return the completion that says a safeguard's refusal, null where the stage errs."""
@@ -205,24 +207,17 @@ class ModelExchange(RecordedExchange):
         )
         return answering, release
 
-    async def _serve(self, asked: _Asked, admitted: Admitted, placement: Placement) -> None:
-        body = self._dialect.upstream_body(
-            asked.request,
-            asked.bundle.candidate,
-            model=placement.model,
-            max_tokens=admitted.max_tokens,
-        )
+    async def _serve(self, asked: _Asked, admitted: Admitted) -> None:
         answering, release = self._answer(asked, admitted)
         self._answering = answering
         try:
             start = self.write_start(self._body)
-            response = await self._forward(placement, body, stream=asked.request.stream)
-            try:
-                await answering.answer(response, start)
-            finally:
-                response.close()
-                if release.overrun_tokens:
-                    self.context.holdings.take_out(placement.name)
+            async with self._forward(asked, admitted) as served:
+                try:
+                    await answering.answer(served.response, start)
+                finally:
+                    if release.overrun_tokens:
+                        self.context.holdings.take_out(served.placement.name)
         except JournalError as error:
             self.journal_failed(error)
         except GateliftError as error:
@@ -231,24 +226,24 @@ class ModelExchange(RecordedExchange):
             else:
                 await answering.failed(error)
 
-    async def _forward(
-        self, placement: Placement, body: bytes, *, stream: bool
-    ) -> UpstreamResponse:
+    def _forward(self, asked: _Asked, admitted: Admitted) -> Forward:
+        if self._open is None:
+            raise GateliftError("an exchange is forwarded only after it was admitted")
         self.steps.on(Event.FORWARD)
-        self.forwarded = True
-        response = await self.context.upstream(placement).request(
-            "POST",
+        self.way = Forward(
+            self.context.placements,
             self._dialect.path,
-            self.context.upstream_headers(),
-            body,
-            keep=not stream,
+            candidate=asked.bundle.bundle.candidate,
+            body=lambda placement: self._dialect.upstream_body(
+                asked.request,
+                asked.bundle.candidate,
+                model=placement.model,
+                max_tokens=admitted.max_tokens,
+            ),
+            judge=functools.partial(self.context.judge_again, self._open),
+            stream=asked.request.stream,
         )
-        if response.status != 200:
-            response.close()
-            raise UpstreamAnswerError(
-                f"the model server answered {response.status}", code="upstream_failed"
-            )
-        return response
+        return self.way
 
     async def _stopped(self) -> None:
         """Settle an exchange that an order, a lapse or a drift has cut."""

@@ -18,6 +18,7 @@ from gatelift.gateway.admission import Denial
 from gatelift.gateway.context import Context, Orphan, now_ms
 from gatelift.gateway.dialects import ErrorShape
 from gatelift.gateway.exchange import Event, Exchange
+from gatelift.gateway.forward import Forward
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.leases import Reservation
 from gatelift.gateway.recording import Ending, Recorder, Subject
@@ -54,7 +55,12 @@ class RecordedExchange:
         self.reservation: Reservation | None = None
         self._recorder: Recorder | None = None
         self._abandoned = False
-        self.forwarded = False
+        self.way: Forward | None = None
+
+    @property
+    def forwarded(self) -> bool:
+        """Whether any byte of it may have reached a placement."""
+        return self.way is not None and self.way.sent
 
     @property
     def recorder(self) -> Recorder:

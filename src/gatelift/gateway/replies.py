@@ -102,7 +102,8 @@ CODES: Final[dict[str, ErrorCode]] = {
         status=503,
         type="service_unavailable",
         retry=True,
-        means="No enrolled placement is up: unreachable, or closed because its answers drifted.",
+        means="No enrolled placement takes requests: unreachable, failing, or closed because its "
+        "answers drifted.",
     ),
     "keeper_unavailable": ErrorCode(
         status=503,
@@ -133,6 +134,19 @@ CODES: Final[dict[str, ErrorCode]] = {
         type="policy_refusal",
         retry=False,
         means="A safeguard withheld the whole answer.",
+    ),
+    "upstream_busy": ErrorCode(
+        status=503,
+        type="service_unavailable",
+        retry=True,
+        means="Every model server is busy, or all connections to them are in use; retry-after says "
+        "when to come again.",
+    ),
+    "upstream_timeout": ErrorCode(
+        status=504,
+        type="upstream_error",
+        retry=True,
+        means="The model server did not take the connection, begin or end its answer in time.",
     ),
     "upstream_failed": ErrorCode(
         status=502,

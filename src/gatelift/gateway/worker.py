@@ -22,13 +22,14 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from gatelift.encoding import ID_ENTROPY_BYTES, Digest, make_id, parse_digest
+from gatelift.encoding import ID_ENTROPY_BYTES, Digest, decode_json, make_id, parse_digest
 from gatelift.errors import CallerError, GateliftError
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.holdings import Holdings
 from gatelift.gateway.http_server import HttpServer, serve
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
+from gatelift.gateway.placements import PlacementTerms
 from gatelift.gateway.routes import Router
 from gatelift.gateway.upstream_identity import UpstreamIdentity
 from gatelift.journal import JournalError, Writer
@@ -104,6 +105,7 @@ class _Worker:
             upstream_key=_upstream_key(directory),
             session_secret=hashlib.sha256(key.sign(_SESSION_LABEL)).digest(),
             identity=UpstreamIdentity(files.get, self._holdings.is_alive, boot_ms),
+            placement_terms=_placement_terms(directory),
         )
         self._tls = self._listener(settings.tls) if settings.tls else None
         self._lapse: asyncio.TimerHandle | None = None
@@ -166,10 +168,9 @@ class _Worker:
         self._link.give_back(self._leases.give_back(counters))
 
     def _close_placement(self, frame: PlacementFrame) -> None:
-        if frame.reason != "drift" or self._holdings.placement() is not None:
-            return
-        for exchange in list(self._context.open):
-            exchange.stop(Refusal(code="no_placement", message="the placement's answers drifted"))
+        if frame.reason == "drift":
+            drifted = Refusal(code="no_placement", message="the placement's answers drifted")
+            self._context.cut_placement(frame.name, drifted)
 
     def _arm_lapse(self) -> None:
         if self._lapse is not None:
@@ -256,6 +257,12 @@ class _Worker:
 def _upstream_key(directory: Path) -> str | None:
     path = directory / "keys" / "upstream.key"
     return load_secret_text(path) if path.exists() else None
+
+
+def _placement_terms(directory: Path) -> PlacementTerms:
+    """Return `DIR/upstream.json`, or what holds where there is none; raises `EncodingError`."""
+    path = directory / "upstream.json"
+    return decode_json(path.read_bytes(), PlacementTerms) if path.exists() else PlacementTerms()
 
 
 def run(settings: WorkerSettings) -> None:

@@ -3,7 +3,9 @@
 Invariants
 - A request is sent once. It is sent again only if the caller calls it idempotent and a pooled
   connection closed before the first byte of an answer.
-- Every phase has a timeout (`UpstreamTimeouts`), every size a bound (`UpstreamLimits`).
+- Every error says whether any byte of the request may have reached the upstream (`sent`).
+- Every phase has a timeout and its own code (`UpstreamTimeouts`), every size a bound
+  (`UpstreamLimits`), and so has the pool of connections (`http_pool`).
 - Framing headers are written here; no header of the caller can add a line.
 - Redirects are not followed, cookies not kept, proxies not asked, encodings not offered.
 
@@ -21,8 +23,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gatelift.errors import CallerError
-from gatelift.wire.deadlines import Deadlines, tick_for
-from gatelift.wire.http_connection import ClientConnection
+from gatelift.wire.http_pool import ConnectionPool
 from gatelift.wire.http_response import (
     UpstreamError,
     UpstreamLimits,
@@ -93,26 +94,21 @@ class Upstream:
         name = f"[{self.host}]" if ":" in self.host else self.host
         authority = name if self.port == usual else f"{name}:{self.port}"
         self._host_line = f"host: {authority}\r\n".encode("ascii")
-        self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
-        self._server_name = server_name
         self.limits = limits or UpstreamLimits()
         self.timeouts = timeouts or UpstreamTimeouts()
-        self._idle: list[ClientConnection] = []
-        self._connections: set[ClientConnection] = set()
-        self._connecting = 0
-        self._deadlines = Deadlines(
-            tick_s=tick_for(
-                self.timeouts.first_byte_s,
-                self.timeouts.idle_s,
-                self.timeouts.total_s,
-                self.timeouts.keep_s,
-            )
+        self._pool = ConnectionPool(
+            self.host,
+            self.port,
+            tls=(tls or ssl.create_default_context()) if parts.scheme == "https" else None,
+            server_name=server_name,
+            limits=self.limits,
+            timeouts=self.timeouts,
         )
 
     @property
     def open_connections(self) -> int:
         """How many connections there are, busy and idle."""
-        return len(self._connections)
+        return len(self._pool)
 
     async def request(
         self,
@@ -132,34 +128,24 @@ class Upstream:
         without saying so, and a request sent into that would be lost.
         """
         data = self._render(method, path, headers, body)
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.is_usable:
-                continue
-            try:
-                return await connection.exchange(data, keep=keep)
-            except UpstreamError as error:
-                if error.sent and not (
-                    idempotent and error.code == "died" and not connection.answered
-                ):
-                    raise
-                break
-        connection = await self._connect()
-        return await connection.exchange(data, keep=keep)
+        until_s = asyncio.get_running_loop().time() + self.timeouts.total_s
+        connection = self._pool.take_kept() or await self._pool.take(until_s)
+        try:
+            return await connection.exchange(data, keep=keep, until_s=until_s)
+        except UpstreamError as error:
+            kept = connection.exchanges > 1 and not connection.answered
+            if not (idempotent and kept and error.code == "died"):
+                raise
+        connection = await self._pool.take(until_s)
+        return await connection.exchange(data, keep=keep, until_s=until_s)
 
     def retire(self) -> None:
         """Use no present connection again: idle ones close now, busy ones after their answer."""
-        for connection in list(self._connections):
-            connection.retire()
+        self._pool.retire()
 
     async def aclose(self) -> None:
         """Close all connections, also under running requests; these raise."""
-        self._idle.clear()
-        for connection in list(self._connections):
-            connection.abandon()
-        # One turn of the loop each to close and to tell; then nothing of ours is left in it.
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await self._pool.aclose()
 
     def _render(
         self, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes
@@ -178,55 +164,3 @@ class Upstream:
         line = f"{method} {self._prefix}{path} HTTP/1.1\r\n".encode("ascii")
         length = b"" if method == "GET" and not body else b"content-length: %d\r\n" % len(body)
         return b"%b%b%b%b\r\n%b" % (line, self._host_line, length, block, body)
-
-    async def _connect(self) -> ClientConnection:
-        if len(self._connections) + self._connecting >= self.limits.max_connections:
-            raise UpstreamError(
-                f"{self.limits.max_connections} connections to the upstream are open: all in use",
-                code="too_many_connections",
-                sent=False,
-            )
-        loop = asyncio.get_running_loop()
-        tls = self._tls() if callable(self._tls) else self._tls
-        name = None if tls is None else self._server_name
-        self._connecting += 1
-        try:
-            async with asyncio.timeout(self.timeouts.connect_s):
-                _, connection = await loop.create_connection(
-                    self._make, self.host, self.port, ssl=tls, server_hostname=name
-                )
-        except TimeoutError as error:
-            raise UpstreamError(
-                f"no connection to {self.host}:{self.port} within {self.timeouts.connect_s} s",
-                code="timeout_connect",
-                sent=False,
-            ) from error
-        except OSError as error:
-            raise UpstreamError(
-                f"can't connect to {self.host}:{self.port}: {type(error).__name__}",
-                code="connect_failed",
-                sent=False,
-            ) from error
-        finally:
-            self._connecting -= 1
-        self._connections.add(connection)
-        self._deadlines.watch(connection)
-        return connection
-
-    def _make(self) -> ClientConnection:
-        return ClientConnection(
-            limits=self.limits, timeouts=self.timeouts, on_free=self._free, on_lost=self._lost
-        )
-
-    def _free(self, connection: ClientConnection) -> None:
-        if len(self._idle) < self.limits.max_idle_connections:
-            self._idle.append(connection)
-        else:
-            connection.abandon()
-
-    def _lost(self, connection: ClientConnection) -> None:
-        self._connections.discard(connection)
-        self._deadlines.forget(connection)
-        # A linear search over at most `max_idle_connections`, once in the life of a connection.
-        if connection in self._idle:
-            self._idle.remove(connection)

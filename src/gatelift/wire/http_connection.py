@@ -1,15 +1,19 @@
 """One HTTP/1.1 connection to an upstream, used for one request after the other.
 
 Invariants
-- A response is taken only if its length is unambiguous: Content-Length or chunked, not both, and not
-  "until the connection closes", as a body that died would then look whole.
+- A response is taken only if `http_response_head` takes its head.
 - It begins with `HTTP/1.`, which llhttp alone would not ask for, and no byte of its first line is a
   control character (after an interim response the parser's word for the protocol is taken).
 - Heads, interim responses, trailers and everything else that is no body are bounded.
 - A connection is used again only if the last exchange ended exactly where it should: nothing unsent,
   not one byte too many (empty lines in the same read aside, which the parser skips), nobody asked to
   close.
-- Encoded bodies are refused: what can't be inspected can't be released.
+- An error says `sent=False` only where not one byte of the request was handed to the socket: the
+  connection was already closing. A kept connection that dies without an answer counts as sent, since
+  what the kernel took may have arrived.
+
+Over TLS `timeout_write` sees only what waits above the socket's own buffers; what it misses ends as
+`timeout_first_byte`.
 
 Follows RFC 9112, section 6 above all.
 """
@@ -19,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import select
 import socket
 from collections.abc import Callable
 from typing import Final, cast
@@ -33,14 +38,13 @@ from gatelift.wire.http_response import (
     UpstreamResponse,
     UpstreamTimeouts,
 )
+from gatelift.wire.http_response_head import check_head
 
 __all__ = ["ClientConnection"]
 
 _BEGINNING: Final = b"HTTP/1."
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_SINGLE: Final = frozenset(
-    {b"content-encoding", b"content-length", b"content-type", b"location", b"transfer-encoding"}
-)
+_STALE: Final = select.POLLIN | getattr(select, "POLLRDHUP", 0)
 
 
 class ClientConnection(asyncio.Protocol):
@@ -76,7 +80,12 @@ class ClientConnection(asyncio.Protocol):
         self._overrun = False
         self._busy = False
         self._keep = True
+        self._poll: select.poll | None = None
+        self._too_old_s = self._loop.time() + timeouts.age_s
+        self._head_deadline = NEVER
         self._total_deadline = NEVER
+        self.exchanges = 0
+        """How many requests were sent here, the present one included."""
         self.answered = False
         """True once any byte of a response to the present request has come."""
         self.deadline = NEVER
@@ -87,23 +96,37 @@ class ClientConnection(asyncio.Protocol):
         transport = self._transport
         return not self._busy and transport is not None and not transport.is_closing()
 
-    async def exchange(self, request: bytes, *, keep: bool = True) -> UpstreamResponse:
+    @property
+    def is_fit(self) -> bool:
+        """Say whether a kept connection can be used again: young, open, nothing waits to be read.
+
+        Asks the kernel, because a close that has arrived is told to us only in the loop's next turn.
+        """
+        young = self._loop.time() < self._too_old_s
+        return young and self.is_usable and (self._poll is None or not self._poll.poll(0))
+
+    async def exchange(
+        self, request: bytes, *, keep: bool = True, until_s: float = NEVER
+    ) -> UpstreamResponse:
         """Send a whole request; return the response once its head is there.
 
         `keep=False` closes the connection after the answer, whatever the upstream says of it.
+        `until_s`, in seconds of `loop.time()`, is when the whole exchange must have ended.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
             raise UpstreamError("the upstream closed the connection", code="died", sent=False)
         self._busy = True
         self._keep = keep
+        self.exchanges += 1
         self.answered = self._ended = self._overrun = False
         self._interim = self._silent_bytes = 0
         self._begun = b""
         self._reset_for_message()
         now = self._loop.time()
-        self._total_deadline = now + self._timeouts.total_s
-        self.deadline = min(now + self._timeouts.first_byte_s, self._total_deadline)
+        self._total_deadline = min(until_s, now + self._timeouts.total_s)
+        self._head_deadline = min(now + self._timeouts.first_byte_s, self._total_deadline)
+        self.deadline = min(now + self._timeouts.write_s, self._head_deadline)
         waiter: asyncio.Future[UpstreamResponse] = self._loop.create_future()
         self._head_waiter = waiter
         transport.write(request)
@@ -149,7 +172,11 @@ class ClientConnection(asyncio.Protocol):
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
+        if sock is None:
+            return
+        self._poll = select.poll()
+        self._poll.register(sock.fileno(), _STALE)
+        if sock.family != socket.AF_UNIX:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -204,9 +231,22 @@ class ClientConnection(asyncio.Protocol):
         elif self._loop.time() >= self._total_deadline:
             self._fail("timeout_total", f"no end within {self._timeouts.total_s} s")
         elif self._response is None:
-            self._fail("timeout_first_byte", f"no answer within {self._timeouts.first_byte_s} s")
+            self._on_no_answer()
         else:
             self._fail("timeout_idle", f"nothing for {self._timeouts.idle_s} s amid a response")
+
+    def _on_no_answer(self) -> None:
+        # A timer for the writing alone would cost every request; instead its deadline, once passed,
+        # looks whether anything is left to write, and else makes way for that of the first byte.
+        if self._transport is not None and self._transport.get_write_buffer_size() > 0:
+            self._fail(
+                "timeout_write",
+                f"the upstream did not take the request within {self._timeouts.write_s} s",
+            )
+        elif self._loop.time() >= self._head_deadline:
+            self._fail("timeout_first_byte", f"no answer within {self._timeouts.first_byte_s} s")
+        else:
+            self.deadline = self._head_deadline
 
     # Called by the parser. What they raise comes back wrapped, to `_on_parse_error`.
 
@@ -244,7 +284,7 @@ class ClientConnection(asyncio.Protocol):
             if status == 101 or self._interim > self._limits.max_interim:
                 raise self._error("bad_response", f"the upstream sent {status}, or too many 1xx")
             return
-        headers = self._checked_headers(status)
+        headers, self._reusable = check_head(status, self._parser.get_http_version(), self._headers)
         self._response = UpstreamResponse(
             status=status, headers=headers, source=self, limits=self._limits
         )
@@ -272,33 +312,6 @@ class ClientConnection(asyncio.Protocol):
             self._head_bytes = 0
         self._headers = []
         self._in_head = True
-
-    def _checked_headers(self, status: int) -> dict[bytes, bytes]:
-        headers: dict[bytes, bytes] = {}
-        for name, value in self._headers:
-            if name not in headers:
-                headers[name] = value
-            elif name in _SINGLE:
-                raise self._error("bad_response", f"the upstream sent {name.decode()!r} twice")
-            else:
-                headers[name] += b", " + value
-        version = self._parser.get_http_version()
-        coding = headers.get(b"transfer-encoding")
-        chunked = coding is not None and coding.lower() == b"chunked" and version == "1.1"
-        if version not in {"1.0", "1.1"} or not 200 <= status <= 599:
-            raise self._error("bad_response", f"expected HTTP/1.1 and a status, got {status}")
-        if coding is not None and not chunked:
-            raise self._error("bad_response", "expected no transfer coding but chunked")
-        if not chunked and b"content-length" not in headers and status not in {204, 304}:
-            raise self._error("bad_response", "expected Content-Length or chunked, got neither")
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or len(length) > 15:
-            raise self._error("bad_response", "expected Content-Length in digits")
-        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise self._error("bad_response", "expected a body without Content-Encoding")
-        closing = b"close" in headers.get(b"connection", b"").lower()
-        self._reusable = version == "1.1" and not closing
-        return headers
 
     def _expect_more(self) -> None:
         response = self._response

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
@@ -29,7 +29,9 @@ __all__ = [
 
 UpstreamErrorCode = Literal[
     "connect_failed",
+    "timeout_pool",
     "timeout_connect",
+    "timeout_write",
     "timeout_first_byte",
     "timeout_idle",
     "timeout_total",
@@ -39,6 +41,8 @@ UpstreamErrorCode = Literal[
     "too_many_connections",
     "closed",
 ]
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 
 
 class UpstreamError(PeerError):
@@ -58,33 +62,46 @@ class UpstreamError(PeerError):
 class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every bound on what an upstream may send, and on our connections to it."""
 
-    max_header_bytes: int = 32 * 1024
-    max_headers: int = 128
-    max_interim: int = 4
+    max_header_bytes: _Count = 32 * 1024
+    max_headers: _Count = 128
+    max_interim: _Count = 4
     """Responses 1xx before the real one."""
-    max_body_bytes: int = 8 * 1024 * 1024
+    max_body_bytes: _Count = 8 * 1024 * 1024
     """Of a body that is read whole."""
-    max_stream_bytes: int = 256 * 1024 * 1024
+    max_stream_bytes: _Count = 256 * 1024 * 1024
     """Of any body."""
-    high_water_bytes: int = 256 * 1024
-    low_water_bytes: int = 64 * 1024
-    max_connections: int = 16_384
-    max_idle_connections: int = 256
+    high_water_bytes: _Count = 256 * 1024
+    max_connections: _Count = 16_384
+    max_idle_connections: _Count = 256
+    max_waiting: _Count = 1024
+    """Requests that wait for a connection while `max_connections` are in use; one more is refused
+    at once."""
 
 
 class UpstreamTimeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long each phase of a request may take, in seconds."""
+    """How long each phase of a request may take, in seconds.
 
-    connect_s: float = 5.0
-    first_byte_s: float = 120.0
+    What is over its time ends with the code `timeout_<phase>`: `timeout_pool`, `timeout_connect`,
+    `timeout_write`, `timeout_first_byte`, `timeout_idle`, `timeout_total`.
+    """
+
+    pool_s: _Seconds = 2.0
+    """Waiting for a connection, while all are in use."""
+    connect_s: _Seconds = 5.0
+    """The name, the connection and the TLS handshake."""
+    write_s: _Seconds = 30.0
+    """Until the last byte of the request has left us."""
+    first_byte_s: _Seconds = 120.0
     """From the request to the end of the response's head."""
-    idle_s: float = 60.0
+    idle_s: _Seconds = 60.0
     """Between two pieces of the body, while we are reading."""
-    total_s: float = 900.0
-    """From the request to the end of the body."""
-    keep_s: float = 4.0
+    total_s: _Seconds = 900.0
+    """From asking for a connection to the end of the body."""
+    keep_s: _Seconds = 4.0
     """An unused connection is kept this long: shorter than the 5 s after which common servers
     close it, so that a request seldom meets a closing connection."""
+    age_s: _Seconds = 300.0
+    """A connection this old is used for nothing new, so that a moved name is noticed."""
 
 
 class Source(Protocol):
