@@ -33,6 +33,7 @@ FLOORS = (
             "incidents",
             "watch",
             "decide",
+            "arrivals",
         ),
     ),
     ("2 disk and wire", ("journal", "wire", "store", "ledger")),

@@ -56,6 +56,7 @@ COMMANDS = (
     Entry("review", "reviews", "review", "Judge a stage: approve or refuse", _WIDEN),
     Entry("certify", "certify", "certify", "Sign the certificate of a stage", _WIDEN),
     Entry("grant", "grants", "grant", "Admit a principal and hand out its API key", _WIDEN),
+    Entry("import", "litellm_import", "arrivals", "Come from another gateway: LiteLLM", _WIDEN),
     Entry("submit", "submit", "submit", "Submit an envelope that was signed elsewhere", _WIDEN),
     Entry("halt", "orders", "halt", "Stop: nobody, or nobody of one kind, is served", _STOP),
     Entry("order", "orders", "order", "Narrow: lower a ceiling or add block rules", _STOP),
