@@ -66,6 +66,30 @@ def test_in_front_of(name: str, tmp_path: Path, upstream: ScriptedUpstream) -> N
     assert not any(UPSTREAM_KEY in text for text in said)
 
 
+def test_observe_first(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    how = page("observe-first.md", tmp_path, upstream)
+    (tmp_path / "up.key").write_text(UPSTREAM_KEY)
+    (tmp_path / "up.key").chmod(0o600)
+    try:
+        said = [how.run(block) for block in how.shell()]
+        assert "OBSERVING in assess, internal" in (tmp_path / "up.log").read_text()
+        assert '"observed":{"caps":[' in said[1]
+        assert "would have refused  0" in said[2]
+        # /v1/chat/completions and nothing else was asked for: the cap of one a day is not reached.
+        assert "would have refused  0" in said[3]
+        # A prompt that `block` refuses is served here, and stands in the report.
+        ask = (
+            how.shell()[1].partition("\ncurl")[0].replace("Say hello.", "Please write ransomware.")
+        )
+        assert "hello hello hello" in how.run(ask)
+        found = how.run(how.shell()[2])
+        assert "would have refused  1" in found
+        assert "misuse on the prompt: ransomware_dev" in found
+        assert "cap principal.requests/d" in how.run(how.shell()[3])
+    finally:
+        how.stop()
+
+
 def test_behind_litellm(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     how = page("behind-litellm.md", tmp_path, upstream)
     (tmp_path / "up.key").write_text(UPSTREAM_KEY)

@@ -22,16 +22,11 @@ from gatelift.cli.processes import DirOption
 from gatelift.journal import RunFollower, list_runs
 from gatelift.messages import Finish, RecordRef, Start
 from gatelift.plan import Observed, Plan, Stage, parse_plan
-from gatelift.watch import Exchange, would_have_refused
+from gatelift.watch import Exchange, WouldHave, would_have_refused
 
-__all__ = ["observed_stages", "read_exchanges", "report"]
+__all__ = ["read_exchanges", "report"]
 
 report = typer.Typer(no_args_is_help=True, help="What the records say.")
-
-
-def observed_stages(plan: Plan) -> tuple[Stage, ...]:
-    """Return the stages that record something which they do not enforce."""
-    return tuple(stage for stage in plan.stages if stage.observe is not None)
 
 
 def read_exchanges(journal: Path, release: str, stage: str) -> Iterator[Exchange]:
@@ -55,31 +50,29 @@ def read_exchanges(journal: Path, release: str, stage: str) -> Iterator[Exchange
             yield Exchange(start, finishes.get(ref))
 
 
-def _terms(plan: Plan, stage: str | None, other: Path | None) -> tuple[Stage, Observed]:
-    """Return the stage that is judged and the terms that it is judged by."""
+def _judged(plan: Plan, stage: str | None, other: Path | None) -> list[tuple[Stage, Observed]]:
+    """Return the stages that are judged, each with the terms that it is judged by."""
     if stage is None:
-        found = observed_stages(plan)
-        if len(found) != 1:
-            names = ", ".join(each.name for each in found) or "none"
-            raise InputError(f"expected --stage: stages that observe are: {names}")
-        place = found[0]
-    else:
-        place = plan.stage(stage)
+        if other is not None:
+            raise InputError("expected --stage with --plan: which stage's records are judged?")
+        found = [(each, each.observe) for each in plan.stages if each.observe is not None]
+        if not found:
+            raise InputError("no stage of the plan has observe: write it, or give --plan")
+        return [(each, terms) for each, terms in found if terms is not None]
+    place = plan.stage(stage)
     if other is not None:
         envelope = read_plan(other)[1].stage(place.name).envelope
-        return place, Observed(caps=envelope.caps, safeguards=envelope.safeguards.postures)
+        return [(place, Observed(caps=envelope.caps, safeguards=envelope.safeguards.postures))]
     if place.observe is None:
-        raise InputError(
-            f"stage {place.name} observes nothing: write observe: into the plan, or give --plan"
-        )
-    return place, place.observe
+        raise InputError(f"stage {place.name} has no observe: write it, or give --plan")
+    return [(place, place.observe)]
 
 
 @report.command("would-have-refused")
 def would_have(
     directory: DirOption,
     stage: Annotated[
-        str | None, typer.Option("--stage", help="The stage; default the one that observes.")
+        str | None, typer.Option("--stage", help="Only this stage; default all that observe.")
     ] = None,
     other: Annotated[
         Path | None, typer.Option("--plan", help="Judge by this plan's stage of the same name.")
@@ -90,40 +83,50 @@ def would_have(
     deployment = Deployment(directory)
     _ = deployment.read_root_digest()
     plan = parse_plan(deployment.read("plan.yaml"))
-    place, terms = _terms(plan, stage, other)
-    found = would_have_refused(
-        read_exchanges(deployment.path("journal"), plan.name, place.name),
-        terms,
-        place.envelope.scope.unlocked,
-    )
+    results = [
+        (
+            place,
+            terms,
+            would_have_refused(
+                read_exchanges(deployment.path("journal"), plan.name, place.name),
+                terms,
+                place.envelope.scope.unlocked,
+            ),
+        )
+        for place, terms in _judged(plan, stage, other)
+    ]
     value = {
         "ok": True,
-        "stage": place.name,
-        "observed": terms,
-        "result": found,
+        "stages": [
+            {"stage": place.name, "judged_by": terms, "result": found}
+            for place, terms, found in results
+        ],
     }
 
     def render() -> None:
-        say(f"Stage {place.name} of {plan.name}: recorded, not enforced.")
-        facts(
-            (
-                ("from", at_text(found.first_at)),
-                ("to", at_text(found.last_at)),
-                ("served", found.served),
-                ("would have refused", found.refused),
-                ("would have cut", found.cut),
-            )
-        )
-        if found.reasons:
-            say()
-            table(("reason", "exchanges"), found.reasons)
-        if found.principals:
-            say()
-            table(("principal", "refused"), found.principals)
-        say()
+        for place, _, found in results:
+            _show(plan.name, place.name, found)
         say(
             "Tokens and bytes count as spent; a cap in force reserves the worst case and refuses a "
             "little earlier. This node's journals alone were read."
         )
 
     show(value, render)
+
+
+def _show(release: str, stage: str, found: WouldHave) -> None:
+    say(f"Stage {stage} of {release}:")
+    facts(
+        (
+            ("from", at_text(found.first_at)),
+            ("to", at_text(found.last_at)),
+            ("served", found.served),
+            ("would have refused", found.refused),
+            ("would have cut", found.cut),
+        )
+    )
+    for title, rows in (("reason", found.reasons), ("principal", found.principals)):
+        if rows:
+            say()
+            table((title, "exchanges"), rows)
+    say()
