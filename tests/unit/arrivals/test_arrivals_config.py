@@ -99,7 +99,8 @@ def test_everything_else_is_named_with_its_line_and_reason() -> None:
 
 def test_no_planted_secret_reaches_any_output() -> None:
     found = carry(CONFIG)
-    shown = render_report(found) + msgspec.json.encode(report_value(found)).decode() + repr(found)
+    shown = render_report(found) + msgspec.json.encode(report_value(found)).decode()
+    shown += repr(found) + repr(parse_config(CONFIG))
     assert not [secret for secret in SECRETS if secret in shown]
     assert "PLANTED" not in shown
 
