@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 STAMP := $(VENV)/.installed
 FUZZ_STAMP := $(VENV)/.installed-fuzz
-LOCKED := build base demo dev
+LOCKED := build base postgres demo dev
 
 # Suites of `make test`, in the order from quick to slow; those that exist are run.
 SUITES := $(wildcard $(addprefix tests/,unit vectors contract sim fuzz integration promises))
@@ -154,6 +154,7 @@ lock: ## Pin requirements/*.in again, with hashes (add UPGRADE=--upgrade for new
 	@test -x $(LOCK_VENV)/bin/pip-compile || { $(PYTHON) -m venv $(LOCK_VENV) && \
 	  $(LOCK_VENV)/bin/python -m pip -q install --require-hashes -r requirements/lock.txt; }
 	@$(COMPILE) $(UPGRADE) -o requirements/base.txt requirements/base.in
+	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -o requirements/postgres.txt requirements/postgres.in
 	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -o requirements/demo.txt requirements/demo.in
 	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -c requirements/demo.txt -o requirements/dev.txt requirements/dev.in
 	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -c requirements/dev.txt -o requirements/fuzz.txt requirements/fuzz.in

@@ -34,6 +34,7 @@ FLOORS = (
             "incidents",
             "watch",
             "decide",
+            "arrivals",
         ),
     ),
     ("2 disk and wire", ("journal", "wire", "store", "ledger")),

@@ -100,6 +100,15 @@ def test_plan_check_says_every_problem_with_its_place(tmp_path: Path) -> None:
     assert all(p["line"] >= 1 and p["column"] >= 1 and p["write_instead"] for p in problems)
 
 
+def test_observe_selects_what_the_plan_observes_and_nothing_else(tmp_path: Path) -> None:
+    plan = Path(__file__).parents[1] / "promises" / "plans" / "harbour.yaml"
+    words = ("up", "--observe", "--dir", "d", "--upstream", "http://127.0.0.1:9", "--plan")
+    done = run(*words, str(plan), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nothing_observed" in done.stderr
+    assert not (tmp_path / "d").exists()
+
+
 def test_init_with_defaults_writes_a_deployment_and_a_to_do_list(tmp_path: Path) -> None:
     done = run("init", "d", "--yes", "--operator", "olga@lab.example", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

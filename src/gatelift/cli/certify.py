@@ -117,6 +117,8 @@ def certify(
         lasts_ms=None if lasts is None else parse_duration_ms(lasts),
     )
     _show_question(certificate, last, answer)
+    if plan.stage(stage).observe is not None:
+        say("This stage also records tighter terms that are NOT enforced (observe: in the plan).")
     if not yes and not json_output and not typer.confirm("Sign this?"):
         note("Not signed.")
         raise typer.Exit(1)

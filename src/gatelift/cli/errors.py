@@ -24,6 +24,7 @@ __all__ = [
     "AdminUnreachableError",
     "Exit",
     "InputError",
+    "LitellmUnreachableError",
     "exit_code",
     "first_error",
 ]
@@ -62,9 +63,16 @@ class AdminUnreachableError(PeerError):
     code = "admin_unreachable"
 
 
+class LitellmUnreachableError(PeerError):
+    """LiteLLM's database did not answer, or not as it must."""
+
+    code = "litellm_unreachable"
+
+
 # By code rather than class where the class would cost an import of its room at every start.
 _UNREADABLE_CODES = frozenset(
     {
+        "bad_arrival",
         "bad_plan",
         "bad_candidate",
         "bad_key_file",

@@ -68,10 +68,14 @@ def make_grant(
     keys: tuple[GrantKey, ...],
     lasts_ms: int,
     vetting: bytes | None = None,
+    at_ms: int | None = None,
 ) -> Grant:
-    """Return a grant for all that a stage's scope opens; raises `GrantError` if it goes beyond."""
+    """Return a grant for all that a stage's scope opens; raises `GrantError` if it goes beyond.
+
+    It begins at `at_ms`, by default now.
+    """
     envelope = plan.stage(stage).envelope
-    at = now_ms()
+    at = now_ms() if at_ms is None else at_ms
     found = Grant(
         id=new_id("grant"),
         release=plan.name,

@@ -66,9 +66,7 @@ stages:
   - name: assess        # where assessments run: evaluators only, hours, hard caps
     audience: {{tier: evaluators, max_organisations: 1, requires: []}}
     scope: {{endpoints: [chat, models], tools: none, agent_steps: 0, context_tokens: 4096, output_tokens: 512, logprobs: false, unlocked: []}}
-    caps: {{principal: {{requests: 600/min, parallel: 8}}, stage: {{output_tokens: 500k/d}}}}
-    safeguards: {{leak: cut, misuse: observe, autonomy: block, probing: observe}}
-    retention: {{content: none, training: never}}
+{assess}    retention: {{content: none, training: never}}
     quorum: [operator, safety]
     assurance: dev
     sealing: open
@@ -77,9 +75,7 @@ stages:
   - name: internal      # our own people
     audience: {{tier: internal, max_organisations: 10, requires: [identity]}}
     scope: {{endpoints: [chat, models], tools: none, agent_steps: 0, context_tokens: 4096, output_tokens: 1024, logprobs: false, unlocked: []}}
-    caps: {{principal: {{requests: 120/min, parallel: 4}}, stage: {{output_tokens: 2M/d, requests: 20k/d}}}}
-    safeguards: {{leak: cut, misuse: block, autonomy: block, probing: observe}}
-    retention: {{content: none, training: never}}
+{internal}    retention: {{content: none, training: never}}
     quorum: [operator, safety]
     assurance: dev
     sealing: open
@@ -118,6 +114,30 @@ _LATER = """\
       - {{metric: probing_rate, limit: 0.2, role: signal}}
     events:
       - {{event: {{safeguard: leak, side: answer}}, count: 3, on_breach: {on_event}, severity: {severity}}}
+"""
+
+# Caps and safeguards of the first two stages: as enforced, and as observed beside wider hard caps.
+_ASSESS = """\
+    caps: {principal: {requests: 600/min, parallel: 8}, stage: {output_tokens: 500k/d}}
+    safeguards: {leak: cut, misuse: observe, autonomy: block, probing: observe}
+"""
+_ASSESS_OBSERVED = """\
+    caps: {principal: {requests: 6000/min, parallel: 64}, stage: {output_tokens: 5M/d}}
+    safeguards: {leak: observe, misuse: observe, autonomy: observe, probing: observe}
+    observe:            # recorded, NOT enforced: gatelift report would-have-refused
+      caps: {principal: {requests: 600/min, parallel: 8}, stage: {output_tokens: 500k/d}}
+      safeguards: {leak: cut, misuse: block, autonomy: block}
+"""
+_INTERNAL = """\
+    caps: {principal: {requests: 120/min, parallel: 4}, stage: {output_tokens: 2M/d, requests: 20k/d}}
+    safeguards: {leak: cut, misuse: block, autonomy: block, probing: observe}
+"""
+_INTERNAL_OBSERVED = """\
+    caps: {principal: {requests: 1200/min, parallel: 40}, stage: {output_tokens: 20M/d, requests: 200k/d}}
+    safeguards: {leak: observe, misuse: observe, autonomy: observe, probing: observe}
+    observe:
+      caps: {principal: {requests: 120/min, parallel: 4}, stage: {output_tokens: 2M/d, requests: 20k/d}}
+      safeguards: {leak: cut, misuse: block, autonomy: block}
 """
 
 _STAGES: tuple[dict[str, str], ...] = (
@@ -164,13 +184,29 @@ _STAGES: tuple[dict[str, str], ...] = (
 _TAIL = "exposures: []   # every door outside Gatelift: weight copies, clouds, batch\n"
 
 
-def render_plan(*, release: str, model: str, size: PlanSize, session_window: str = "1h") -> bytes:
-    """Return the plan's bytes; raises `PlanError` when a name or the window cannot stand in one."""
+def render_plan(
+    *,
+    release: str,
+    model: str,
+    size: PlanSize,
+    session_window: str = "1h",
+    observe: bool = False,
+) -> bytes:
+    """Return the plan's bytes; raises `PlanError` when a name or the window cannot stand in one.
+
+    With `observe` the first two stages record their caps and safeguards and do not enforce them.
+    """
     if _MODEL.fullmatch(model) is None:
         raise InputError("expected a model's name as one line of at most 200 characters")
     # A single-quoted scalar has one escape: a quote is written twice.
     quoted = "'" + model.replace("'", "''") + "'"
-    text = _HEAD.format(release=release, model=quoted, window=session_window)
+    text = _HEAD.format(
+        release=release,
+        model=quoted,
+        window=session_window,
+        assess=_ASSESS_OBSERVED if observe else _ASSESS,
+        internal=_INTERNAL_OBSERVED if observe else _INTERNAL,
+    )
     if size is PlanSize.FULL:
         text += "".join(_LATER.format(**stage) for stage in _STAGES)
     data = (text + _TAIL).encode("utf-8")

@@ -38,7 +38,7 @@ from gatelift.cli.plan_template import DEFAULT_PROMPT, PlanSize, render_plan
 from gatelift.cli.processes import TlsCertOption, TlsClientCaOption, TlsKeyOption
 from gatelift.cli.seals import parse_seal
 from gatelift.cli.supervisor import Supervisor
-from gatelift.plan import parse_plan
+from gatelift.plan import Plan, parse_plan
 from gatelift.tlog import parse_vkey
 from gatelift.trust import Root, verify_root
 from gatelift.wire.keyfiles import load_secret_text, save_secret_text
@@ -81,6 +81,10 @@ def up(
     upstream_ca: Annotated[
         Path | None, typer.Option("--upstream-ca", help="Sealed: PEM certificates that prove it.")
     ] = None,
+    observe: Annotated[
+        bool,
+        typer.Option("--observe", help="Record caps and safeguards of a first week, enforce none."),
+    ] = False,
     no_bootstrap: Annotated[
         bool, typer.Option("--no-bootstrap", help="Only run what is there; sign nothing.")
     ] = False,
@@ -94,7 +98,8 @@ def up(
     if not deployment.exists:
         if no_bootstrap:
             raise InputError(f"no deployment in {directory}: make one with `gatelift init`")
-        _create(deployment, upstream, model, plan)
+        _create(deployment, upstream, model, plan, observe=observe)
+    _say_what_is_observed(deployment, asked=observe)
     settings = _settings(deployment, port, workers, tls, seal)
     _check_tls(settings.tls_files)
     deployment.make_folders()
@@ -112,20 +117,26 @@ def up(
 
 
 def _create(
-    deployment: Deployment, upstream: str | None, model: str | None, plan: Path | None
+    deployment: Deployment,
+    upstream: str | None,
+    model: str | None,
+    plan: Path | None,
+    *,
+    observe: bool,
 ) -> None:
     if upstream is None or (model is None and plan is None):
         raise InputError(
             "a first run needs --upstream URL and --model NAME (or --plan FILE): what is served?"
         )
     if plan is None:
-        data = render_plan(release="dev", model=model or "", size=PlanSize.SMALL)
+        data = render_plan(release="dev", model=model or "", size=PlanSize.SMALL, observe=observe)
         prompt: str | None = DEFAULT_PROMPT
     else:
         data = read_bytes(plan)
         named = parse_plan(data).candidate.system_prompt_file
         prompt = None if named is None else read_bytes(plan.parent / named).decode("utf-8")
     value = parse_plan(data)
+    _refuse_unless_observing(value, asked=observe)
     settings = Settings(
         release=value.name,
         node=NODE,
@@ -144,6 +155,26 @@ def _create(
         "every role's key in one folder. It proves nothing to anybody; `gatelift init` is for the "
         "real thing."
     )
+
+
+def _refuse_unless_observing(plan: Plan, *, asked: bool) -> None:
+    if asked and all(stage.observe is None for stage in plan.stages):
+        raise InputError(
+            "--observe selects nothing here: no stage of the plan has observe:. What is enforced is "
+            "the plan's to say, and signed with it",
+            code="nothing_observed",
+        )
+
+
+def _say_what_is_observed(deployment: Deployment, *, asked: bool) -> None:
+    plan = parse_plan(deployment.read("plan.yaml"))
+    _refuse_unless_observing(plan, asked=asked)
+    names = [stage.name for stage in plan.stages if stage.observe is not None]
+    if names:
+        note(
+            f"OBSERVING in {', '.join(names)}: tighter caps and safeguards are recorded, not "
+            "enforced. See `gatelift report would-have-refused`."
+        )
 
 
 def _settings(

@@ -36,7 +36,7 @@ from gatelift.trust import (
     VerifiedCertificate,
     matches_key,
     permit,
-    split_api_key,
+    public_id_of,
     verify_clear,
     verify_order,
     verify_status,
@@ -274,7 +274,7 @@ class Holdings:
 
     def identify(self, api_key: str) -> Identified | None:
         """Return the grant of an API key, null when it is nobody's. Constant time in the secret."""
-        public_id = split_api_key(api_key)
+        public_id = public_id_of(api_key)
         grant = self.roster.by_public_id.get(public_id) if self.roster else None
         if grant is None:
             return None

@@ -25,6 +25,7 @@ from gatelift.plan.model import (
     Metric,
     MetricClearance,
     MetricWatch,
+    Observed,
     Plan,
     RefusalForm,
     ReviewDemand,
@@ -47,6 +48,7 @@ from gatelift.terms import (
     Scope,
     Subject,
     Window,
+    normalise_caps,
     window_ms,
 )
 
@@ -133,6 +135,7 @@ def _stage(values: Mapping[str, Any], quorum: tuple[str, ...]) -> Stage:
         sealing=values["sealing"],
         certificate_ms=values["certificate"],
         refusal=values.get("refusal", RefusalForm.ERROR),
+        observe=_observed(values.get("observe")),
     )
 
 
@@ -141,17 +144,32 @@ def _envelope(values: Mapping[str, Any]) -> Envelope:
     return Envelope(
         audience=Audience(**values["audience"]),
         scope=Scope(**values["scope"]),
-        caps=tuple(
-            Cap(subject=Subject(subject), unit=CapUnit(unit), window=window, limit=limit)
-            for subject, units in values["caps"].items()
-            for unit, limits in units.items()
-            for limit, window in limits
-        ),
+        caps=_caps(values["caps"]),
         safeguards=SafeguardTerms(postures=values["safeguards"]),
         retention=Retention(
             content_days=retention["content"] // window_ms(Window.DAY),
             training=retention["training"] == "allowed",
         ),
+    )
+
+
+def _caps(values: Mapping[str, Any]) -> tuple[Cap, ...]:
+    return tuple(
+        Cap(subject=Subject(subject), unit=CapUnit(unit), window=window, limit=limit)
+        for subject, units in values.items()
+        for unit, limits in units.items()
+        for limit, window in limits
+    )
+
+
+def _observed(values: Mapping[str, Any] | None) -> Observed | None:
+    if values is None:
+        return None
+    return Observed(
+        caps=normalise_caps(_caps(values.get("caps", {}))),
+        safeguards={
+            Category(name): Posture(value) for name, value in values.get("safeguards", {}).items()
+        },
     )
 
 

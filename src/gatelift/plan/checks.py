@@ -21,6 +21,7 @@ from typing import Any
 
 from gatelift.plan.conditions import check_condition
 from gatelift.plan.kinds import BAD
+from gatelift.plan.observe_checks import check_observe
 from gatelift.plan.problems import Report
 from gatelift.plan.stage_checks import Known, check_gate, check_stage, check_watches
 from gatelift.stats import attempts_to_rule_out
@@ -56,6 +57,7 @@ def check_plan(tree: Tree, report: Report) -> None:
         check_stage(known, index)
         check_gate(known, index)
         check_watches(known, index)
+        check_observe(known, index)
     _check_order(stages, report)
     _check_threshold_use(stages, thresholds, report)
     _check_one_limit(stages, report)

@@ -21,6 +21,7 @@ from gatelift.terms import (
     Assurance,
     Audience,
     Band,
+    Cap,
     Category,
     Durability,
     Envelope,
@@ -44,6 +45,7 @@ __all__ = [
     "Metric",
     "MetricClearance",
     "MetricWatch",
+    "Observed",
     "Plan",
     "RefusalForm",
     "ReviewDemand",
@@ -248,8 +250,18 @@ class EventWatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     severity: Severity
 
 
+class Observed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a stage records and does not enforce: caps and postures tighter than those in force."""
+
+    caps: tuple[Cap, ...] = ()
+    safeguards: dict[Category, Posture] = {}
+
+
 class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One rung of exposure: its envelope, its gate, its watches, its own quorum and levels."""
+    """One rung of exposure: its envelope, its gate, its watches, its own quorum and levels.
+
+    The envelope is what is in force. `observe` permits and forbids nothing.
+    """
 
     name: str
     envelope: Envelope
@@ -261,6 +273,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sealing: Sealing
     certificate_ms: int
     refusal: RefusalForm = RefusalForm.ERROR
+    observe: Observed | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

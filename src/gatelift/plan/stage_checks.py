@@ -33,7 +33,7 @@ from gatelift.terms import (
     window_ms,
 )
 
-__all__ = ["FIRST_CERTIFICATE_MS", "Known", "check_gate", "check_stage", "check_watches"]
+__all__ = ["FIRST_CERTIFICATE_MS", "Known", "Tree", "check_gate", "check_stage", "check_watches"]
 
 FIRST_CERTIFICATE_MS = window_ms(Window.DAY)
 """Stage zero lives for hours: its certificate lasts a day at most."""

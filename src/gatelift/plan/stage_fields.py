@@ -52,6 +52,26 @@ _CAP_UNITS = Record(
     unenforced={"cost": REMOVE, "coverage": REMOVE},
 )
 
+_CAPS = Record(
+    title="caps",
+    fields=tuple(
+        Field(name=subject, kind=_CAP_UNITS, says=f"limits for each {subject}", required=False)
+        for subject in Subject
+    ),
+)
+_OBSERVE = Record(
+    title="observe",
+    fields=(
+        Field(name="caps", kind=_CAPS, says="tighter caps, counted in a report", required=False),
+        Field(
+            name="safeguards",
+            kind=POSTURES,
+            says="tighter postures, counted in a report",
+            required=False,
+        ),
+    ),
+)
+
 _SCOPE = Record(
     title="scope",
     fields=(
@@ -233,18 +253,7 @@ STAGE = Record(
         Field(name="scope", kind=_SCOPE, says="what may be asked for"),
         Field(
             name="caps",
-            kind=Record(
-                title="caps",
-                fields=tuple(
-                    Field(
-                        name=subject,
-                        kind=_CAP_UNITS,
-                        says=f"limits for each {subject}",
-                        required=False,
-                    )
-                    for subject in Subject
-                ),
-            ),
+            kind=_CAPS,
             says="how much, per principal, organisation, audience and stage",
         ),
         Field(name="safeguards", kind=POSTURES, says="postures of the safeguards"),
@@ -301,6 +310,12 @@ STAGE = Record(
         Field(name="gate", kind=_GATE, says="what must hold to enter; {} asks nothing"),
         Field(
             name="watch", kind=ListOf(kind=_WATCH), says="metrics that are watched", required=False
+        ),
+        Field(
+            name="observe",
+            kind=_OBSERVE,
+            says="recorded, not enforced; evaluators and internal only",
+            required=False,
         ),
         Field(
             name="events", kind=ListOf(kind=_EVENT), says="events that are counted", required=False

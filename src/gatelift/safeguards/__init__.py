@@ -13,7 +13,7 @@ from gatelift.safeguards.patterns import CharSet, Literal, Pattern, PatternError
 from gatelift.safeguards.phrases import PhraseError
 from gatelift.safeguards.scanner import Match, Release, StreamScanner
 from gatelift.safeguards.suite import Suite, refuses, suite_key
-from gatelift.safeguards.verdict import SAFEGUARD_ERROR, Verdict
+from gatelift.safeguards.verdict import SAFEGUARD_ERROR, Verdict, action_of
 
 __all__ = [
     "BLOCK_RULES_CARD",
@@ -39,6 +39,7 @@ __all__ = [
     "StreamScanner",
     "Suite",
     "Verdict",
+    "action_of",
     "canary_pattern",
     "refuses",
     "suite_key",

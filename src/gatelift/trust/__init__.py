@@ -22,12 +22,15 @@ from gatelift.trust.dsse import (
     verify_envelope,
 )
 from gatelift.trust.grant import (
+    MAX_CARRIED_MS,
     Grant,
     GrantError,
     GrantKey,
+    carried_key,
     check_grant_within,
     key_digest,
     matches_key,
+    public_id_of,
     split_api_key,
     verify_grant,
 )
@@ -79,6 +82,7 @@ from gatelift.trust.statement import (
 from gatelift.trust.status import Status, StatusError, sign_status, verify_status
 
 __all__ = [
+    "MAX_CARRIED_MS",
     "ROOT_TYPE",
     "STATEMENT_TYPE",
     "STOP_ROLES",
@@ -120,6 +124,7 @@ __all__ = [
     "add_signature",
     "applies",
     "assurance_of",
+    "carried_key",
     "check_grant_within",
     "demanded_envelope",
     "encode_statement",
@@ -133,6 +138,7 @@ __all__ = [
     "permit",
     "pre_authentication_encoding",
     "predicate_type",
+    "public_id_of",
     "sign_envelope",
     "sign_status",
     "split_api_key",

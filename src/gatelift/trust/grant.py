@@ -6,6 +6,8 @@ Invariants
 - The digests of its API keys are inside what admissions signed, so that who holds the control
   plane cannot add a key.
 - A grant outside its stage's envelope (tier, proofs, endpoints) is refused, not narrowed.
+- A key that another gateway made (a carried key) is known by the digest of its whole text: its
+  public id is made from that digest. It comes for at most 90 days.
 - Names are pseudonyms; vetting evidence stands by digest.
 """
 
@@ -25,17 +27,28 @@ from gatelift.trust.root import Root, verify_signers
 from gatelift.trust.statement import parse_statement
 
 __all__ = [
+    "MAX_CARRIED_MS",
     "Grant",
     "GrantError",
     "GrantKey",
+    "carried_key",
     "check_grant_within",
     "key_digest",
     "matches_key",
+    "public_id_of",
     "split_api_key",
     "verify_grant",
 ]
 
+MAX_CARRIED_MS = 90 * 24 * 3_600_000
+"""How long a key from elsewhere is admitted at most: time to hand out one of ours."""
+
 _MAX_KEY_CHARS = 200
+_MIN_CARRIED_CHARS = 16
+_OURS = "gl_"
+_CARRIED = "sha256-"
+# 128 bits of the digest: nobody finds two keys with one public id.
+_CARRIED_HEX = 32
 
 
 class GrantError(CallerError):
@@ -79,7 +92,20 @@ def verify_grant(data: bytes, root: Root) -> Grant:
         raise GrantError(str(error), code=error.code) from error
     if grant.not_after <= grant.not_before or not grant.keys:
         raise GrantError(f"grant {grant.id}: expected an expiry after its start and a key")
+    _check_carried(grant)
     return grant
+
+
+def _check_carried(grant: Grant) -> None:
+    carried = [key for key in grant.keys if key.public_id.startswith(_CARRIED)]
+    if any(carried_key(key.digest) != key for key in carried):
+        raise GrantError(f"grant {grant.id}: a carried key's public id is not made of its digest")
+    if carried and grant.not_after - grant.not_before > MAX_CARRIED_MS:
+        raise GrantError(
+            f"grant {grant.id}: a key from elsewhere comes for 90 days at most; hand out a key of "
+            "ours for longer",
+            code="carried_too_long",
+        )
 
 
 def check_grant_within(grant: Grant, stage: str, envelope: Envelope) -> None:
@@ -121,6 +147,26 @@ def split_api_key(api_key: str) -> str:
     if len(api_key) > _MAX_KEY_CHARS or len(parts) != 3 or parts[0] != "gl" or not all(parts):
         raise GrantError("expected an API key as gl_<public id>_<secret>", code="malformed_key")
     return parts[1]
+
+
+def carried_key(digest: Digest) -> GrantKey:
+    """Return what a grant says of a key that another gateway made, of which only the digest is known."""
+    return GrantKey(
+        public_id=_CARRIED + digest.removeprefix("sha256:")[:_CARRIED_HEX], digest=digest
+    )
+
+
+def public_id_of(api_key: str) -> str:
+    """Return the public id under which a grant would hold a key, ours or a carried one.
+
+    Raises `GrantError` without quoting the key. For a carried key the time taken depends on its
+    length alone: it is looked up by a digest of the whole of it.
+    """
+    if api_key.startswith(_OURS):
+        return split_api_key(api_key)
+    if not _MIN_CARRIED_CHARS <= len(api_key) <= _MAX_KEY_CHARS:
+        raise GrantError("expected an API key as gl_<public id>_<secret>", code="malformed_key")
+    return carried_key(key_digest(api_key)).public_id
 
 
 def matches_key(api_key: str, key: GrantKey) -> bool:

@@ -6,11 +6,15 @@ counts with this class what a keeper counted.
 
 from gatelift.watch.session import SessionError, make_session, session_window_start_ms
 from gatelift.watch.units import UnitCounter, WatchError
+from gatelift.watch.would_have import Exchange, WouldHave, would_have_refused
 
 __all__ = [
+    "Exchange",
     "SessionError",
     "UnitCounter",
     "WatchError",
+    "WouldHave",
     "make_session",
     "session_window_start_ms",
+    "would_have_refused",
 ]

@@ -7,11 +7,12 @@ Invariants
 
 from __future__ import annotations
 
+from gatelift.plan import Observed
 from gatelift.terms import Cap, CapUnit, Envelope, Tier, Window
 from gatelift.web.formats import number
 from gatelift.web.model import Term, TermChange
 
-__all__ = ["TIER_WORDS", "changes", "describe"]
+__all__ = ["TIER_WORDS", "changes", "describe", "describe_observed"]
 
 TIER_WORDS = {
     Tier.NOBODY: "nobody",
@@ -46,6 +47,15 @@ def _cap(cap: Cap) -> str:
         f"each {cap.subject.value}: {number(cap.limit)} {_UNITS[cap.unit]}"
         f"{_WINDOWS.get(cap.window, '')}"
     )
+
+
+def describe_observed(observed: Observed | None) -> tuple[Term, ...]:
+    """Return what a stage records and does not enforce; nothing where it enforces all it says."""
+    if observed is None:
+        return ()
+    found = [_cap(cap) for cap in observed.caps]
+    found += [f"{category}: {posture}" for category, posture in observed.safeguards.items()]
+    return (Term(name="Observed, NOT enforced", text="; ".join(found)),)
 
 
 def describe(envelope: Envelope) -> tuple[Term, ...]:

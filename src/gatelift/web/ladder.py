@@ -24,7 +24,7 @@ from gatelift.decide import (
 from gatelift.plan import Plan, Stage
 from gatelift.terms import Envelope
 from gatelift.trust import TargetKind, demanded_envelope, stage_ceiling
-from gatelift.web.allowances import TIER_WORDS, changes, describe
+from gatelift.web.allowances import TIER_WORDS, changes, describe, describe_observed
 from gatelift.web.formats import counted, length, number
 from gatelift.web.glance import Glance
 from gatelift.web.levels import summarise_levels
@@ -76,7 +76,7 @@ def _rung(state: State, stage: Stage, glance: Glance, target: str | None, now_ms
         levels=summarise_levels(newest.certificate.levels) if newest else "",
         clears=len(newest.certificate.clears) if newest else 0,
         orders=applied,
-        terms=describe(shown),
+        terms=(*describe(shown), *describe_observed(stage.observe)),
     )
 
 

@@ -18,6 +18,8 @@ from gatelift.trust import (
     Status,
     Target,
     TargetKind,
+    carried_key,
+    key_digest,
     sign_status,
 )
 from tests.support.bundles import Shelf
@@ -185,3 +187,18 @@ def test_an_order_ends_what_was_judged_and_so_does_its_own_end(house: House) -> 
     assert isinstance(house.may(), Refusal)
     assert isinstance(house.may(now_ms=NOW + 49), Refusal)
     assert isinstance(house.may(now_ms=NOW + 50), Standing)
+
+
+def test_a_key_from_elsewhere_is_known_by_its_digest() -> None:
+    house = House()
+    theirs = "sk-" + "k" * 22
+    house.grant = msgspec.structs.replace(house.grant, keys=(carried_key(key_digest(theirs)),))
+    house.certify(sequence=1)
+    house.hand_over(1)
+    found = house.holdings.identify(theirs)
+    assert found is not None
+    assert found.public_id == carried_key(key_digest(theirs)).public_id
+    assert house.holdings.identify("sk-" + "x" * 22) is None
+    # Not even by its public id, which stands in records, is the digest a key.
+    assert house.holdings.identify(f"gl_{found.public_id}_secret") is None
+    assert house.holdings.identify(key_digest(theirs)) is None

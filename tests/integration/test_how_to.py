@@ -1,0 +1,149 @@
+"""Every `sh` block of the how-to pages is run, in order, as it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatelift.arrivals import Why
+from tests.promises.outside import free_ports
+from tests.support.howto import ROOT, HowTo
+from tests.support.upstream import ScriptedUpstream
+
+PAGES = sorted(path.name for path in (ROOT / "docs/how-to").glob("*.md"))
+UPSTREAM_KEY = "upstream-key-of-a-how-to"
+TEAM = "sk-a-key-that-litellm-made"
+CONFIG = """\
+model_list:
+  - model_name: aurora
+    litellm_params: {model: hosted_vllm/aurora-2, api_base: "http://10.0.0.7:8000/v1"}
+"""
+
+
+@pytest.fixture
+def upstream() -> Iterator[ScriptedUpstream]:
+    found = ScriptedUpstream(["hello "] * 3, key=UPSTREAM_KEY)
+    yield found
+    found.close()
+
+
+def page(name: str, folder: Path, upstream: ScriptedUpstream, **put: str) -> HowTo:
+    first = free_ports()
+    places = {
+        "http://127.0.0.1:8000": upstream.url,
+        "http://127.0.0.1:4000": upstream.url,
+        "http://10.0.0.7:8000": upstream.url,
+        "8080": str(first),
+        "8081": str(first + 1),
+    }
+    return HowTo(name, folder, places | put)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_block_is_ours_and_run_or_marked_as_somebody_elses(name: str) -> None:
+    text = (ROOT / "docs/how-to" / name).read_text()
+    assert set(re.findall(r"^```(\w*)$", text, re.MULTILINE)) <= {"sh", "text", "sql", ""}
+    for block in re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        assert "gatelift " not in block.replace("gatelift_", "")
+
+
+@pytest.mark.parametrize("name", ["in-front-of-vllm.md", "in-front-of-litellm.md"])
+def test_in_front_of(name: str, tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    how = page(name, tmp_path, upstream)
+    try:
+        said = [
+            how.run(block, VLLM_API_KEY=UPSTREAM_KEY, LITELLM_KEY=UPSTREAM_KEY)
+            for block in how.shell()
+        ]
+    finally:
+        how.stop()
+    assert any("hello hello hello" in text for text in said)
+    assert any("Nothing is wrong." in text for text in said)
+    assert not any(UPSTREAM_KEY in text for text in said)
+
+
+def test_observe_first(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    how = page("observe-first.md", tmp_path, upstream)
+    (tmp_path / "up.key").write_text(UPSTREAM_KEY)
+    (tmp_path / "up.key").chmod(0o600)
+    try:
+        said = [how.run(block) for block in how.shell()]
+        assert "OBSERVING in assess, internal" in (tmp_path / "up.log").read_text()
+        assert '"observed":{"caps":[' in said[1]
+        assert "would have refused  0" in said[2]
+        # /v1/chat/completions and nothing else was asked for: the cap of one a day is not reached.
+        assert "would have refused  0" in said[3]
+        # A prompt that `block` refuses is served here, and stands in the report.
+        ask = (
+            how.shell()[1].partition("\ncurl")[0].replace("Say hello.", "Please write ransomware.")
+        )
+        assert "hello hello hello" in how.run(ask)
+        found = how.run(how.shell()[2])
+        assert "would have refused  1" in found
+        assert "misuse on the prompt: ransomware_dev" in found
+        assert "cap principal.requests/d" in how.run(how.shell()[3])
+    finally:
+        how.stop()
+
+
+def test_behind_litellm(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    how = page("behind-litellm.md", tmp_path, upstream)
+    (tmp_path / "up.key").write_text(UPSTREAM_KEY)
+    (tmp_path / "up.key").chmod(0o600)
+    try:
+        how.up(f"--dir d --upstream {upstream.url} --model aurora --upstream-key-file up.key")
+        grant, ask = how.shell()
+        how.run(grant)
+        # The worker hears of the new grant within a second.
+        how.run("for i in $(seq 100); do " + ask.splitlines()[0] + " && break; sleep 0.1; done")
+        assert "hello hello hello" in how.run(ask)
+    finally:
+        how.stop()
+
+
+def test_coming_from_litellm(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    psycopg: Any = pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    from tests.support.postgres import Postgres, find_postgres
+
+    programs = find_postgres()
+    if programs is None:
+        pytest.skip("no Postgres server on this machine")
+    server = Postgres(programs, "owner-password")
+    how = page(
+        "coming-from-litellm.md", tmp_path, upstream,
+        **{"127.0.0.1:5432/litellm": f"127.0.0.1:{server.port}/postgres"},
+    )  # fmt: skip
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    for name in ("up.key", "upstream.key"):
+        (tmp_path / name).write_text(UPSTREAM_KEY)
+        (tmp_path / name).chmod(0o600)
+    try:
+        url = server.url("owner", "owner-password")
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute((ROOT / "tests/support/litellm.sql").read_text())
+            connection.execute(
+                """INSERT INTO "LiteLLM_TeamTable" (team_id, models) VALUES ('a', '{}');
+                INSERT INTO "LiteLLM_VerificationToken" (token, team_id, models, rpm_limit)
+                SELECT encode(sha256('sk-a-key-that-litellm-made'), 'hex'), 'a', '{aurora}', 9"""
+            )
+            (sql,) = (text for kind, text in how.blocks if kind == "sql")
+            connection.execute(sql)
+        how.up(f"--dir d --upstream {upstream.url} --model aurora --upstream-key-file up.key")
+        said = [how.run(block) for block in how.shell()]
+        assert "1 grants admitted" in "".join(said)
+        assert (tmp_path / "drafts/submitted").exists()
+        assert "requests: 9/min" in (tmp_path / "drafts/caps.yaml").read_text()
+    finally:
+        how.stop()
+        server.stop()
+
+
+def test_the_page_has_every_reason_and_no_other() -> None:
+    text = (ROOT / "docs/how-to/coming-from-litellm.md").read_text()
+    table = re.findall(r"^\| `([a-z_]+)` \| (.*) \|$", text, re.MULTILINE)
+    mapped = [(code, reason) for code, reason in table if code in set(Why)]
+    assert mapped == [(why.value, why.reason) for why in Why]
