@@ -1,6 +1,7 @@
 """`python -m bench gateway | docs`: the whole run, and the page that is drawn from it.
 
-`python -m bench capacity | profile` are the quick looks, for who works on the gateway's speed.
+`python -m bench capacity | profile | streams | stops` are the quick looks, for who works on the
+gateway's speed; the last two take the same environment as the whole run (`settings`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from typing import Any
 
 from bench.capacity import CapacitySettings, ratios, run_rounds, to_builtins, typical
 from bench.house import open_house, say
+from bench.machine import raise_file_limit
 from bench.pages import RESULTS, draw
 from bench.profile import profile_worker
 from bench.run import run_everything
 from bench.settings import read_settings
+from bench.stopping import measure_stops
+from bench.streaming import measure_streams
 
 
 def _capacity(options: argparse.Namespace) -> int:
@@ -64,6 +68,18 @@ def _profile(options: argparse.Namespace) -> int:
     return 0
 
 
+def _streams(options: argparse.Namespace) -> int:
+    with open_house(options.folder / "streams", (), callers=0) as house:
+        print(json.dumps(measure_streams(house, read_settings().streams)))
+    return 0
+
+
+def _stops(options: argparse.Namespace) -> int:
+    with open_house(options.folder / "stops", (), callers=0) as house:
+        print(json.dumps(measure_stops(house, read_settings().stops)))
+    return 0
+
+
 def _gateway(options: argparse.Namespace) -> int:
     summary = run_everything(read_settings(), options.folder.resolve(), RESULTS)
     print(json.dumps(summary))
@@ -76,8 +92,16 @@ def _docs(options: argparse.Namespace) -> int:
 
 def main() -> int:
     """Run one part."""
+    todo = {
+        "gateway": _gateway,
+        "docs": _docs,
+        "capacity": _capacity,
+        "profile": _profile,
+        "streams": _streams,
+        "stops": _stops,
+    }
     parser = argparse.ArgumentParser(prog="bench")
-    parser.add_argument("what", choices=["gateway", "capacity", "profile", "docs"])
+    parser.add_argument("what", choices=list(todo))
     parser.add_argument("--contenders", default="nginx,gatelift", help="In the order of a round.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0)
@@ -87,7 +111,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="docs: only say whether they match.")
     parser.add_argument("--folder", type=Path, default=Path("build/bench"))
     options = parser.parse_args()
-    todo = {"gateway": _gateway, "capacity": _capacity, "profile": _profile, "docs": _docs}
+    raise_file_limit()
     return todo[options.what](options)
 
 

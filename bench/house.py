@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import sys
@@ -15,12 +16,18 @@ from bench.nginx import BareProxy, Mock
 from bench.peers import start_peer
 from bench.ports import free_ports
 
-__all__ = ["House", "open_house", "say"]
+__all__ = ["House", "open_house", "say", "told"]
 
 
 def say(text: str) -> None:
     """Tell progress; standard output is for the result."""
     print(text, file=sys.stderr, flush=True)
+
+
+def told(error: Exception) -> str:
+    """Return an error as a kept result may say it: without this machine's paths."""
+    text = f"{type(error).__name__}: {error}".replace(str(Path.cwd()), ".")
+    return re.sub(r"(?<![\w.:/])/[^\s'\",)]*/", "", text)[:400]
 
 
 class House:
@@ -40,13 +47,21 @@ class House:
         say(f"starting {name}")
         try:
             contender = self._start(name, callers)
-        except (OSError, RuntimeError, TimeoutError) as error:
-            self.absent[name] = f"{type(error).__name__}: {error}"[:400]
+            self._check(contender)
+        except Exception as error:  # noqa: BLE001 (one that fails must not take the others along)
+            self.absent[name] = told(error)
             say(f"  {name} can't be measured: {self.absent[name]}")
             return
         self.contenders.append(contender)
-        check_answers(contender.target())
         contender.freeze()
+
+    @staticmethod
+    def _check(contender: Contender) -> None:
+        try:
+            check_answers(contender.target())
+        except BaseException:
+            contender.stop()
+            raise
 
     def _start(self, name: str, callers: int) -> Contender:
         if name == "nginx":
@@ -82,9 +97,12 @@ class House:
 
     def close(self) -> None:
         """End everything, last started first."""
-        for contender in reversed(self.contenders):
-            contender.stop()
-        self.mock.stop()
+        endings = [each.stop for each in reversed(self.contenders)]
+        for stop in (*endings, self.mock.stop):
+            try:
+                stop()
+            except Exception as error:  # noqa: BLE001 (the others are to be ended too)
+                say(f"while ending: {told(error)}")
 
 
 @contextmanager

@@ -44,9 +44,12 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Return the smallest value that at least `share` of the values do not exceed."""
+    """Return the smallest value that at least `share` of the values do not exceed.
+
+    Raises `ValueError` without values.
+    """
     if not values:
-        return float("nan")
+        raise ValueError("nothing was measured")
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * int(share * 1000) // 1000) - 1)]
 

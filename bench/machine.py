@@ -8,8 +8,10 @@ Invariants
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import resource
 import signal
 import statistics
 import subprocess
@@ -27,6 +29,7 @@ __all__ = [
     "fdatasync_ms",
     "freeze",
     "pinned",
+    "raise_file_limit",
     "rss_kb",
     "thaw",
     "thread_cpu_seconds",
@@ -102,13 +105,15 @@ def descendants(pid: int) -> list[int]:
 def freeze(pids: Iterable[int]) -> None:
     """Stop processes where they are, so that they take nothing of another's turn."""
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
 
 
 def thaw(pids: Iterable[int]) -> None:
     """Let processes go on."""
     for pid in pids:
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def end(process: subprocess.Popen[Any], grace_s: float = 10.0) -> None:
@@ -151,6 +156,12 @@ def fdatasync_ms(folder: Path, count: int) -> float:
         os.close(descriptor)
         path.unlink()
     return statistics.median(taken)
+
+
+def raise_file_limit() -> None:
+    """Let this process, and what it starts, open as many files as the machine allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def describe(gateway_core: int, load_core: int) -> dict[str, Any]:

@@ -189,17 +189,19 @@ def _streams(run: Mapping[str, Any]) -> str:
                 f"{scene['count']:,} at {scene['rate']:g}/s",
                 _number(through["gap_p99_ms"]),
                 _number(direct["gap_p99_ms"]),
+                _number(through["delay_p99_ms"]),
                 _number(through["chunk_us"]["worker"]),
                 _number(through["stream_kib"]),
                 f"{through['clean']:,}",
             ]
         )
         if scene["reason"]:
-            rows.append([scene["reason"], "", "", "", "", ""])
+            rows.append([scene["reason"], "", "", "", "", "", ""])
     head = [
         "open streams",
         "p99 added gap ms",
         "the same without a gateway",
+        "p99 delay of a token ms",
         "CPU us a chunk",
         "KiB a stream",
         "ended cleanly",

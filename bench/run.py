@@ -13,7 +13,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-import resource
 import shutil
 import statistics
 import traceback
@@ -26,7 +25,7 @@ import msgspec
 from bench.capacity import CapacitySettings, RunFigures, ratios, run_rounds, to_builtins, typical
 from bench.contenders import Contender, EverythingOn
 from bench.deployment import data_disk
-from bench.house import House, open_house, say
+from bench.house import House, open_house, say, told
 from bench.latency import OpenLoop, Timed, added, drive
 from bench.lifecycle import measure_memory, measure_starts
 from bench.machine import describe, fdatasync_ms
@@ -72,9 +71,9 @@ class _Run:
         say(f"== {name}")
         try:
             self.parts[name] = do()
-        except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 (one part must not lose the others' figures)
             say(traceback.format_exc())
-            self.faults.append(f"{name}: {type(error).__name__}: {error}"[:400])
+            self.faults.append(f"{name}: {told(error)}")
             self.parts[name] = None
         return self.parts[name]
 
@@ -212,8 +211,6 @@ def _rounded(value: float | None) -> float | None:
 
 def run_everything(settings: RunSettings, build: Path, results: Path) -> dict[str, Any]:
     """Run all parts, keep the raw figures, and return the summary."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # This process only waits; what it starts is pinned where it belongs.
     os.sched_setaffinity(0, {settings.load_core})
     machine = describe(settings.gateway_core, settings.load_core)

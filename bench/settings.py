@@ -2,7 +2,8 @@
 
 A smoke run (`BENCH_QUICK=1`) shows that the harness works. Its figures are no figures: it is kept in
 `build/bench`, never in `bench/results`. Single numbers are set by environment, for a try:
-BENCH_ROUNDS, BENCH_SECONDS, BENCH_REQUESTS, BENCH_STREAMS, BENCH_STOPS.
+BENCH_ROUNDS, BENCH_SECONDS, BENCH_REQUESTS, BENCH_STREAMS, BENCH_STOPS, BENCH_GATEWAY_CORE,
+BENCH_LOAD_CORE.
 """
 
 from __future__ import annotations
@@ -113,6 +114,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> RunSettings:
     scenes = (msgspec.structs.replace(first, count=count), *others)
     return msgspec.structs.replace(
         chosen,
+        gateway_core=int(number("BENCH_GATEWAY_CORE", chosen.gateway_core)),
+        load_core=int(number("BENCH_LOAD_CORE", chosen.load_core)),
         rounds=int(number("BENCH_ROUNDS", chosen.rounds)),
         measure_s=number("BENCH_SECONDS", chosen.measure_s),
         requests=int(number("BENCH_REQUESTS", chosen.requests)),

@@ -85,7 +85,9 @@ def _stop_once(
     finally:
         load.finish()
     ends = sorted(found["last_s"])
-    took_ms = (ends[-1] - began) * 1000 if ends else float("nan")
+    if not ends:
+        raise RuntimeError("no stream was open when the order was posted")
+    took_ms = (ends[-1] - began) * 1000
     reached = found["opened"] == settings.streams and found["clean"] == 0
     return {
         "took_ms": round(took_ms, 2),

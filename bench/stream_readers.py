@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import json
 import re
-import resource
 import socket
 import sys
 import time
@@ -23,6 +22,7 @@ from typing import cast
 
 import uvloop
 
+from bench.machine import raise_file_limit
 from bench.stream_mock import LETTERS
 
 _TOKEN = re.compile(rb"zq([%b]{12})y" % LETTERS.encode())
@@ -195,8 +195,7 @@ def main() -> int:
     parser.add_argument("--abort", action="store_true", help="Hang up instead of waiting.")
     parser.add_argument("--abort-times", action="store_true", help="Tell each stream's last byte.")
     options = parser.parse_args()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_file_limit()
     uvloop.run(_main(options))
     return 0
 

@@ -7,6 +7,7 @@ import pytest
 
 from bench.budgets import BUDGETS, judge
 from bench.capacity import RunFigures, find_faults, ratios, typical
+from bench.house import told
 from bench.latency import Timed, added, percentile
 from bench.messages import chat_body
 from bench.profile import summarise
@@ -142,3 +143,8 @@ def test_a_smoke_run_is_told_from_a_run_and_single_numbers_can_be_set() -> None:
     assert read_settings({"BENCH_QUICK": "1"}).quick
     changed = read_settings({"BENCH_STREAMS": "50", "BENCH_STOPS": "3"})
     assert (changed.streams.scenes[0].count, changed.stops.stops) == (50, 3)
+
+
+def test_a_kept_reason_names_no_path_of_this_machine() -> None:
+    text = told(RuntimeError("it ended: /home/x/build/log says 'no /usr/lib/y.so', http://a/b"))
+    assert text == "RuntimeError: it ended: log says 'no y.so', http://a/b"

@@ -54,7 +54,13 @@ def kept_run() -> dict[str, Any]:
     runs = [one("nginx", 1, 70_000.0, {"nginx": 12.0}), one("gatelift", 1, 28_000.0, parts)]
     runs += [one("nginx", 2, 60_000.0, {"nginx": 12.0}), one("gatelift", 2, 30_000.0, parts)]
     runs.append(one("gatelift_nothing_on", 1, 50_000.0, {"gatelift_nothing_on": 17.0}))
-    seen = {"gap_p99_ms": 3.5, "chunk_us": {"worker": 12.5}, "stream_kib": 15.25, "clean": 500}
+    seen = {
+        "gap_p99_ms": 3.5,
+        "delay_p99_ms": 4.5,
+        "chunk_us": {"worker": 12.5},
+        "stream_kib": 15.25,
+        "clean": 500,
+    }
     scene = {"count": 500, "rate": 20.0, "asked_for": 500, "reason": ""}
     summary = dict.fromkeys(SUMMARY_KEYS) | {"ratio_nginx": 0.45, "rps": 29_000.0, "valid": True}
     return {
