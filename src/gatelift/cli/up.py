@@ -24,7 +24,7 @@ from gatelift.cli.cast import default_cast
 from gatelift.cli.desk import now_ms
 from gatelift.cli.errors import InputError
 from gatelift.cli.health import check_ports_free, get_health
-from gatelift.cli.init import NODE, create_deployment, parse_member
+from gatelift.cli.init import NODE, OrderUrlOption, create_deployment, parse_member
 from gatelift.cli.layout import Deployment, Settings, read_bytes
 from gatelift.cli.output import JsonFlag, at_text, facts, note, say, show
 from gatelift.cli.plan_template import DEFAULT_PROMPT, PlanSize, render_plan
@@ -56,6 +56,7 @@ def up(
     plan: Annotated[
         Path | None, typer.Option("--plan", help="Your own plan, its prompt beside it.")
     ] = None,
+    order_url: OrderUrlOption = None,
     port: Annotated[
         int | None, typer.Option("--port", min=1, max=65533, help="Gateway; admin is +1.")
     ] = None,
@@ -72,7 +73,7 @@ def up(
     if not deployment.exists:
         if no_bootstrap:
             raise InputError(f"no deployment in {directory}: make one with `gatelift init`")
-        _create(deployment, upstream, model, plan)
+        _create(deployment, upstream, model, plan, tuple(order_url or ()))
     settings = _settings(deployment, port, workers)
     deployment.make_folders()
     _keep_upstream_key(deployment, upstream_key_file)
@@ -89,7 +90,11 @@ def up(
 
 
 def _create(
-    deployment: Deployment, upstream: str | None, model: str | None, plan: Path | None
+    deployment: Deployment,
+    upstream: str | None,
+    model: str | None,
+    plan: Path | None,
+    order_urls: tuple[str, ...],
 ) -> None:
     if upstream is None or (model is None and plan is None):
         raise InputError(
@@ -115,7 +120,7 @@ def _create(
     cast = default_cast(
         parse_member("operator@lab.example"), parse_member("overseer@oversight.example")
     )
-    create_deployment(deployment, settings, cast, data, prompt)
+    create_deployment(deployment, settings, cast, data, prompt, order_urls)
     note(
         f"Made a DEVELOPMENT deployment in {deployment.directory}: assurance dev, loopback only, "
         "every role's key in one folder. It proves nothing to anybody; `gatelift init` is for the "
