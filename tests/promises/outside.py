@@ -315,10 +315,17 @@ class OrderList:
 class Stream(threading.Thread):
     """Reads one streamed answer to its end, and remembers when each piece came."""
 
-    def __init__(self, deployment: Deployment, text: str = "a long one", **fields: Any) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        text: str = "a long one",
+        *,
+        key: str | None = None,
+        **fields: Any,
+    ) -> None:
         super().__init__(daemon=True)
         self._url = f"{deployment.base_url}/chat/completions"
-        self._header = {"authorization": f"Bearer {deployment.api_key}"}
+        self._header = {"authorization": f"Bearer {key or deployment.api_key}"}
         message = {"role": "user", "content": text}
         self._body = {"model": deployment.model, "messages": [message], "stream": True, **fields}
         self.status = 0

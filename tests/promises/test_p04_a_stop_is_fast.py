@@ -2,13 +2,15 @@
 
 Attacked here: sixteen streams are open on four workers when an order comes by the admin API, by a
 file, by the host's socket and by the overseer's own endpoint, the last three also while control
-hangs, and it stops the release, a stage, an organisation, a principal or a key; the clock runs from
-before the order is sent to the last byte that any caller received. Then control is killed with -9 and kept down, and after that frozen in the middle
+hangs, and it stops the release, a stage, an organisation, a principal or a key; or when admissions
+takes a grant back; the clock runs from before the order is sent to the last byte that any caller
+received. Then control is killed with -9 and kept down, and after that frozen in the middle
 of its work, with streams open: the gateway must close by itself within the plan's status_ttl.
 
 Seen to fail: without the call of `recheck` after an order in `gateway.worker` the streams ran on
 where control hung, until the status lapsed (red; with control alive its next status hides this); with
-`_lapsed` doing nothing they outlived control's death (red).
+`_lapsed` doing nothing they outlived control's death (red). A roster that no open exchange was
+judged by again left a grant's streams running after it was taken back (red).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import httpx
 import msgspec
 import pytest
 
-from tests.promises.hands import Hands, freeze, opened, thaw
+from tests.promises.hands import Hands, freeze, opened, statement, thaw
 from tests.promises.outside import (
     PLANS,
     Deployment,
@@ -224,6 +226,47 @@ def test_an_order_cuts_every_open_stream_within_a_second(
     assert len([b for b in list(upstream.bodies) if b.get("stream")]) == len(before)
     if until is None:
         reopen(deployment)
+
+
+@pytest.mark.parametrize("change", ["endpoints", "ends"])
+def test_a_grant_that_is_taken_back_cuts_its_streams_within_a_second(
+    deployment: Deployment, change: str
+) -> None:
+    """Admissions signs the grant anew: without the endpoint, or as ending now."""
+    hands = Hands(deployment)
+    api_key, envelope = hands.make_grant("p-taken-back", "admissions")
+    grant = opened(envelope)["predicate"]
+    log_grant(deployment, envelope)
+    deployment.wait_known(api_key)
+    ours = [Stream(deployment, key=api_key, max_tokens=1024) for _ in range(STREAMS)]
+    others = [Stream(deployment, max_tokens=400) for _ in range(4)]
+    wait_for(lambda: all(s.text.count(b"data:") > 5 for s in [*ours, *others]), seconds=15)
+    at = time.time_ns() // 1_000_000 + 500
+    changed = {"endpoints": ["models"]} if change == "endpoints" else {"not_after": at}
+    taken = statement("grant", {**grant, **changed}, hands.fingerprint, hands.key("admissions"))
+    log_grant(deployment, taken)
+    began = time.monotonic()
+    if change == "ends":
+        began = time.monotonic() - time.time() + at / 1000
+    judge(ours, began, BOUND_S, f"grant signed anew ({change})")
+    for _ in range(2 * WORKERS):
+        answer = deployment.chat(key=api_key)
+        assert answer.status_code in {401, 403}, answer.text
+    assert all(s.is_alive() for s in others), "a stop of one takes no other with it"
+    for stream in others:
+        stream.join(40)
+    assert all(b"[DONE]" in s.text for s in others)
+
+
+def log_grant(deployment: Deployment, envelope: bytes) -> None:
+    token = (deployment.folder / "keys/submitter.token").read_text().strip()
+    response = httpx.post(
+        f"{deployment.admin_url}/admin/v1/entries",
+        json={"kind": "grant", "envelope": envelope.decode()},
+        headers={"authorization": f"Bearer {token}"},
+        timeout=10,
+    )
+    assert response.status_code == 201, response.text
 
 
 def test_what_is_not_signed_by_who_may_stop_is_refused_at_the_socket_with_its_reason(

@@ -6,6 +6,8 @@ Invariants
 - A status is adopted only if it answers our nonce, names the bundle and roster that we serve from,
   and names no order that we lack. Its life runs from the asking on the boot-time clock.
 - Without a live status nothing is permitted.
+- A grant counts while the roster holds it. One that a newer roster lacks is gone at once; one that a
+  newer roster changes is judged as changed from the status on that names that roster.
 
 Pure but for its own state: clocks and bytes are arguments. The keeper link feeds it.
 """
@@ -267,7 +269,31 @@ class Holdings:
                 message="no fresh status: the gateway is cut off from its control plane "
                 "and serves nothing until it hears again",
             )
+        grant = self._in_force(who)
+        if isinstance(grant, Refusal):
+            return grant
         held = self.bundle.certificates
         standing = set(self._status.certificates) if self._status else set()
         certificates = {name: c for name, c in held.items() if c.digest in standing}
-        return permit(self.bundle.plan, certificates, self.orders, who.grant, who.public_id, now_ms)
+        return permit(self.bundle.plan, certificates, self.orders, grant, who.public_id, now_ms)
+
+    def _in_force(self, who: Identified) -> Grant | Refusal:
+        """Return the grant as the roster has it now; an open exchange may have begun under another.
+
+        A change that takes from the exchange what it was admitted by is a refusal.
+        """
+        now = self.roster.by_public_id.get(who.public_id) if self.roster else None
+        if now is who.grant and self._next_roster is None:
+            return now
+        coming = self._next_roster[0].by_public_id if self._next_roster else None
+        before = who.grant
+        gone = now is None or (coming is not None and who.public_id not in coming)
+        if gone or now is None or (now.id, now.principal) != (before.id, before.principal):
+            return Refusal(
+                code="grant_expired", message="the grant is not in force: ask for a new one"
+            )
+        if not set(before.endpoints) <= set(now.endpoints) or now.organisation != (
+            before.organisation
+        ):
+            return Refusal(code="endpoint_not_granted", message="the grant was changed: ask again")
+        return now
