@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gatelift.gateway.refused_routes import REFUSED
 from gatelift.gateway.routes import ROUTES
 from gatelift.messages import Finish, Outcome, parse_ticket, verify_ticket
 from gatelift.terms import Endpoint
@@ -322,6 +323,20 @@ def test_another_spelling_of_a_path_is_no_route(house: DoorHouse, spelling: str)
             if not spelling.startswith("/v1/receipts"):
                 assert reply.status == 404
         nothing_happened(house, before)
+
+
+def test_what_is_refused_says_what_to_use_instead_and_asks_no_model(house: DoorHouse) -> None:
+    before = settled(house)
+    body = EXCHANGES[0].send()
+    for route in REFUSED:
+        for target in (route.path, f"{route.path}/x", f"{route.path}/x/y"):
+            if target in ROUTES:
+                continue
+            for secret in (None, CALLERS["valid"].key):
+                reply = house.ask("POST", target, body, key=secret)
+                assert (reply.status, reply.code) == (404, "not_found"), target
+                assert route.instead in json.loads(reply.body)["error"]["message"]
+    nothing_happened(house, before)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Every route of the gateway, in one table.
 
 Invariants
-- What is not in `ROUTES` does not exist: 404, or 405 for a known path with another method.
+- What is not in `ROUTES` does not exist: 404, or 405 for a known path with another method. Where
+  callers of other servers would look, the 404 says what to use instead (`refused_routes`).
 - A handler's fault ends in a reply of ours, never in a clean answer.
 """
 
@@ -21,6 +22,7 @@ from gatelift.gateway.metadata import (
     serve_receipt,
 )
 from gatelift.gateway.recorded import send_reply
+from gatelift.gateway.refused_routes import refused_route
 from gatelift.gateway.replies import error_reply
 
 __all__ = ["ROUTES", "Router"]
@@ -60,7 +62,9 @@ class Router:
         known = _RECEIPTS if path.startswith(_RECEIPTS) else path
         method = "GET" if known == _RECEIPTS else ROUTES.get(path)
         if method is None:
-            self._away(responder, "not_found", f"no route {path[:80]!r} here")
+            elsewhere = refused_route(path)
+            message = elsewhere.message if elsewhere else f"no route {path[:80]!r} here"
+            self._away(responder, "not_found", message)
             return
         if request.method != method:
             self._away(responder, "method_not_allowed", f"{path[:80]} takes {method}")
