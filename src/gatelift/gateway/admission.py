@@ -121,6 +121,14 @@ def admit(context: Context, who: Identified, chat: ChatRequest) -> Admitted | De
     found = permitted(context, who, Endpoint.CHAT)
     if isinstance(found, Denial):
         return found
+    if found.envelope.audience.safety_identifier and not chat.end_user:
+        return Denial(
+            code="invalid_request",
+            message="expected safety_identifier: a stable pseudonym of the end user that this "
+            "request is made for, without personal data; this stage asks for it",
+            outcome=Outcome.STOPPED,
+            detail={"param": "safety_identifier"},
+        )
     scope = found.envelope.scope
     bound = _input_bound(chat)
     if scope.context_tokens is not None and bound > scope.context_tokens:

@@ -256,6 +256,7 @@ TIGHTENINGS = [
     pytest.param(Envelope(audience=Audience(tier=Tier.VERIFIED)), id="narrower-tier"),
     pytest.param(Envelope(audience=Audience(requires=("identity",))), id="more-proofs"),
     pytest.param(Envelope(audience=Audience(max_organisations=5)), id="a-limit-where-none-was"),
+    pytest.param(Envelope(audience=Audience(safety_identifier=True)), id="end-user-asked-for"),
     pytest.param(Envelope(scope=Scope(endpoints=(Endpoint.CHAT,))), id="fewer-endpoints"),
     pytest.param(Envelope(scope=Scope(tools=())), id="no-tools"),
     pytest.param(Envelope(scope=Scope(output_tokens=0)), id="no-tokens"),
