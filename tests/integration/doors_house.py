@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatelift.encoding import encode_base64
+from gatelift.encoding import encode_base64, sha256_digest
 from gatelift.gateway.routes import ROUTES
 from gatelift.journal import RunFollower, list_runs
 from gatelift.messages import Beat, EntryKind, Finish, Placement, Start
@@ -92,6 +92,7 @@ class Caller:
     endpoints: tuple[Endpoint, ...] | None = None
     begins_ms: int = -HOUR
     ends_ms: int = HOUR
+    segment: str | None = None
 
     @property
     def key(self) -> str:
@@ -105,6 +106,8 @@ CALLERS = {
     "expired": Caller("expired", ends_ms=-1),
     "early": Caller("early", begins_ms=HOUR, ends_ms=2 * HOUR),
     "capped": Caller("capped"),
+    "private": Caller("private", segment="abcdefghijklmnopqrstuvwxyz234567"),
+    "neighbour": Caller("neighbour", segment="abcdefghijklmnopqrstuvwxyz234566"),
     # A grant of one endpoint each: for any door there is a caller who may not go through it.
     **{f"only-{e.value}": Caller(f"only{e.value}", endpoints=(e,)) for e in Endpoint},
 }
@@ -204,12 +207,9 @@ class DoorHouse:
             keys=(GrantKey(public_id=caller.name, digest=key_digest(caller.key)),),
             not_before=self.world.now + caller.begins_ms,
             not_after=self.world.now + caller.ends_ms,
+            private_endpoint=sha256_digest(caller.segment.encode()) if caller.segment else None,
         )
-        return self.world.sign("grant", self.change_grant(caller, grant), "admissions:ada")
-
-    def change_grant(self, caller: Caller, grant: Grant) -> Grant:
-        """Return the grant as it is signed; for houses whose grants carry more."""
-        return grant
+        return self.world.sign("grant", grant, "admissions:ada")
 
     def _start(self) -> subprocess.Popen[bytes]:
         code = (

@@ -325,6 +325,76 @@ def test_another_spelling_of_a_path_is_no_route(house: DoorHouse, spelling: str)
         nothing_happened(house, before)
 
 
+KEYED = [door for door in DOORS if door.needs_key]
+OWN, OTHER = (str(CALLERS[name].segment) for name in ("private", "neighbour"))
+
+
+@pytest.mark.parametrize("door", KEYED, ids=lambda d: d.path)
+def test_a_private_endpoint_takes_its_own_grants_keys_and_no_others(
+    house: DoorHouse, door: Door
+) -> None:
+    def at(caller: str | None, prefix: str) -> Reply:
+        secret = CALLERS[caller].key if caller else None
+        return house.ask(door.method, prefix + door.url, door.send(), key=secret)
+
+    before = settled(house)
+    for caller, prefix in (
+        ("private", ""),
+        ("private", f"/e/{OTHER}"),
+        ("neighbour", f"/e/{OWN}"),
+        ("valid", f"/e/{OWN}"),
+        ("expired", f"/e/{OWN}"),
+        ("suspended", f"/e/{OTHER}"),
+        ("private", f"/e/{'a' * 32}"),
+    ):
+        reply = at(caller, prefix)
+        assert (reply.status, reply.code) == (404, "not_found"), (caller, prefix, reply.body)
+        message = json.loads(reply.body)["error"]["message"]
+        unknown = house.ask("GET", "/v1/none")
+        assert message == f"no route {(prefix + door.url)[:80]!r} here"
+        assert reply.headers.keys() == unknown.headers.keys()
+    for prefix in (f"/e/{OWN}", f"/e/{OTHER}", f"/e/{'a' * 32}"):
+        assert at(None, prefix).status == 401, "who has no key learns nothing of segments"
+    nothing_happened(house, before)
+    reply = at("private", f"/e/{OWN}")
+    if door.endpoint is None:
+        assert reply.status in {200, 404}
+        assert b"no route" not in reply.body
+        return
+    assert reply.status == 200, reply.body
+    assert recorded(house, before, reply).grant == "grant_private"
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        f"/e/{OWN.upper()}",
+        f"/E/{OWN}",
+        f"//e/{OWN}",
+        f"/e//{OWN}",
+        f"/e/{OWN}/",
+        f"/e/{OWN}/.",
+        f"/e/{OWN[:-1]}",
+        f"/e/{OWN}a",
+        f"/e/{OWN};a",
+        f"/e/%{ord(OWN[0]):02x}{OWN[1:]}",
+        f"/e/{OWN}/e/{OWN}",
+        f"/e/{OTHER}/../{OWN}",
+        "/e/",
+        "/e",
+    ],
+)
+def test_no_other_spelling_reaches_a_private_endpoint(house: DoorHouse, prefix: str) -> None:
+    for door in EXCHANGES:
+        before = settled(house)
+        for name in ("private", "valid", None):
+            secret = CALLERS[name].key if name else None
+            reply = house.ask(door.method, prefix + door.url, door.send(), key=secret)
+            assert (reply.status, reply.code) == (404, "not_found"), reply.body
+        nothing_happened(house, before)
+    assert house.ask("GET", f"/e/{OWN}/healthz", key=CALLERS["private"].key).status == 404
+
+
 def test_what_is_refused_says_what_to_use_instead_and_asks_no_model(house: DoorHouse) -> None:
     before = settled(house)
     body = EXCHANGES[0].send()
@@ -415,6 +485,8 @@ def test_what_is_read_without_an_exchange_needs_a_key_and_asks_no_model(house: D
         bare = house.through(door)
         assert bare.status == (401 if door.needs_key else 200)
         for name, caller in CALLERS.items():
+            if caller.segment:
+                continue
             reply = house.through(door, key=caller.key)
             assert reply.status in {200, 404}, (name, reply.body)
             assert not secrets_in(reply.body)

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from gatelift.encoding import Digest
+from gatelift.errors import CallerError
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.dialect import ChatRequest
 from gatelift.gateway.holdings import Identified
@@ -28,11 +29,12 @@ from gatelift.messages import Outcome
 from gatelift.messages.frames import Denied
 from gatelift.safeguards import Verdict, refuses
 from gatelift.terms import CapUnit, Endpoint, Envelope, Window
-from gatelift.trust import GrantError, Permission, Refusal
+from gatelift.trust import GrantError, Permission, Refusal, matches_endpoint
 
 __all__ = [
     "Admitted",
     "Denial",
+    "WrongDoorError",
     "admit",
     "identify",
     "inspect_prompt",
@@ -81,8 +83,14 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
         return self.permission.certificate.digest
 
 
+class WrongDoorError(CallerError):
+    """A key that is somebody's was shown at an endpoint that is not its grant's: 404, not 401."""
+
+    code = "wrong_door"
+
+
 def identify(context: Context, request: Request) -> Identified | None:
-    """Return whose key the request carries, null when it is nobody's."""
+    """Return whose key the request carries, null when it is nobody's; raises `WrongDoorError`."""
     try:
         value = request.header(b"authorization")
     except DuplicateHeaderError:
@@ -90,9 +98,12 @@ def identify(context: Context, request: Request) -> Identified | None:
     if value is None or not value.startswith(b"Bearer "):
         return None
     try:
-        return context.holdings.identify(value.removeprefix(b"Bearer ").decode("ascii"))
+        who = context.holdings.identify(value.removeprefix(b"Bearer ").decode("ascii"))
     except (GrantError, UnicodeDecodeError):
         return None
+    if who is not None and not matches_endpoint(request.segment, who.grant):
+        raise WrongDoorError("a key was shown at an endpoint that is not its grant's")
+    return who
 
 
 def _input_bound(chat: ChatRequest) -> int:

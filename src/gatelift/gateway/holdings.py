@@ -292,8 +292,10 @@ class Holdings:
             return Refusal(
                 code="grant_expired", message="the grant is not in force: ask for a new one"
             )
-        if not set(before.endpoints) <= set(now.endpoints) or now.organisation != (
-            before.organisation
-        ):
+        moved = (now.organisation, now.private_endpoint) != (
+            before.organisation,
+            before.private_endpoint,
+        )
+        if moved or not set(before.endpoints) <= set(now.endpoints):
             return Refusal(code="endpoint_not_granted", message="the grant was changed: ask again")
         return now

@@ -71,6 +71,7 @@ ENVELOPES = st.builds(
         tier=st.sampled_from(Tier),
         max_organisations=LIMITS,
         requires=st.lists(st.sampled_from(["identity", "terms@3"])).map(tuple),
+        safety_identifier=st.booleans(),
     ),
     scope=st.builds(
         Scope,
