@@ -5,12 +5,15 @@ upstream itself. A baseline is the list of the digests of the answers, a file na
 digest, which the operator's enrolment of the placement names. Probes detect a change, they never
 prove identity: a server may know the prompts, which are published here.
 
-Sealing: the same kind of call without our credential. Whoever answers it has an open door.
+Sealing: calls of the same kind without our credential, and with a wrong one, also at the other
+doors that common servers have (some ask for a key on some paths only). Whoever answers one of them
+has an open door.
 
 Invariants
 - An answer that is not a whole, well-formed completion is no answer: `ProbeError`, never a digest.
-- `probe_unsealed` calls a placement `declared` only on a clear refusal (401 or 403). Anything else
-  that is no answer says nothing about the door: it raises.
+- `probe_unsealed` calls a placement `declared` only on a clear refusal (401 or 403) of chat, and of
+  each other door (or 404, 405: it is not there). Anything else that is no answer says nothing about
+  the door: it raises.
 - Every call has a deadline, and every body a bound.
 - The credential goes to the placement only, and never into an error.
 
@@ -49,6 +52,22 @@ PROBE_TIMEOUT_S: Final = 20.0
 _MAX_ANSWER_BYTES: Final = 256 * 1024
 _MAX_BASELINE_BYTES: Final = 64 * 1024
 _REFUSALS: Final = frozenset({401, 403})
+_NOT_THERE: Final = frozenset({404, 405})
+_WRONG_CREDENTIAL: Final = "gatelift-probe-that-no-server-was-given"
+_TEXT: Final = "Say good morning."
+_TURN: Final = [{"role": "user", "content": _TEXT}]
+# Doors beside chat completions that model servers open; some guard only what lies under /v1.
+_OTHER_DOORS: Final[tuple[tuple[str, dict[str, object]], ...]] = (
+    ("/v1/completions", {"prompt": _TEXT, "max_tokens": 1}),
+    ("/v1/responses", {"input": _TEXT, "max_output_tokens": 16}),
+    ("/v1/messages", {"messages": _TURN, "max_tokens": 1}),
+    ("/chat/completions", {"messages": _TURN, "max_tokens": 1}),
+    ("/completion", {"prompt": _TEXT, "n_predict": 1}),
+    ("/invocations", {"messages": _TURN, "max_tokens": 1}),
+    ("/generate", {"text": _TEXT, "prompt": _TEXT, "sampling_params": {"max_new_tokens": 1}}),
+    ("/api/chat", {"messages": _TURN, "stream": False, "options": {"num_predict": 1}}),
+    ("/api/generate", {"prompt": _TEXT, "stream": False, "options": {"num_predict": 1}}),
+)
 
 _PROMPTS: Final = (
     "What is the capital of France?",
@@ -188,20 +207,39 @@ async def probe_unsealed(target: ProbeTarget) -> Sealing:
 
     Raises `ProbeError` when it says neither: then nothing is known about the door.
     """
+    chat = _body(target, _PROMPTS[0])
     async with open_upstream(target.base_url) as upstream:
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                status, _ = await _call(upstream, target, _PROMPTS[0], None)
-        except (UpstreamError, TimeoutError) as error:
-            raise ProbeError(f"{target.base_url} did not answer a stranger: {error}") from error
-    if 200 <= status < 300:
-        return Sealing.OPEN
-    if status in _REFUSALS:
-        return Sealing.DECLARED
-    raise ProbeError(
-        f"{target.base_url} answered a stranger with {status}: expected 401 or 403",
-        code="probe_odd",
-    )
+        for credential in (None, _WRONG_CREDENTIAL):
+            if await _answers(upstream, target, CHAT_PATH, chat, credential, _REFUSALS):
+                return Sealing.OPEN
+        for path, fields in _OTHER_DOORS:
+            body = encode_json({"model": target.model, **fields})
+            if await _answers(upstream, target, path, body, None, _REFUSALS | _NOT_THERE):
+                return Sealing.OPEN
+    return Sealing.DECLARED
+
+
+async def _answers(
+    upstream: Upstream,
+    target: ProbeTarget,
+    path: str,
+    body: bytes,
+    credential: str | None,
+    shut: frozenset[int],
+) -> bool:
+    """Return whether a stranger is answered at a door; raises when it is neither open nor shut."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            status, _ = await _post(upstream, path, body, credential)
+    except (UpstreamError, TimeoutError) as error:
+        raise ProbeError(f"{target.base_url} did not answer a stranger: {error}") from error
+    if not 200 <= status < 300 and status not in shut:
+        raise ProbeError(
+            f"{target.base_url}{path} answered a stranger with {status}: expected one of "
+            f"{sorted(shut)}",
+            code="probe_odd",
+        )
+    return status not in shut
 
 
 @asynccontextmanager
@@ -226,11 +264,16 @@ async def open_upstream(base_url: str) -> AsyncIterator[Upstream]:
 async def _call(
     upstream: Upstream, target: ProbeTarget, prompt: str, credential: str | None
 ) -> tuple[int, bytes]:
+    return await _post(upstream, CHAT_PATH, _body(target, prompt), credential)
+
+
+async def _post(
+    upstream: Upstream, path: str, body: bytes, credential: str | None
+) -> tuple[int, bytes]:
     headers = [(b"content-type", b"application/json"), (b"accept", b"*/*")]
     if credential is not None:
         headers.append((b"authorization", f"Bearer {credential}".encode("ascii")))
-    body = _body(target, prompt)
-    response = await upstream.request("POST", CHAT_PATH, headers, body, idempotent=True)
+    response = await upstream.request("POST", path, headers, body, idempotent=True)
     try:
         return response.status, await response.read()
     finally:
