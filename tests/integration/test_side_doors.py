@@ -17,10 +17,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from gatelift.gateway.honey_touch import MAX_RECORDS_A_MINUTE
 from gatelift.gateway.refused_routes import REFUSED
 from gatelift.gateway.routes import ROUTES
 from gatelift.messages import Finish, Outcome, parse_ticket, verify_ticket
-from gatelift.terms import Endpoint
+from gatelift.terms import Category, Endpoint
 from gatelift.trust import TargetKind
 from tests.integration.doors_house import (
     CALLERS,
@@ -395,6 +396,95 @@ def test_no_other_spelling_reaches_a_private_endpoint(house: DoorHouse, prefix: 
     assert house.ask("GET", f"/e/{OWN}/healthz", key=CALLERS["private"].key).status == 404
 
 
+def touches(house: DoorHouse, before: Counts, rule: str, grant: str) -> None:
+    """Wait for the one record since: a touch of bait, and nothing went to the model."""
+    until = time.monotonic() + 3
+    while len((after := settled(house)).finishes) == len(before.finishes):
+        assert time.monotonic() < until, "no touch was recorded"
+        time.sleep(0.01)
+    assert len(after.finishes) == len(before.finishes) + 1
+    finish = after.finishes[-1]
+    (verdict,) = finish.verdicts
+    assert verdict.rule.split("@")[0] == rule
+    assert len(verdict.rule.split("@")[1]) == 16
+    assert (verdict.category, finish.grant, finish.upstream) == (Category.HONEY, grant, False)
+    assert after.calls == before.calls
+
+
+def alike(touched: Reply, plain: Reply) -> None:
+    """Assert that two replies differ in nothing but what differs between any two requests."""
+    own = {"x-request-id", "gatelift-ticket", "date"}
+    assert (touched.status, touched.body) == (plain.status, plain.body)
+    assert list(touched.headers) == list(plain.headers)
+    assert {k: v for k, v in touched.headers.items() if k not in own} == {
+        k: v for k, v in plain.headers.items() if k not in own
+    }
+
+
+@pytest.mark.parametrize("door", KEYED, ids=lambda d: d.path)
+def test_a_honey_key_reads_as_nobodys_and_is_recorded_under_its_grant(
+    house: DoorHouse, door: Door
+) -> None:
+    nobody = "gl_nobody_" + "s" * 32
+    for stream in door.ways():
+        before = settled(house)
+        touched = house.through(door, stream=stream, key=CALLERS["honey"].key)
+        touches(house, before, "honey:key", "grant_honey")
+        alike(touched, house.through(door, stream=stream, key=nobody))
+    before = settled(house)
+    assert house.through(door, key="gl_honey_" + "t" * 32).status == 401
+    assert house.ask(door.method, f"/e/{OWN}{door.url}", key=CALLERS["honey"].key).status == 401
+    touches(house, before, "honey:key", "grant_honey")
+
+
+@pytest.mark.parametrize(("door", "stream"), MODEL_WAYS)
+def test_a_honey_model_reads_as_no_model_and_is_on_its_exchanges_record(
+    house: DoorHouse, door: Door, stream: bool
+) -> None:
+    def ask(model: str) -> Reply:
+        body = json.dumps(json.loads(door.send(stream)) | {"model": model}).encode()
+        return house.ask(door.method, door.url, body, key=CALLERS["valid"].key)
+
+    before = settled(house)
+    touched = ask("aurora-unfiltered")
+    touches(house, before, "honey:model", "grant_valid")
+    plain = ask("aurora-unfiltereD")
+    touched.body = touched.body.replace(b"aurora-unfiltered", b"aurora-unfiltereD")
+    alike(touched, plain)
+    assert plain.status == 404
+    assert settled(house).finishes[-1].verdicts == ()
+
+
+def test_a_honey_path_reads_as_no_route_and_is_recorded_for_who_has_a_key(
+    house: DoorHouse,
+) -> None:
+    plain = house.ask("POST", "/v1/internal/keyz", b"{}")
+    before = settled(house)
+    for caller in (None, "valid"):
+        secret = CALLERS[caller].key if caller else None
+        touched = house.ask("POST", "/v1/internal/keys", b"{}", key=secret)
+        touched.body = touched.body.replace(b"keys", b"keyz")
+        alike(touched, plain)
+        if caller is None:
+            time.sleep(0.1)
+            nothing_happened(house, before)
+    touches(house, before, "honey:path", "grant_valid")
+    until = time.monotonic() + 4
+    while not {"honey_key", "honey_model", "honey_path"} <= set(house.counts().refused):
+        assert time.monotonic() < until, "touches are counted in the beat"
+        time.sleep(0.1)
+
+
+def test_a_flood_of_touches_is_counted_and_recorded_to_a_bound(house: DoorHouse) -> None:
+    before = settled(house)
+    for _ in range(80):
+        assert house.through(EXCHANGES[0], key=CALLERS["honey"].key).status == 401
+    time.sleep(1.5)
+    after = settled(house)
+    assert len(after.finishes) - len(before.finishes) <= 2 * MAX_RECORDS_A_MINUTE
+    assert after.refused["honey_key"] - before.refused["honey_key"] >= 79
+
+
 def test_what_is_refused_says_what_to_use_instead_and_asks_no_model(house: DoorHouse) -> None:
     before = settled(house)
     body = EXCHANGES[0].send()
@@ -485,7 +575,7 @@ def test_what_is_read_without_an_exchange_needs_a_key_and_asks_no_model(house: D
         bare = house.through(door)
         assert bare.status == (401 if door.needs_key else 200)
         for name, caller in CALLERS.items():
-            if caller.segment:
+            if caller.segment or name == "honey":
                 continue
             reply = house.through(door, key=caller.key)
             assert reply.status in {200, 404}, (name, reply.body)

@@ -22,6 +22,7 @@ from gatelift.errors import CallerError
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.dialect import ChatRequest
 from gatelift.gateway.holdings import Identified
+from gatelift.gateway.honey_touch import touch_honey
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.keeper_link import KeeperUnavailableError
 from gatelift.gateway.leases import Reservation, wants_of
@@ -100,6 +101,9 @@ def identify(context: Context, request: Request) -> Identified | None:
     try:
         who = context.holdings.identify(value.removeprefix(b"Bearer ").decode("ascii"))
     except (GrantError, UnicodeDecodeError):
+        return None
+    if who is not None and who.public_id in context.honey.keys:
+        touch_honey(context, "key", who, request)
         return None
     if who is not None and not matches_endpoint(request.segment, who.grant):
         raise WrongDoorError("a key was shown at an endpoint that is not its grant's")

@@ -31,6 +31,7 @@ from gatelift.gateway.context import Context, OpenExchange, now_ms
 from gatelift.gateway.dialect import ChatRequest, DialectError, parse_chat, upstream_body
 from gatelift.gateway.exchange import Event
 from gatelift.gateway.holdings import Identified
+from gatelift.gateway.honey_touch import honey_model
 from gatelift.gateway.http_messages import Request
 from gatelift.gateway.http_responder import Responder
 from gatelift.gateway.recorded import NOTHING_SPENT, RecordedExchange
@@ -38,6 +39,7 @@ from gatelift.gateway.recording import Subject
 from gatelift.gateway.releasing import Release
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome, Placement, VerifiedBundle
+from gatelift.safeguards import Verdict
 from gatelift.terms import Endpoint
 from gatelift.watch import make_session
 from gatelift.wire.http_client import UpstreamResponse
@@ -77,6 +79,7 @@ class ChatExchange(RecordedExchange):
 
     def _parse(self, bundle: VerifiedBundle) -> ChatRequest | Denial:
         code, param = "invalid_request", None
+        verdicts: tuple[Verdict, ...] = ()
         try:
             chat = parse_chat(self._request.body)
         except DialectError as error:
@@ -85,7 +88,14 @@ class ChatExchange(RecordedExchange):
             if chat.model == bundle.candidate.model_part.model:
                 return chat
             code, message, param = "not_found", f"no model {chat.model[:60]!r} here", "model"
-        return Denial(code=code, message=message, outcome=Outcome.STOPPED, detail={"param": param})
+            verdicts = honey_model(self.context, chat.model, self._request)
+        return Denial(
+            code=code,
+            message=message,
+            outcome=Outcome.STOPPED,
+            detail={"param": param},
+            verdicts=verdicts,
+        )
 
     def _subject(
         self,

@@ -16,6 +16,7 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from gatelift.gateway.holdings import Holdings, Identified
+from gatelift.gateway.honey import HoneyList
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
@@ -95,6 +96,7 @@ class Context:
         leases: LeaseBook,
         upstream_key: str | None,
         session_secret: bytes,
+        honey: HoneyList,
     ) -> None:
         self.holdings = holdings
         self.journal = journal
@@ -104,6 +106,8 @@ class Context:
         self.refused: Counter[str] = Counter()
         self.orphans: list[Orphan] = []
         self.session_secret = session_secret
+        self.honey = honey
+        self._honey_minute = (0, 0)
         self._upstream_key = upstream_key
         self._upstreams: dict[str, Upstream] = {}
         self._suites: dict[Hashable, Suite] = {}
@@ -139,6 +143,12 @@ class Context:
         if self._upstream_key is not None:
             headers.append((b"authorization", f"Bearer {self._upstream_key}".encode()))
         return headers
+
+    def may_record_honey(self, minute: int, most: int) -> bool:
+        """Return whether one more touch of bait may be recorded in this minute."""
+        number = self._honey_minute[1] + 1 if self._honey_minute[0] == minute else 1
+        self._honey_minute = (minute, number)
+        return number <= most
 
     def recheck(self) -> int:
         """Cut every open exchange that is no longer permitted; return how many."""

@@ -15,9 +15,10 @@ from typing import Final
 
 import msgspec
 
-from gatelift.gateway.admission import WrongDoorError
+from gatelift.gateway.admission import WrongDoorError, identify
 from gatelift.gateway.chat import ChatExchange
 from gatelift.gateway.context import Context
+from gatelift.gateway.honey_touch import touch_honey
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.metadata import (
@@ -72,6 +73,8 @@ class Router:
         known = _RECEIPTS if path.startswith(_RECEIPTS) else path
         method = "GET" if known == _RECEIPTS else ROUTES.get(path)
         if method is None:
+            if path in self._context.honey.paths:
+                self._touch_path(request)
             elsewhere = refused_route(path)
             message = elsewhere.message if elsewhere else _no_route(path)
             self._away(responder, "not_found", message)
@@ -94,6 +97,13 @@ class Router:
             case _:
                 hexes = path.removeprefix(_RECEIPTS)
                 await serve_receipt(self._context, request, responder, hexes)
+
+    def _touch_path(self, request: Request) -> None:
+        try:
+            who = identify(self._context, request)
+        except WrongDoorError:
+            who = None
+        touch_honey(self._context, "path", who, request)
 
     def _away(self, responder: Responder, code: str, message: str) -> None:
         self._context.refused[code] += 1

@@ -25,6 +25,7 @@ from gatelift.encoding import ID_ENTROPY_BYTES, Digest, make_id, parse_digest
 from gatelift.errors import CallerError, GateliftError
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.holdings import Holdings
+from gatelift.gateway.honey import load_honey
 from gatelift.gateway.http_server import HttpServer, serve
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
@@ -95,6 +96,7 @@ class _Worker:
             leases=self._leases,
             upstream_key=_upstream_key(directory),
             session_secret=hashlib.sha256(key.sign(_SESSION_LABEL)).digest(),
+            honey=load_honey(directory / "keys" / "honey.json"),
         )
         self._lapse: asyncio.TimerHandle | None = None
 

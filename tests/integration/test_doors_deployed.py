@@ -1,4 +1,4 @@
-"""A model server without a lock: real processes, judged from outside. Also a private endpoint's key.
+"""A model server without a lock, a private endpoint, bait: real processes, judged from outside.
 
 Console, page, ledger and status say `open`, stage zero serves, and nothing above internal opens.
 When the server is given a lock, the next start says `declared`.
@@ -6,6 +6,7 @@ When the server is given a lock, the next start says `declared`.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -130,3 +131,42 @@ def test_each_start_probes_anew_and_a_lock_is_seen(
     restart_keeper(deployment)
     wait_for(lambda: sealing(deployment) == ["open"], seconds=20)
     wait_for(lambda: "sealing_below" in blocked(deployment, "researchers"))
+
+
+def test_bait_that_is_touched_opens_an_incident_and_stands_in_the_dossier(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    bait = deployment.grant("p-bait", organisation="nobody")
+    path = deployment.folder / "keys/honey.json"
+    path.touch(mode=0o600)
+    listed = {"keys": [bait.split("_")[1]], "models": ["mock-unfiltered"], "paths": ["/v1/secrets"]}
+    path.write_text(json.dumps(listed))
+    for pid in deployment.processes("worker"):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: touched(deployment, key=bait) == 401, seconds=20)
+    assert touched(deployment, key=bait) == 401
+    answer = deployment.chat(model="mock-unfiltered")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+    def incidents() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = deployment.admin("/state").json()["incidents"]
+        return found
+
+    (opened_by,) = wait_for(incidents, seconds=20)
+    assert "honey" in json.dumps(opened_by)
+    assert "SEV-3" in json.dumps(opened_by)
+    for file in [*(deployment.folder / "run").glob("*.log")]:
+        assert bait not in file.read_text()
+        assert "mock-unfiltered" not in file.read_text()
+    folder = tmp_path / "dossier"
+    deployment.cli("dossier", "export", "--dir", deployment.folder, "--out", folder).must()
+    anchor = (deployment.folder / "root.sha256").read_text().strip()
+    verified = gatelift("verify", folder, "--root", anchor)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def touched(deployment: Deployment, key: str) -> int:
+    try:
+        return deployment.chat(key=key).status_code
+    except httpx.TransportError:
+        return 0
