@@ -37,7 +37,11 @@ PLAN = PLAN_FILE.read_text().replace("status_ttl: 10s", "status_ttl: 5s").encode
 
 @dataclass(frozen=True)
 class Door:
-    """One route. `endpoint` null is no exchange; `body(text, stream)` null takes none."""
+    """One route. `endpoint` null is no exchange; `body(text, stream)` null takes none.
+
+    `reserves` are the caps of the stage that it must set aside; `speaks` is whether its answer is
+    text, which safeguards read.
+    """
 
     path: str
     endpoint: Endpoint | None = None
@@ -45,6 +49,8 @@ class Door:
     body: Any = None
     streams: bool = False
     concrete: str = ""
+    reserves: tuple[str, ...] = ("principal.requests", "stage.requests")
+    speaks: bool = False
 
     @property
     def url(self) -> str:
@@ -72,7 +78,14 @@ def _chat(text: str, stream: bool) -> dict[str, Any]:
 
 
 DOORS = (
-    Door("/v1/chat/completions", Endpoint.CHAT, body=_chat, streams=True),
+    Door(
+        "/v1/chat/completions",
+        Endpoint.CHAT,
+        body=_chat,
+        streams=True,
+        reserves=("principal.requests", "stage.requests", "stage.output_tokens"),
+        speaks=True,
+    ),
     Door("/v1/models", Endpoint.MODELS),
     Door("/v1/access"),
     Door(

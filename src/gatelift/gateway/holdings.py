@@ -216,6 +216,8 @@ class Holdings:
         asked_ms = max(self._asked_ms.pop(nonce) for nonce in answered)
         self.bundle = bundle
         self.roster, self._roster_digest = roster
+        if self._next_roster is not None and self._next_roster[0] is self.roster:
+            self._next_roster = None
         self._status = status
         self._alive_until_ms = max(self._alive_until_ms, asked_ms + ttl_ms)
         return True

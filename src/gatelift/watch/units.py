@@ -103,7 +103,8 @@ class UnitCounter:
             if undecided is not None:
                 if isinstance(record, Finish) and _turns_away(record, undecided):
                     # It was no unit; what was seen of it (bait was touched) is an event all the same.
-                    self._count_events(record, place)
+                    if record.release == self._plan.name:
+                        self._count_events(record, place)
                     undecided = None
                     continue
                 self._start(undecided, place)
