@@ -15,7 +15,9 @@ import grimp
 from gatelift.decide import render_reasons
 from gatelift.gateway import breaker
 from gatelift.gateway.exchange import TABLE
+from gatelift.gateway.refused_routes import render_endpoints
 from gatelift.gateway.replies import render_codes
+from gatelift.gateway.routes import ROUTES
 from gatelift.plan import plan_json_schema
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -106,6 +108,9 @@ def pages() -> dict[Path, str]:
         DOCS / "reference" / "exchange.md": draw_exchange(),
         DOCS / "reference" / "breaker.md": draw_breaker(),
         DOCS / "reference" / "errors.md": render_codes(),
+        DOCS / "reference" / "endpoints.md": render_endpoints(
+            (method, path) for path, method in ROUTES.items()
+        ),
         DOCS / "reference" / "reasons.md": render_reasons(),
         DOCS / "plan" / "schema.json": schema,
     }

@@ -94,9 +94,14 @@ class Peer:
 class House:
     """The deployment and its keeper; use it inside one event loop."""
 
-    def __init__(self, directory: Path, placements: tuple[Placement, ...] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        placements: tuple[Placement, ...] = (),
+        order_urls: tuple[str, ...] = (),
+    ) -> None:
         self.directory = directory
-        self.world = World(now=time.time_ns() // 10**6, plan_bytes=PLAN)
+        self.world = World(now=time.time_ns() // 10**6, plan_bytes=PLAN, order_urls=order_urls)
         self.shelf = Shelf(self.world)
         self.releases: RequestsLog | None = None
         self.control = Peer()

@@ -19,6 +19,7 @@ from gatelift.wire.probes import (
     probe_prompts,
 )
 from gatelift.wire.sealing_probes import probe_unsealed
+from tests.support.upstream import ScriptedUpstream
 
 
 def completion(text: str) -> bytes:
@@ -64,6 +65,37 @@ def test_a_placement_that_answers_strangers_is_open(status: int, sealing: Sealin
 def test_an_answer_that_is_neither_says_nothing_about_the_door(status: int) -> None:
     with pytest.raises(ProbeError):
         asyncio.run(with_server(lambda: (status, b""), probe_unsealed))
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/completions", "/v1/messages", "/invocations", "/completion", "/api/chat"]
+)
+def test_a_server_that_guards_chat_and_leaves_another_door_is_open(path: str) -> None:
+    upstream = ScriptedUpstream(key="up")
+    target = ProbeTarget(base_url=upstream.url, model="m", system_prompt=None, max_tokens=8)
+    try:
+        assert asyncio.run(probe_unsealed(target)) is Sealing.DECLARED
+        upstream.unguarded = frozenset({path})
+        assert asyncio.run(probe_unsealed(target)) is Sealing.OPEN
+    finally:
+        upstream.close()
+
+
+def test_a_server_that_takes_any_key_is_open() -> None:
+    answers = iter([(401, b""), (200, completion("hello"))])
+    found = asyncio.run(with_server(lambda: next(answers), probe_unsealed))
+    assert found is Sealing.OPEN
+
+
+def test_a_door_that_is_not_there_is_shut_and_one_that_fails_is_unknown() -> None:
+    for status, shut in ((404, True), (405, True), (500, False), (400, False)):
+        answers = itertools.chain([401, 401], itertools.repeat(status))
+        work = with_server(lambda answers=answers: (next(answers), b""), probe_unsealed)
+        if shut:
+            assert asyncio.run(work) is Sealing.DECLARED
+        else:
+            with pytest.raises(ProbeError):
+                asyncio.run(work)
 
 
 def test_nobody_at_home_is_not_a_refusal() -> None:

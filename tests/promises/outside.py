@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.server
 import json
 import os
 import signal
@@ -100,6 +101,7 @@ class Deployment:
         workers: int = 1,
         model: str = "mock",
         bootstrap: bool = True,
+        more: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self.port = free_ports()
@@ -114,6 +116,7 @@ class Deployment:
             words += ["--plan", str(plan)]
         if not bootstrap:
             words += ["--no-bootstrap"]
+        words += more
         self._words = words
         self.start()
         if bootstrap:
@@ -275,13 +278,54 @@ class Deployment:
         self.log.close()
 
 
+class OrderList:
+    """An overseer's endpoint: any web server that offers a text. Counts who asked for it."""
+
+    def __init__(self) -> None:
+        self.text = b""
+        self.asked = 0
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                outer.asked += 1
+                self.send_response(200 if self.path == "/orders.txt" else 404)
+                self.send_header("content-length", str(len(outer.text)))
+                self.end_headers()
+                self.wfile.write(outer.text)
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/orders.txt"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def publish(self, envelope: bytes) -> None:
+        self.text += envelope + b"\n"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
 class Stream(threading.Thread):
     """Reads one streamed answer to its end, and remembers when each piece came."""
 
-    def __init__(self, deployment: Deployment, text: str = "a long one", **fields: Any) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        text: str = "a long one",
+        *,
+        key: str | None = None,
+        **fields: Any,
+    ) -> None:
         super().__init__(daemon=True)
         self._url = f"{deployment.base_url}/chat/completions"
-        self._header = {"authorization": f"Bearer {deployment.api_key}"}
+        self._header = {"authorization": f"Bearer {key or deployment.api_key}"}
         message = {"role": "user", "content": text}
         self._body = {"model": deployment.model, "messages": [message], "stream": True, **fields}
         self.status = 0

@@ -46,6 +46,7 @@ class FakeKeeper:
         self.answering = True
         self.granting = True
         self.draws_waiting = 0
+        self.spent_subjects: set[str] = set()
         self.number = 0
         self.connections: set[Any] = set()
         self.hellos: list[Hello] = []
@@ -138,7 +139,8 @@ class FakeKeeper:
         leases = []
         for want in frame.wants:
             used = self.granted.get((want.counter, want.window), 0)
-            if used + want.need > want.limit:
+            spent = want.counter.split(":")[-1] in self.spent_subjects
+            if spent or used + want.need > want.limit:
                 return Denied(
                     id=frame.id,
                     counter=want.counter,

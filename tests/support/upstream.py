@@ -9,7 +9,10 @@ from typing import Any
 
 
 class ScriptedUpstream:
-    """Runs in its own thread. `words` are streamed one a chunk; `delay_s` between them."""
+    """Runs in its own thread. `words` are streamed one a chunk; `delay_s` between them.
+
+    An empty `key` asks nobody for one. `unguarded` are paths that answer without it.
+    """
 
     def __init__(
         self, words: list[str] | None = None, *, delay_s: float = 0.0, key: str = "up"
@@ -22,6 +25,7 @@ class ScriptedUpstream:
         self.die_after: int | None = None
         self.usage: int | None = None
         self.status = 200
+        self.unguarded: frozenset[str] = frozenset()
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -72,7 +76,9 @@ class ScriptedUpstream:
         lines = head.decode().lower().split("\r\n")
         length = next((int(x.split(":")[1]) for x in lines if x.startswith("content-length")), 0)
         body = json.loads(await reader.readexactly(length) or b"{}")
-        if f"authorization: bearer {self.key}" not in lines:
+        if lines[0].split(" ")[1] in self.unguarded:
+            return self._send(writer, 200, b"{}")
+        if self.key and f"authorization: bearer {self.key}" not in lines:
             return self._send(writer, 401, b"{}")
         if "/chat/completions" not in lines[0]:
             return self._send(writer, 200, b"{}")

@@ -67,6 +67,7 @@ class World:
     proof: str = "unproven"
     now: int = NOW
     plan_bytes: bytes = field(default_factory=PLAN_FILE.read_bytes)
+    order_urls: tuple[str, ...] = ()
     keys: dict[str, SigningKey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -127,6 +128,7 @@ class World:
                 ),
             ),
             witness_quorum=1,
+            order_urls=self.order_urls,
         )
         return encode_json(msgspec.structs.replace(root, **changes))
 

@@ -71,6 +71,7 @@ def make_root(
     witness_vkey: str,
     node: Node,
     now_ms: int,
+    order_urls: tuple[str, ...] = (),
 ) -> Root:
     """Return the first root. `people_keys` are by key name; raises `RootError` if inconsistent."""
     roles: dict[str, list[str]] = {}
@@ -107,12 +108,19 @@ def make_root(
             ),
         ),
         witness_quorum=1,
+        order_urls=order_urls,
     )
     return parse_root(encode_json(root))
 
 
 def hold_ceremony(
-    deployment: Deployment, *, release: str, cast: Cast, node: str, now_ms: int
+    deployment: Deployment,
+    *,
+    release: str,
+    cast: Cast,
+    node: str,
+    now_ms: int,
+    order_urls: tuple[str, ...] = (),
 ) -> Digest:
     """Draw all keys, write root, pinned digest, policy and tokens; return the root's digest.
 
@@ -141,6 +149,7 @@ def hold_ceremony(
         witness_vkey=witness.vkey,
         node=Node(name=node, batch_key=batch.public_text, requests_key=requests.public_text),
         now_ms=now_ms,
+        order_urls=order_urls,
     )
     envelope = sign_envelope(encode_json(root), ROOT_TYPE, [people["root-1"], people["root-2"]])
     FileStore(deployment.path("files")).put(envelope)

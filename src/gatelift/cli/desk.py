@@ -195,13 +195,13 @@ def show_sent(result: dict[str, Any], headline: str) -> None:
         rows: list[tuple[str, object]] = [("digest", result["digest"])]
         rows += [(name, result[name]) for name in ("id", "out") if name in result]
         if result.get("submitted"):
-            rows.append(("entry", result.get("index")))
+            rows.append(("entry", result.get("index", "follows: the keeper reports it")))
             if result.get("cosigned"):
                 rows.append(("cosigned", "yes"))
             held = result.get("decision")
             if isinstance(held, dict):
                 rows.append(("decision", f"{held['decision']['kind']} (entry {held['index']})"))
-        else:
+        elif not result.get("dropped") and not result.get("listed"):
             rows.append(("next", f"gatelift submit {result.get('out')} --admin URL"))
         facts(rows)
 

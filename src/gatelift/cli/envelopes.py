@@ -24,6 +24,7 @@ def describe(envelope: Envelope) -> list[tuple[str, str]]:
         ("audience", audience.tier.value),
         ("organisations", _limit(audience.max_organisations)),
         ("requires", _names(audience.requires)),
+        ("safety identifier", "required" if audience.safety_identifier else "optional"),
         ("endpoints", _names(scope.endpoints)),
         ("tools", _names(scope.tools)),
         ("agent steps", _limit(scope.agent_steps)),

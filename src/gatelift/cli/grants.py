@@ -4,11 +4,14 @@ Invariants
 - The key is drawn here; admissions signs its digest, control and the gateways see nothing else.
 - The key is printed once, on standard output, or written to a file of mode 0600 (`--api-key-out`);
   it is never submitted and cannot be shown again.
+- With `--private-endpoint` the path of the base URL is drawn here too, shown or written as the key
+  is (`FILE.endpoint`), and stands in the grant by its digest only.
 - What the stage does not admit is refused before anything is signed.
 """
 
 from __future__ import annotations
 
+import base64
 import secrets
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -34,10 +37,11 @@ from gatelift.terms import Endpoint, parse_duration_ms
 from gatelift.trust import Grant, GrantKey, check_grant_within, key_digest
 from gatelift.wire.keyfiles import save_secret_text
 
-__all__ = ["ApiKey", "draw_api_key", "grant", "make_grant"]
+__all__ = ["ApiKey", "draw_api_key", "draw_segment", "grant", "make_grant"]
 
 _PUBLIC_ID_BYTES = 8
 _SECRET_BYTES = 24
+_SEGMENT_BYTES = 20
 
 
 class ApiKey(NamedTuple):
@@ -57,6 +61,11 @@ def draw_api_key() -> ApiKey:
     return ApiKey(public_id, f"gl_{public_id}_{secrets.token_hex(_SECRET_BYTES)}")
 
 
+def draw_segment() -> str:
+    """Draw the path segment of a private endpoint: 160 bits in 32 characters of base32."""
+    return base64.b32encode(secrets.token_bytes(_SEGMENT_BYTES)).decode("ascii").lower()
+
+
 def make_grant(
     plan: Plan,
     *,
@@ -69,6 +78,7 @@ def make_grant(
     lasts_ms: int,
     vetting: bytes | None = None,
     at_ms: int | None = None,
+    segment: str | None = None,
 ) -> Grant:
     """Return a grant for all that a stage's scope opens; raises `GrantError` if it goes beyond.
 
@@ -90,6 +100,7 @@ def make_grant(
         keys=keys,
         not_before=at,
         not_after=at + lasts_ms,
+        private_endpoint=None if segment is None else sha256_digest(segment.encode("ascii")),
     )
     check_grant_within(found, stage, envelope)
     return found
@@ -112,6 +123,12 @@ def grant(
     api_key_out: Annotated[
         Path | None, typer.Option("--api-key-out", help="Write the key here (0600), don't print.")
     ] = None,
+    private_endpoint: Annotated[
+        bool,
+        typer.Option(
+            "--private-endpoint", help="Take the key only at a base URL that can't be guessed."
+        ),
+    ] = False,
     admin: AdminOption = None,
     token_file: TokenOption = None,
     out: OutOption = None,
@@ -121,6 +138,8 @@ def grant(
     keys = load_keys(key)
     desk = Desk(admin, token_file)
     api_key = draw_api_key()
+    segment = draw_segment() if private_endpoint else None
+    base_path = None if segment is None else f"/e/{segment}/v1"
     found = make_grant(
         parse_plan(desk.file(desk.plan_digest)),
         stage=stage,
@@ -131,16 +150,21 @@ def grant(
         keys=(api_key.entry(),),
         lasts_ms=parse_duration_ms(lasts),
         vetting=None if vetting is None else read_bytes(vetting),
+        segment=segment,
     )
     envelope = sign_statement("grant", found, desk.subject, keys)
     if api_key_out is not None:
         # Before submitting: a key that is lost after its grant was logged helps nobody.
         save_secret_text(api_key_out, api_key.text)
+        if base_path is not None:
+            save_secret_text(api_key_out.with_name(f"{api_key_out.name}.endpoint"), base_path)
     result = desk.send("grant", envelope, out=out)
     result |= {"id": found.id, "public_id": api_key.public_id, "stage": stage}
     result |= {"not_after": found.not_after}
     if api_key_out is None:
         result["api_key"] = api_key.text
+        if base_path is not None:
+            result["base_path"] = base_path
     else:
         result["api_key_file"] = str(api_key_out)
 
@@ -154,6 +178,9 @@ def grant(
                 ("API key", result.get("api_key", api_key_out)),
             )
         )
+        if base_path is not None:
+            shown = result.get("base_path", f"{api_key_out}.endpoint")
+            facts((("base URL", f"https://HOST{shown}" if api_key_out is None else shown),))
         if api_key_out is None:
             say("Hand the key over now: it is not kept anywhere and cannot be shown again.")
 

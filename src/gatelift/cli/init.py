@@ -25,9 +25,17 @@ from gatelift.cli.todo import render_todo
 from gatelift.encoding import Digest, sha256_digest
 from gatelift.plan import Plan, encode_candidate, fingerprint, make_candidate, parse_plan
 
-__all__ = ["create_deployment", "init", "parse_member"]
+__all__ = ["OrderUrlOption", "create_deployment", "init", "parse_member"]
 
 NODE = "n1"
+OrderUrlOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--overseer-orders",
+        metavar="URL",
+        help="List of orders that an overseer publishes; keepers ask there themselves.",
+    ),
+]
 _PERSON = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}@[a-z0-9][a-z0-9.-]{0,80}")
 
 
@@ -42,7 +50,12 @@ def parse_member(text: str) -> Member:
 
 
 def create_deployment(
-    deployment: Deployment, settings: Settings, cast: Cast, plan_data: bytes, prompt: str | None
+    deployment: Deployment,
+    settings: Settings,
+    cast: Cast,
+    plan_data: bytes,
+    prompt: str | None,
+    order_urls: tuple[str, ...] = (),
 ) -> tuple[Digest, Digest]:
     """Hold the ceremony and write all files; return the digests of root and candidate."""
     plan = parse_plan(plan_data)
@@ -52,7 +65,12 @@ def create_deployment(
         if name is not None and data is not None:
             _write_once(deployment, name, data if isinstance(data, bytes) else data.encode())
     root = hold_ceremony(
-        deployment, release=plan.name, cast=cast, node=settings.node, now_ms=now_ms()
+        deployment,
+        release=plan.name,
+        cast=cast,
+        node=settings.node,
+        now_ms=now_ms(),
+        order_urls=order_urls,
     )
     deployment.write("candidate.json", candidate)
     deployment.write_settings(settings)
@@ -113,6 +131,7 @@ def init(
     plan_file: Annotated[
         Path | None, typer.Option("--plan", help="Your own plan, its prompt beside it.")
     ] = None,
+    order_url: OrderUrlOption = None,
     port: Annotated[int, typer.Option("--port", min=1, max=65533, help="The gateway's.")] = 8080,
     json_output: JsonFlag = False,
 ) -> None:
@@ -147,7 +166,9 @@ def init(
         model=model or plan.candidate.model,
     )
     deployment = Deployment(directory)
-    root, candidate = create_deployment(deployment, settings, cast, data, prompt)
+    root, candidate = create_deployment(
+        deployment, settings, cast, data, prompt, tuple(order_url or ())
+    )
     _report(deployment, settings, cast, root, candidate, sha256_digest(data))
 
 

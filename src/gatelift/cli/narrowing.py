@@ -10,6 +10,8 @@ from gatelift.terms import BlockRule, Category, Envelope, Posture, SafeguardTerm
 
 __all__ = ["block_rule", "narrowed"]
 
+_WITH_POSTURE = frozenset(category.value for category in Category if category is not Category.HONEY)
+
 
 def block_rule(rule_id: str, phrases: tuple[str, ...]) -> BlockRule:
     """Return a rule that refuses prompts with any of the phrases."""
@@ -23,10 +25,10 @@ def narrowed(
     wanted: dict[Category, Posture] = {}
     for text in postures:
         name, equals, value = text.partition("=")
-        if not equals or name not in set(Category) or value not in set(Posture):
+        if not equals or name not in _WITH_POSTURE or value not in set(Posture):
             raise InputError(
                 f"expected --posture as category=posture with a category of "
-                f"{[c.value for c in Category]} and a posture of {[p.value for p in Posture]}, "
+                f"{sorted(_WITH_POSTURE)} and a posture of {[p.value for p in Posture]}, "
                 f"got {text[:60]!r}"
             )
         wanted[Category(name)] = Posture(value)

@@ -2,8 +2,9 @@
 
 Invariants
 - An order needs no control plane: with `--release` it can be signed on a machine without a network
-  (`--out`), delivered to control without a token, or dropped as a file on the gateway's host
-  (`--drop`).
+  (`--out`), delivered to control without a token, dropped as a file on the gateway's host
+  (`--drop`), handed to its keeper (`--socket`), or put into the list that an overseer publishes and
+  keepers ask for (`--list`).
 - `halt` allows its target nothing. `order` lowers a ceiling or adds block rules; it cannot widen.
 - Release and stage orders are lifted by a certificate; `clear` lifts the others.
 """
@@ -29,7 +30,7 @@ from gatelift.cli.desk import (
     sign_statement,
 )
 from gatelift.cli.errors import InputError
-from gatelift.cli.layout import Deployment
+from gatelift.cli.layout import Deployment, read_bytes
 from gatelift.cli.narrowing import block_rule, narrowed
 from gatelift.cli.output import JsonFlag
 from gatelift.encoding import Digest, sha256_digest
@@ -37,6 +38,8 @@ from gatelift.plan import parse_plan
 from gatelift.terms import BlockRule, Envelope, parse_duration_ms
 from gatelift.trust import Clear, Order, SigningKey, Subject, Target, TargetKind
 from gatelift.wire.files import replace_durably
+from gatelift.wire.order_client import submit_order
+from gatelift.wire.sockets import socket_path
 
 __all__ = ["clear", "halt", "order"]
 
@@ -59,6 +62,19 @@ ReleaseOption = Annotated[
 DropOption = Annotated[
     Path | None,
     typer.Option("--drop", metavar="DIR", help="Put it into DIR/incoming of a gateway's host."),
+]
+
+SocketOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--socket", metavar="DIR", help="Hand it to the keeper on this host, which runs in DIR."
+    ),
+]
+ListOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--list", metavar="FILE", help="Add it to the list that the overseer's endpoint offers."
+    ),
 ]
 
 
@@ -95,10 +111,14 @@ class _Delivery:
         release: str | None,
         out: Path | None,
         drop: Path | None,
+        socket: Path | None,
+        listed: Path | None,
     ) -> None:
         self._admin = admin
         self._out = out
         self._drop = drop
+        self._socket = socket
+        self._list = listed
         self._release = release
         self.desk = Desk(admin, token_file)
 
@@ -107,13 +127,14 @@ class _Delivery:
         """The release by the command line, by the host's plan, or by control."""
         if self._release is not None:
             return self._release
-        if self._drop is not None:
-            return Deployment(self._drop).read_settings().release
+        host = self._drop or self._socket
+        if host is not None:
+            return Deployment(host).read_settings().release
         return self.desk.release
 
     def subject(self) -> Subject:
         """Return what it is about: the candidate where control can be asked, else the release."""
-        if self._release is None and self._drop is None:
+        if self._release is None and self._drop is None and self._socket is None:
             return self.desk.subject
         # Nothing is looked up: the order's own fields say what it narrows.
         return Subject(name=f"release:{self.release}", digest=_name_digest(self.release))
@@ -135,9 +156,28 @@ class _Delivery:
             path = Deployment(self._drop).path("incoming", f"{order.id}.order.json")
             replace_durably(path, envelope)
             return result | {"submitted": False, "out": str(path), "dropped": True}
+        if self._socket is not None:
+            submit_order(socket_path(self._socket, "orders.sock"), envelope)
+            return result | {"submitted": True, "accepted": True}
+        if self._list is not None:
+            append_order(self._list, envelope)
+            return result | {"submitted": False, "out": str(self._list), "listed": True}
         if self._admin is None:
-            raise InputError("expected --admin URL, --drop DIR or --out FILE: where does it go?")
+            raise InputError(
+                "expected --admin URL, --drop DIR, --socket DIR, --list FILE or --out FILE: "
+                "where does it go?"
+            )
         return result | {"submitted": True} | AdminClient(self._admin, None).post_order(envelope)
+
+
+def append_order(path: Path, envelope: bytes) -> None:
+    """Add an order to a published list, which readers always see whole: one order a line."""
+    held = read_bytes(path) if path.exists() else b""
+    if held and not held.endswith(b"\n"):
+        held += b"\n"
+    if b"\n" in envelope:
+        raise InputError("expected an order of one line, as our own commands sign it")
+    replace_durably(path, held + envelope + b"\n")
 
 
 def _name_digest(release: str) -> Digest:
@@ -161,10 +201,12 @@ def halt(
     token_file: TokenOption = None,
     out: OutOption = None,
     drop: DropOption = None,
+    socket: SocketOption = None,
+    listed: ListOption = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Stop at once: nobody is served, or nobody of one stage, organisation, principal or key."""
-    delivery = _Delivery(admin, token_file, release, out, drop)
+    delivery = _Delivery(admin, token_file, release, out, drop, socket, listed)
     target = _target(delivery.release, stage, organisation, principal, api_key_id)
     given = Order(
         id=new_id("order"),
@@ -202,12 +244,14 @@ def order(
     token_file: TokenOption = None,
     out: OutOption = None,
     drop: DropOption = None,
+    socket: SocketOption = None,
+    listed: ListOption = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Narrow: lower the ceiling to a stage's envelope, tighten postures, add block rules."""
     if ceiling_stage is None and not posture and not block_phrase:
         raise InputError("expected --ceiling-stage, --posture or --block-phrase; `halt` stops all")
-    delivery = _Delivery(admin, token_file, release, out, drop)
+    delivery = _Delivery(admin, token_file, release, out, drop, socket, listed)
     ceiling = Envelope()
     if ceiling_stage is not None:
         plan = parse_plan(delivery.desk.file(delivery.desk.plan_digest))

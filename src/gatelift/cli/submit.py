@@ -15,6 +15,8 @@ from gatelift.encoding import parse_json
 from gatelift.trust import ROOT_TYPE, add_signature, parse_envelope, predicate_type
 from gatelift.wire.files import replace_durably
 from gatelift.wire.keyfiles import load_signing_key
+from gatelift.wire.order_client import submit_order
+from gatelift.wire.sockets import socket_path
 
 __all__ = ["kind_of", "submit"]
 
@@ -43,6 +45,12 @@ def submit(
     out: Annotated[
         Path | None, typer.Option("--out", help="With --key: write the co-signed envelope here.")
     ] = None,
+    socket: Annotated[
+        Path | None,
+        typer.Option(
+            "--socket", metavar="DIR", help="An order: hand it to the keeper that runs in DIR."
+        ),
+    ] = None,
     cosigned: Annotated[
         bool, typer.Option("--cosigned", help="Wait until the witnesses have cosigned.")
     ] = False,
@@ -58,6 +66,13 @@ def submit(
         replace_durably(out, envelope)
         result = desk.send(kind, envelope, out=out)
         show_sent(result, f"Signed {kind}, not submitted.")
+        return
+    if socket is not None:
+        if kind != "order":
+            raise InputError(f"the host's socket takes orders, this is a {kind}")
+        digest = submit_order(socket_path(socket, "orders.sock"), envelope)
+        taken = {"ok": True, "kind": kind, "digest": digest, "submitted": True, "accepted": True}
+        show_sent(taken, "The keeper has taken the order.")
         return
     attachments = tuple(read_bytes(path) for path in attach or ())
     result = desk.send(kind, envelope, attachments=attachments, cosigned=cosigned)

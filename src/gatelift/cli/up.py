@@ -24,7 +24,7 @@ from gatelift.cli.cast import default_cast
 from gatelift.cli.desk import now_ms
 from gatelift.cli.errors import InputError
 from gatelift.cli.health import check_ports_free, get_health
-from gatelift.cli.init import NODE, create_deployment, parse_member
+from gatelift.cli.init import NODE, OrderUrlOption, create_deployment, parse_member
 from gatelift.cli.layout import (
     Deployment,
     SealSettings,
@@ -66,6 +66,7 @@ def up(
     plan: Annotated[
         Path | None, typer.Option("--plan", help="Your own plan, its prompt beside it.")
     ] = None,
+    order_url: OrderUrlOption = None,
     port: Annotated[
         int | None, typer.Option("--port", min=1, max=65533, help="Gateway; admin is +1.")
     ] = None,
@@ -98,7 +99,7 @@ def up(
     if not deployment.exists:
         if no_bootstrap:
             raise InputError(f"no deployment in {directory}: make one with `gatelift init`")
-        _create(deployment, upstream, model, plan, observe=observe)
+        _create(deployment, upstream, model, plan, tuple(order_url or ()), observe=observe)
     _say_what_is_observed(deployment, asked=observe)
     settings = _settings(deployment, port, workers, tls, seal)
     _check_tls(settings.tls_files)
@@ -121,6 +122,7 @@ def _create(
     upstream: str | None,
     model: str | None,
     plan: Path | None,
+    order_urls: tuple[str, ...],
     *,
     observe: bool,
 ) -> None:
@@ -149,7 +151,7 @@ def _create(
     cast = default_cast(
         parse_member("operator@lab.example"), parse_member("overseer@oversight.example")
     )
-    create_deployment(deployment, settings, cast, data, prompt)
+    create_deployment(deployment, settings, cast, data, prompt, order_urls)
     note(
         f"Made a DEVELOPMENT deployment in {deployment.directory}: assurance dev, loopback only, "
         "every role's key in one folder. It proves nothing to anybody; `gatelift init` is for the "

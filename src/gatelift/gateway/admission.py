@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from gatelift.errors import CallerError
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.dialects import ModelRequest
 from gatelift.gateway.holdings import Identified
+from gatelift.gateway.honey_touch import touch_honey
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.keeper_link import KeeperUnavailableError
 from gatelift.gateway.leases import Reservation, wants_of
@@ -29,11 +31,12 @@ from gatelift.messages import Outcome
 from gatelift.messages.frames import Denied
 from gatelift.safeguards import Verdict, refuses
 from gatelift.terms import CapUnit, Endpoint, Scope, Window
-from gatelift.trust import GrantError, Refusal
+from gatelift.trust import GrantError, Refusal, matches_endpoint
 
 __all__ = [
     "Admitted",
     "Denial",
+    "WrongDoorError",
     "admit",
     "identify",
     "inspect_prompt",
@@ -77,8 +80,14 @@ class Admitted(NamedTuple):
     max_bytes: int
 
 
+class WrongDoorError(CallerError):
+    """A key that is somebody's was shown at an endpoint that is not its grant's: 404, not 401."""
+
+    code = "wrong_door"
+
+
 def identify(context: Context, request: Request) -> Identified | None:
-    """Return whose key the request carries, null when it is nobody's."""
+    """Return whose key the request carries, null when it is nobody's; raises `WrongDoorError`."""
     try:
         value = request.header(b"authorization")
     except DuplicateHeaderError:
@@ -86,9 +95,15 @@ def identify(context: Context, request: Request) -> Identified | None:
     if value is None or not value.startswith(b"Bearer "):
         return None
     try:
-        return context.holdings.identify(value.removeprefix(b"Bearer ").decode("ascii"))
+        who = context.holdings.identify(value.removeprefix(b"Bearer ").decode("ascii"))
     except (GrantError, UnicodeDecodeError):
         return None
+    if who is not None and who.public_id in context.honey.keys:
+        touch_honey(context, "key", who, request)
+        return None
+    if who is not None and not matches_endpoint(request.segment, who.grant):
+        raise WrongDoorError("a key was shown at an endpoint that is not its grant's")
+    return who
 
 
 def _input_bound(request: ModelRequest) -> int:
@@ -119,6 +134,14 @@ def admit(
     found = permitted(context, who, endpoint)
     if isinstance(found, Denial):
         return found
+    if found.envelope.audience.safety_identifier and not request.end_user:
+        return Denial(
+            code="invalid_request",
+            message="expected safety_identifier: a stable pseudonym of the end user that this "
+            "request is made for, without personal data; this stage asks for it",
+            outcome=Outcome.STOPPED,
+            detail={"param": "safety_identifier"},
+        )
     scope = found.envelope.scope
     bound = _input_bound(request)
     if scope.context_tokens is not None and bound > scope.context_tokens:

@@ -17,6 +17,7 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from gatelift.gateway.holdings import Holdings, Identified
+from gatelift.gateway.honey import HoneyList
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
@@ -106,6 +107,7 @@ class Context:
         upstream_key: str | None,
         session_secret: bytes,
         identity: UpstreamIdentity,
+        honey: HoneyList,
         placement_terms: PlacementTerms | None = None,
     ) -> None:
         self.holdings = holdings
@@ -115,8 +117,10 @@ class Context:
         self.open: set[OpenExchange] = set()
         self.refused: Counter[str] = Counter()
         self.orphans: list[Orphan] = []
-        self._session_secret = session_secret
+        self.session_secret = session_secret
         self._sessions: dict[tuple[str, str, int, int], str] = {}
+        self.honey = honey
+        self._honey_minute = (0, 0)
         self._upstream_key = upstream_key
         self._identity = identity
         self._upstreams: dict[tuple[str, UpstreamTls | None], Upstream] = {}
@@ -156,7 +160,7 @@ class Context:
         if found is None:
             if len(self._sessions) >= _MAX_SESSIONS:
                 self._sessions.clear()
-            found = make_session(grant, end_user, at_ms, window_ms, self._session_secret)
+            found = make_session(grant, end_user, at_ms, window_ms, self.session_secret)
             self._sessions[key] = found
         return found
 
@@ -198,6 +202,12 @@ class Context:
         if self._upstream_key is not None:
             headers.append((b"authorization", f"Bearer {self._upstream_key}".encode()))
         return headers
+
+    def may_record_honey(self, minute: int, most: int) -> bool:
+        """Return whether one more touch of bait may be recorded in this minute."""
+        number = self._honey_minute[1] + 1 if self._honey_minute[0] == minute else 1
+        self._honey_minute = (minute, number)
+        return number <= most
 
     def recheck(self) -> int:
         """Cut every open exchange that is no longer permitted; return how many."""

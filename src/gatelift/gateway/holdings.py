@@ -6,6 +6,8 @@ Invariants
 - A status is adopted only if it answers our nonce, names the bundle and roster that we serve from,
   and names no order that we lack. Its life runs from the asking on the boot-time clock.
 - Without a live status nothing is permitted.
+- A grant counts while the roster holds it. One that a newer roster lacks is gone at once; one that a
+  newer roster changes is judged as changed from the status on that names that roster.
 
 Pure but for its own state: clocks and bytes are arguments. The keeper link feeds it.
 """
@@ -223,6 +225,8 @@ class Holdings:
         if self.bundle is not bundle:
             self.bundle, self._usable = bundle, None
         self.roster, self._roster_digest = roster
+        if self._next_roster is not None and self._next_roster[0] is self.roster:
+            self._next_roster = None
         self._status = status
         if before != (bundle, roster[0], status.certificates):
             self._changed()
@@ -291,14 +295,15 @@ class Holdings:
                 message="no fresh status: the gateway is cut off from its control plane "
                 "and serves nothing until it hears again",
             )
-        judged = self._judged.get(who.public_id, who.grant, now_ms)
+        grant = self._in_force(who)
+        if isinstance(grant, Refusal):
+            return grant
+        judged = self._judged.get(who.public_id, grant, now_ms)
         if judged is not None:
             return judged
         certificates = self._standing_certificates()
-        found = permit(
-            self.bundle.plan, certificates, self.orders, who.grant, who.public_id, now_ms
-        )
-        return self._judged.put(who.public_id, who.grant, found, now_ms)
+        found = permit(self.bundle.plan, certificates, self.orders, grant, who.public_id, now_ms)
+        return self._judged.put(who.public_id, grant, found, now_ms)
 
     def _standing_certificates(self) -> dict[str, VerifiedCertificate]:
         """Return the newest certificate of each stage that status names."""
@@ -309,3 +314,26 @@ class Holdings:
     def _changed(self) -> None:
         held = self.bundle.certificates.values() if self.bundle else ()
         self._judged.forget(edges_of(held, self._orders.values()))
+
+    def _in_force(self, who: Identified) -> Grant | Refusal:
+        """Return the grant as the roster has it now; an open exchange may have begun under another.
+
+        A change that takes from the exchange what it was admitted by is a refusal.
+        """
+        now = self.roster.by_public_id.get(who.public_id) if self.roster else None
+        if now is who.grant and self._next_roster is None:
+            return now
+        coming = self._next_roster[0].by_public_id if self._next_roster else None
+        before = who.grant
+        gone = now is None or (coming is not None and who.public_id not in coming)
+        if gone or now is None or (now.id, now.principal) != (before.id, before.principal):
+            return Refusal(
+                code="grant_expired", message="the grant is not in force: ask for a new one"
+            )
+        moved = (now.organisation, now.private_endpoint) != (
+            before.organisation,
+            before.private_endpoint,
+        )
+        if moved or not set(before.endpoints) <= set(now.endpoints):
+            return Refusal(code="endpoint_not_granted", message="the grant was changed: ask again")
+        return now

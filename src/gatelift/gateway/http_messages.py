@@ -116,6 +116,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`address:port`, or `unix`."""
     received_at_monotonic: float
     """Seconds of `time.monotonic()` when the whole request had come."""
+    segment: str | None = None
+    """Of a private endpoint: what stood between `/e/` and `/v1/`, which `path` is without."""
 
     def header(self, name: bytes) -> bytes | None:
         """Return the one value of the lower-case `name`, None if absent; sent twice it raises."""

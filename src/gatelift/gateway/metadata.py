@@ -29,7 +29,7 @@ from gatelift.gateway.replies import Reply, error_reply
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome
 from gatelift.messages.frames import Denied
-from gatelift.terms import CapUnit, Endpoint
+from gatelift.terms import CapUnit, Endpoint, Envelope
 from gatelift.trust import Refusal
 
 __all__ = ["ModelsExchange", "serve_access", "serve_health", "serve_receipt"]
@@ -50,6 +50,14 @@ def serve_health(context: Context, responder: Responder) -> None:
     alive = context.holdings.is_alive(boot_ms())
     body = encode_json({"status": "ok" if alive else "lapsed"})
     send_reply(responder, Reply(status=200 if alive else 503, headers=_JSON, body=body))
+
+
+def _must_provide(envelope: Envelope) -> list[dict[str, str]]:
+    """Return what every request must carry beside its key."""
+    if not envelope.audience.safety_identifier:
+        return []
+    says = "a stable pseudonym of the end user, without personal data"
+    return [{"field": "safety_identifier", "says": says}]
 
 
 def _access(context: Context, who: Identified) -> dict[str, Any]:
@@ -84,6 +92,7 @@ def _access(context: Context, who: Identified) -> dict[str, Any]:
         "certificate": found.certificate,
         "levels": json.loads(encode_json(certificate.levels)),
         "envelope": json.loads(encode_json(found.envelope)),
+        "must_provide": _must_provide(found.envelope),
         "orders": list(found.permission.orders),
         "certificate_until": certificate.not_after,
     }

@@ -33,6 +33,7 @@ from gatelift.gateway.dialects import Dialect, DialectError, ModelRequest
 from gatelift.gateway.exchange import Event
 from gatelift.gateway.forward import Forward
 from gatelift.gateway.holdings import Identified
+from gatelift.gateway.honey_touch import honey_model
 from gatelift.gateway.http_messages import Request
 from gatelift.gateway.http_responder import Responder
 from gatelift.gateway.recorded import NOTHING_SPENT, RecordedExchange
@@ -43,6 +44,7 @@ from gatelift.gateway.replies import Reply
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome, VerifiedBundle
 from gatelift.plan import RefusalForm
+from gatelift.safeguards import Verdict
 
 __all__ = ["ModelExchange"]
 
@@ -91,6 +93,7 @@ class ModelExchange(RecordedExchange):
 
     def _parse(self, bundle: VerifiedBundle) -> ModelRequest | Denial:
         code, param = "invalid_request", None
+        verdicts: tuple[Verdict, ...] = ()
         try:
             request = self._dialect.parse(self._body)
         except DialectError as error:
@@ -99,7 +102,14 @@ class ModelExchange(RecordedExchange):
             if request.model == bundle.candidate.model_part.model:
                 return request
             code, message, param = "not_found", f"no model {request.model[:60]!r} here", "model"
-        return Denial(code=code, message=message, outcome=Outcome.STOPPED, detail={"param": param})
+            verdicts = honey_model(self.context, request.model, self._request)
+        return Denial(
+            code=code,
+            message=message,
+            outcome=Outcome.STOPPED,
+            detail={"param": param},
+            verdicts=verdicts,
+        )
 
     def _subject(
         self,

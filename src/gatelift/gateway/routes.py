@@ -1,7 +1,10 @@
 """Every route of the gateway, in one table.
 
 Invariants
-- What is not in `ROUTES` does not exist: 404, or 405 for a known path with another method.
+- What is not in `ROUTES` does not exist: 404, or 405 for a known path with another method. Where
+  callers of other servers would look, the 404 says what to use instead (`refused_routes`).
+- A private endpoint is the same routes under `/e/<segment>`: the segment is taken off here, and
+  `identify` refuses every key whose grant does not name it (and such a grant's keys elsewhere).
 - A handler's fault ends in a reply of ours, never in a clean answer.
 """
 
@@ -10,8 +13,12 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+import msgspec
+
+from gatelift.gateway.admission import WrongDoorError, identify
 from gatelift.gateway.context import Context
 from gatelift.gateway.dialects import DIALECTS, ErrorShape
+from gatelift.gateway.honey_touch import touch_honey
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.metadata import (
@@ -22,12 +29,15 @@ from gatelift.gateway.metadata import (
 )
 from gatelift.gateway.model_exchange import ModelExchange
 from gatelift.gateway.recorded import send_reply
+from gatelift.gateway.refused_routes import refused_route
 from gatelift.gateway.replies import error_reply
+from gatelift.trust import is_segment
 
 __all__ = ["ROUTES", "Router"]
 
 _LOG = logging.getLogger(__name__)
 _RECEIPTS: Final = "/v1/receipts/"
+_PRIVATE: Final = "/e/"
 ROUTES: Final[dict[str, str]] = {
     **dict.fromkeys(DIALECTS, "POST"),
     "/v1/models": "GET",
@@ -46,7 +56,10 @@ class Router:
     async def handle(self, request: Request, responder: Responder) -> None:
         """Answer one request."""
         try:
-            await self._route(request, responder)
+            await self._route(_at_endpoint(request), responder)
+        except WrongDoorError as error:
+            self._context.refused[error.code] += 1
+            send_reply(responder, error_reply("not_found", _no_route(request.path)))
         except Exception as error:  # noqa: BLE001  a fault of ours must still end closed
             _LOG.error("an exchange failed: %s", type(error).__name__)
             if responder.state is ResponseState.AWAITED:
@@ -61,7 +74,11 @@ class Router:
         known = _RECEIPTS if path.startswith(_RECEIPTS) else path
         method = "GET" if known == _RECEIPTS else ROUTES.get(path)
         if method is None:
-            self._away(responder, "not_found", f"no route {path[:80]!r} here", path)
+            if path in self._context.honey.paths:
+                self._touch_path(request)
+            elsewhere = refused_route(path)
+            message = elsewhere.message if elsewhere else _no_route(path)
+            self._away(responder, "not_found", message, path)
             return
         if request.method != method:
             self._away(responder, "method_not_allowed", f"{path[:80]} takes {method}", path)
@@ -84,11 +101,32 @@ class Router:
                 hexes = path.removeprefix(_RECEIPTS)
                 await serve_receipt(self._context, request, responder, hexes)
 
+    def _touch_path(self, request: Request) -> None:
+        try:
+            who = identify(self._context, request)
+        except WrongDoorError:
+            who = None
+        touch_honey(self._context, "path", who, request)
+
     def _away(self, responder: Responder, code: str, message: str, path: str) -> None:
         self._context.refused[code] += 1
         dialect = DIALECTS.get(path)
         shape = dialect.errors if dialect else ErrorShape.OPENAI
         send_reply(responder, error_reply(code, message, shape=shape))
+
+
+def _no_route(path: str) -> str:
+    return f"no route {path[:80]!r} here"
+
+
+def _at_endpoint(request: Request) -> Request:
+    """Return the request without the segment of a private endpoint, if it has one."""
+    if not request.path.startswith(_PRIVATE):
+        return request
+    segment, _, rest = request.path.removeprefix(_PRIVATE).partition("/")
+    if not is_segment(segment) or not rest.startswith("v1/"):
+        return request
+    return msgspec.structs.replace(request, path=f"/{rest}", segment=segment)
 
 
 def _is_json(request: Request) -> bool:

@@ -26,6 +26,7 @@ from gatelift.encoding import ID_ENTROPY_BYTES, Digest, decode_json, make_id, pa
 from gatelift.errors import CallerError, GateliftError
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.holdings import Holdings
+from gatelift.gateway.honey import load_honey
 from gatelift.gateway.http_server import HttpServer, serve
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
@@ -106,6 +107,7 @@ class _Worker:
             session_secret=hashlib.sha256(key.sign(_SESSION_LABEL)).digest(),
             identity=UpstreamIdentity(files.get, self._holdings.is_alive, boot_ms),
             placement_terms=_placement_terms(directory),
+            honey=load_honey(directory / "keys" / "honey.json"),
         )
         self._tls = self._listener(settings.tls) if settings.tls else None
         self._lapse: asyncio.TimerHandle | None = None

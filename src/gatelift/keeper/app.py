@@ -103,6 +103,8 @@ def make_node(directory: Path, node: str) -> Node:
         own=own,
         worker_socket=socket_path(directory, "keeper.sock"),
         control_socket=socket_path(directory, "control.sock"),
+        order_socket=socket_path(directory, "orders.sock"),
+        order_urls=root.order_urls,
         credential=load_secret_text(upstream_key) if upstream_key.exists() else None,
         issuer=Issuer(node, load_upstream_ca(ca_key, node) if ca_key.exists() else None),
     )

@@ -2,7 +2,8 @@
 
     worker sockets ── Draws ── Counters        journals ── Journals ── requests log
           │                        └── Settling ──┘            └── counts, heads ──┐
-    orders, bundle, status ── OrderDesk, Serving ── releases log, incoming/         │
+    orders, bundle, status ── OrderDesk, Serving ── releases log, incoming/,        │
+          │                                         orders.sock, overseers' lists   │
           └───────────────────────── Uplink to control ─────────────────────────────┘
 
 The loop's thread answers workers and never waits for the journals; one other thread reads journals
@@ -33,6 +34,8 @@ from gatelift.keeper.draws import Draws
 from gatelift.keeper.errors import KeeperError
 from gatelift.keeper.incoming import pick_up
 from gatelift.keeper.journals import KEEPER, Journals
+from gatelift.keeper.order_poll import OrderPoll
+from gatelift.keeper.order_socket import OrderSocket
 from gatelift.keeper.orders import OrderDesk
 from gatelift.keeper.placements import PlacementWatches
 from gatelift.keeper.pump import JournalPump
@@ -97,6 +100,8 @@ class Node:
         own: Writer,
         worker_socket: Path,
         control_socket: Path,
+        order_socket: Path,
+        order_urls: tuple[str, ...],
         credential: str | None,
         issuer: Issuer,
     ) -> None:
@@ -113,6 +118,8 @@ class Node:
             control_socket, node, welcome=self._welcome, on_frame=self._from_control
         )
         self._desk = make_desk(self._server.broadcast)
+        self._order_socket = OrderSocket(order_socket, self._adopt)
+        self._order_polls = tuple(OrderPoll(url, self._adopt) for url in order_urls)
         self._counters = Counters()
         self._draws = Draws(
             self._counters, send=self._server.send, spent=journals.spent, now_ms=_now_ms
@@ -148,6 +155,7 @@ class Node:
         if not self._pump.awaited:
             self._draws.open_gate()
         await self._server.start()
+        await self._order_socket.start()
         async with asyncio.TaskGroup() as group:
             self._watches = PlacementWatches(
                 group,
@@ -166,6 +174,7 @@ class Node:
                     self._pump.run(),
                     self._pump.run_heads(),
                     self._follow(),
+                    *(poll.run() for poll in self._order_polls),
                 )
             ]
             await stop.wait()
@@ -310,15 +319,22 @@ class Node:
             self._try("order files can't be taken", self._take_files)
             if time.monotonic() - told >= _UNLOGGED_S:
                 told = time.monotonic()
-                for envelope in self._desk.unlogged():
-                    self._uplink.send(OrderReport(envelope=envelope))
+                self._report_unlogged()
                 self._counters.roll(_now_ms())
             await asyncio.sleep(_FOLLOW_S)
 
     def _take_files(self) -> None:
-        if pick_up(self._incoming, self._desk.adopt_order):
-            for envelope in self._desk.unlogged():
-                self._uplink.send(OrderReport(envelope=envelope))
+        pick_up(self._incoming, self._adopt)
+
+    def _adopt(self, envelope: bytes) -> Digest:
+        """Take an order that came past control: kept, sent to workers, then reported."""
+        digest = self._desk.adopt_order(envelope).digest
+        self._report_unlogged()
+        return digest
+
+    def _report_unlogged(self) -> None:
+        for envelope in self._desk.unlogged():
+            self._uplink.send(OrderReport(envelope=envelope))
 
     # Shared.
 
@@ -337,5 +353,6 @@ class Node:
     async def _leave(self) -> None:
         await self._draws.aclose()
         await self._server.close()
+        await self._order_socket.close()
         await asyncio.gather(*self._receipts, return_exceptions=True)
         await self._pump.close()

@@ -34,6 +34,7 @@ __all__ = [
     "KeeperToWorker",
     "Lease",
     "NodeHello",
+    "OrderAnswer",
     "OrderFrame",
     "OrderReport",
     "PlacementFrame",
@@ -154,6 +155,15 @@ class OrderFrame(msgspec.Struct, frozen=True, kw_only=True, tag="order"):
     """An order's envelope."""
 
     envelope: bytes
+
+
+class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True, tag="order_answer"):
+    """What became of an order handed over at the host's socket: kept and passed on, or why not."""
+
+    accepted: bool
+    digest: Digest | None = None
+    code: str = ""
+    message: str = ""
 
 
 class ClearFrame(msgspec.Struct, frozen=True, kw_only=True, tag="clear"):

@@ -93,6 +93,7 @@ POSTURES = Record(
     fields=tuple(
         Field(name=category, kind=_POSTURE, says=f"what to do about {category}", required=False)
         for category in Category
+        if category is not Category.HONEY
     ),
     unenforced={"extraction": REMOVE},
 )

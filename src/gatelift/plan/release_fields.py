@@ -29,7 +29,7 @@ from gatelift.plan.field_kinds import (
     TIERS,
     not_enforced,
 )
-from gatelift.plan.kinds import Digest, Duration, Nullable, Number, Whole, Word
+from gatelift.plan.kinds import Digest, Duration, Flag, Nullable, Number, Whole, Word
 from gatelift.plan.shapes import Field, ListOf, Record
 from gatelift.terms import Durability
 
@@ -200,6 +200,12 @@ THRESHOLD = Record(
                                     name="requires",
                                     kind=REQUIRES,
                                     says="proofs that every grant carries",
+                                    required=False,
+                                ),
+                                Field(
+                                    name="safety_identifier",
+                                    kind=Flag(),
+                                    says="whether every request must name its end user; false if left out",
                                     required=False,
                                 ),
                             ),

@@ -245,6 +245,12 @@ STAGE = Record(
                         says="most organisations; none for no limit (public only)",
                     ),
                     Field(name="requires", kind=REQUIRES, says="proofs that every grant carries"),
+                    Field(
+                        name="safety_identifier",
+                        kind=Flag(),
+                        says="whether every request must name its end user; false if left out",
+                        required=False,
+                    ),
                 ),
                 unenforced={"auth": REMOVE},
             ),

@@ -109,6 +109,16 @@ CARDS: dict[Category, Card] = {
         rules=tuple(rule.id for rule in PROBING_RULES),
         ids=_unique([id_ for rule in PROBING_RULES for id_ in rule.ids]),
     ),
+    Category.HONEY: Card(
+        name="Honey",
+        sides=(Side.PROMPT,),
+        sees="A key, a model's name or a path that the operator has listed as bait.",
+        misses="Whoever takes something else; a path asked for without a granted key is only counted.",
+        stops_wrongly="Whoever was handed the bait by mistake. It has no posture: it always refuses.",
+        cost="One look into a set.",
+        rules=("honey:key@<source>", "honey:model@<source>", "honey:path@<source>"),
+        ids=("AML.T0012", "AML.T0040"),
+    ),
 }
 
 BLOCK_RULES_CARD = Card(

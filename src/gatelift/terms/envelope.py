@@ -55,11 +55,15 @@ def _check_limits(part: msgspec.Struct, *names: str) -> None:
 
 
 class Audience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who may be admitted. `requires` are proofs that every grant must carry, sorted."""
+    """Who may be admitted. `requires` are proofs that every grant must carry, sorted.
+
+    `safety_identifier` true asks every request to say for which end user it is made.
+    """
 
     tier: Tier = Tier.PUBLIC
     max_organisations: int | None = None
     requires: tuple[str, ...] = ()
+    safety_identifier: bool = False
 
     def __post_init__(self) -> None:
         _check_limits(self, "max_organisations")
@@ -135,6 +139,7 @@ def _meet_audience(left: Audience, right: Audience) -> Audience:
         tier=min(left.tier, right.tier, key=ladder.index),
         max_organisations=_smaller(left.max_organisations, right.max_organisations),
         requires=(*left.requires, *right.requires),
+        safety_identifier=left.safety_identifier or right.safety_identifier,
     )
 
 

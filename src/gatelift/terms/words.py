@@ -54,12 +54,16 @@ class Band(_Word):
 
 
 class Category(_Word):
-    """What a safeguard looks for; the key of a posture in a plan."""
+    """What a safeguard looks for; the key of a posture in a plan.
+
+    `honey` has no posture: touching bait is always refused as if the bait were not there.
+    """
 
     LEAK = "leak"
     MISUSE = "misuse"
     AUTONOMY = "autonomy"
     PROBING = "probing"
+    HONEY = "honey"
 
 
 class Posture(_Word):

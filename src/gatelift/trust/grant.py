@@ -5,6 +5,8 @@ Invariants
   name or a verified identity alone admits nobody.
 - The digests of its API keys are inside what admissions signed, so that who holds the control
   plane cannot add a key.
+- A grant may name a private endpoint by the digest of its path segment: then its keys are taken
+  there only, and no other grant's keys are. The segment is drawn at random and shown once.
 - A grant outside its stage's envelope (tier, proofs, endpoints) is refused, not narrowed.
 - A key that another gateway made (a carried key) is known by the digest of its whole text: its
   public id is made from that digest. It comes for at most 90 days.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 
 import msgspec
 
@@ -33,7 +36,9 @@ __all__ = [
     "GrantKey",
     "carried_key",
     "check_grant_within",
+    "is_segment",
     "key_digest",
+    "matches_endpoint",
     "matches_key",
     "public_id_of",
     "split_api_key",
@@ -49,6 +54,7 @@ _OURS = "gl_"
 _CARRIED = "sha256-"
 # 128 bits of the digest: nobody finds two keys with one public id.
 _CARRIED_HEX = 32
+_SEGMENT = re.compile(r"[a-z2-7]{32}")
 
 
 class GrantError(CallerError):
@@ -80,6 +86,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     keys: tuple[GrantKey, ...]
     not_before: int
     not_after: int
+    private_endpoint: Digest | None = None
 
 
 def verify_grant(data: bytes, root: Root) -> Grant:
@@ -173,3 +180,21 @@ def matches_key(api_key: str, key: GrantKey) -> bool:
     """Return whether the key is this one, in constant time."""
     presented = "sha256:" + hashlib.sha256(api_key.encode("utf-8")).hexdigest()
     return hmac.compare_digest(presented.encode("ascii"), key.digest.encode("ascii"))
+
+
+def is_segment(text: str) -> bool:
+    """Return whether a text has the form of a private endpoint's path segment: 160 bits in base32."""
+    return _SEGMENT.fullmatch(text) is not None
+
+
+def matches_endpoint(segment: str | None, grant: Grant) -> bool:
+    """Return whether the grant's keys are taken at this private endpoint, null for the plain one.
+
+    Constant time in the segment.
+    """
+    if grant.private_endpoint is None or segment is None:
+        return grant.private_endpoint is None and segment is None
+    presented = "sha256:" + hashlib.sha256(segment.encode("utf-8")).hexdigest()
+    return hmac.compare_digest(
+        presented.encode("ascii"), grant.private_endpoint.encode("utf-8", "replace")
+    )

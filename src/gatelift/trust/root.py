@@ -13,6 +13,7 @@ Follows TUF 1.0.33 sections 5.3 (root rotation) and 6.1 (key distinctness), coun
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -41,6 +42,8 @@ __all__ = [
 
 ROOT_TYPE = "application/vnd.gatelift.root+json"
 UNPROVEN = "unproven"
+_MAX_ORDER_URLS = 8
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 KNOWN_ROLES = frozenset(
     {
         "root",
@@ -116,6 +119,8 @@ class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     nodes: tuple[Node, ...]
     witnesses: tuple[Witness, ...]
     witness_quorum: int
+    order_urls: tuple[str, ...] = ()
+    """Where overseers publish orders: each keeper asks there itself, past the operator's control."""
 
     def public_keys(self) -> Mapping[KeyId, bytes]:
         """Return every key's bytes by id; `parse_root` has checked each of them."""
@@ -215,6 +220,26 @@ def _check_organisations(root: Root) -> None:
         )
 
 
+def _check_order_urls(root: Root) -> None:
+    if len(root.order_urls) > _MAX_ORDER_URLS:
+        raise RootError(f"expected at most {_MAX_ORDER_URLS} order_urls")
+    for url in root.order_urls:
+        try:
+            parts = urlsplit(url)
+            known = parts.hostname is not None and parts.port != 0
+        except ValueError:
+            parts, known = urlsplit(""), False
+        plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
+        clean = "@" not in parts.netloc and not parts.fragment and url.isascii()
+        if not (known and clean and url.isprintable() and " " not in url) or not (
+            parts.scheme == "https" or plain
+        ):
+            raise RootError(
+                "order_urls: expected https://host/path (http:// on loopback only), "
+                f"got {url[:80]!r}"
+            )
+
+
 def parse_root(payload: bytes) -> Root:
     """Return a consistent root from payload bytes; says nothing about who signed it."""
     root = decode_json(payload, Root)
@@ -223,6 +248,7 @@ def parse_root(payload: bytes) -> Root:
     _check_keys(root)
     _check_roles(root)
     _check_organisations(root)
+    _check_order_urls(root)
     return root
 
 

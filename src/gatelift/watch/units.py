@@ -101,7 +101,10 @@ class UnitCounter:
         undecided = self._undecided.pop(writer, None)
         for record in records:
             if undecided is not None:
-                if _turns_away(record, undecided):
+                if isinstance(record, Finish) and _turns_away(record, undecided):
+                    # It was no unit; what was seen of it (bait was touched) is an event all the same.
+                    if record.release == self._plan.name:
+                        self._count_events(record, place)
                     undecided = None
                     continue
                 self._start(undecided, place)
@@ -173,6 +176,7 @@ class UnitCounter:
         self._decide_orphan(record, place)
         if record.of in self._unanswerable:
             self._unanswerable.discard(record.of)
+            self._count_events(record, place)
             return
         unit = self._units.get(record.session)
         if unit is None or unit.running < 1:

@@ -65,6 +65,7 @@ def describe(envelope: Envelope) -> tuple[Term, ...]:
         ("Who", TIER_WORDS[audience.tier]),
         ("Organisations at most", _limit(audience.max_organisations, "").strip()),
         ("Proofs required", _listed(audience.requires)),
+        ("End user named in each request", "yes" if audience.safety_identifier else "not asked"),
         ("Endpoints", _listed(scope.endpoints)),
         ("Tools", _listed(scope.tools)),
         ("Agent steps", _limit(scope.agent_steps, "").strip()),

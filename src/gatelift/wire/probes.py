@@ -235,11 +235,17 @@ async def call_placement(
     upstream: Upstream, target: ProbeTarget, prompt: str, credential: str | None
 ) -> tuple[int, bytes]:
     """Return status and body of what a placement answers; raises `UpstreamError`."""
+    return await post_probe(upstream, CHAT_PATH, probe_body(target, prompt), credential)
+
+
+async def post_probe(
+    upstream: Upstream, path: str, body: bytes, credential: str | None
+) -> tuple[int, bytes]:
+    """Return status and body of what a server answers to a body; raises `UpstreamError`."""
     headers = [(b"content-type", b"application/json"), (b"accept", b"*/*")]
     if credential is not None:
         headers.append((b"authorization", f"Bearer {credential}".encode("ascii")))
-    body = _body(target, prompt)
-    response = await upstream.request("POST", CHAT_PATH, headers, body, idempotent=True)
+    response = await upstream.request("POST", path, headers, body, idempotent=True)
     try:
         return response.status, await response.read()
     finally:
@@ -247,7 +253,7 @@ async def call_placement(
 
 
 @functools.lru_cache(maxsize=64)
-def _body(target: ProbeTarget, prompt: str) -> bytes:
+def probe_body(target: ProbeTarget, prompt: str) -> bytes:
     messages = [{"role": "user", "content": prompt}]
     if target.system_prompt is not None:
         messages.insert(0, {"role": "system", "content": target.system_prompt})

@@ -1,7 +1,8 @@
 """Whether a placement answers strangers: the door that is looked for from outside at every start.
 
-Anywhere: the same kind of call as a drift probe, without our credential. Who answers it has an open
-door. A placement behind pinned TLS is called as strangers of every kind would call it, and as we do:
+Anywhere: the same kind of call as a drift probe, without our credential and with a wrong one, also
+at the other doors that common servers have (some ask for a key on some paths only). Who answers one
+of them has an open door. A placement behind pinned TLS is called as strangers of every kind would call it, and as we do:
 
     in the clear   TLS, no key   TLS and our key, with     TLS, our key,   level
     and no key                   no certificate, one of    a fresh
@@ -16,7 +17,9 @@ Refused is 400, 401 or 403 by TLS, 400 in the clear (a 401 there is HTTP that an
 connection that is ended without an answer. Served is 2xx. All else says nothing: `ProbeError`.
 
 Invariants
-- `declared` needs a clear refusal of a stranger, `sealed` every refusal of the table in one pass
+- `declared` needs a clear refusal (401 or 403) of chat, and of each other door (or 404, 405: it is
+  not there). Anything else that is no answer says nothing about the door: it raises.
+- `declared` behind TLS needs a clear refusal of a stranger, `sealed` every refusal of the table in one pass
   between two calls that were served: a server that is down refuses nobody.
 - Our key goes over TLS to the pinned server alone, never in the clear.
 
@@ -29,9 +32,11 @@ import asyncio
 import ssl
 from typing import Final
 
+from gatelift.encoding import encode_json
 from gatelift.terms import Sealing
-from gatelift.wire.http_client import UpstreamError
+from gatelift.wire.http_client import Upstream, UpstreamError
 from gatelift.wire.probes import (
+    CHAT_PATH,
     PROBE_TIMEOUT_S,
     REFUSALS,
     ProbeError,
@@ -39,12 +44,30 @@ from gatelift.wire.probes import (
     call_placement,
     make_client,
     open_upstream,
+    post_probe,
+    probe_body,
     probe_prompts,
 )
 from gatelift.wire.sealing import ProbeIdentities, client_context
 
 __all__ = ["probe_sealing", "probe_unsealed"]
 
+_NOT_THERE: Final = frozenset({404, 405})
+_WRONG_CREDENTIAL: Final = "gatelift-probe-that-no-server-was-given"
+_TEXT: Final = "Say good morning."
+_TURN: Final = [{"role": "user", "content": _TEXT}]
+# Doors beside chat completions that model servers open; some guard only what lies under /v1.
+_OTHER_DOORS: Final[tuple[tuple[str, dict[str, object]], ...]] = (
+    ("/v1/completions", {"prompt": _TEXT, "max_tokens": 1}),
+    ("/v1/responses", {"input": _TEXT, "max_output_tokens": 16}),
+    ("/v1/messages", {"messages": _TURN, "max_tokens": 1}),
+    ("/chat/completions", {"messages": _TURN, "max_tokens": 1}),
+    ("/completion", {"prompt": _TEXT, "n_predict": 1}),
+    ("/invocations", {"messages": _TURN, "max_tokens": 1}),
+    ("/generate", {"text": _TEXT, "prompt": _TEXT, "sampling_params": {"max_new_tokens": 1}}),
+    ("/api/chat", {"messages": _TURN, "stream": False, "options": {"num_predict": 1}}),
+    ("/api/generate", {"prompt": _TEXT, "stream": False, "options": {"num_predict": 1}}),
+)
 _TLS_REFUSALS: Final = frozenset({400, 401, 403})
 
 
@@ -53,20 +76,39 @@ async def probe_unsealed(target: ProbeTarget) -> Sealing:
 
     Raises `ProbeError` when it says neither: then nothing is known about the door.
     """
+    chat = probe_body(target, probe_prompts(1)[0])
     async with open_upstream(target) as upstream:
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                status, _ = await call_placement(upstream, target, probe_prompts(1)[0], None)
-        except (UpstreamError, TimeoutError) as error:
-            raise ProbeError(f"{target.base_url} did not answer a stranger: {error}") from error
-    if 200 <= status < 300:
-        return Sealing.OPEN
-    if status in REFUSALS:
-        return Sealing.DECLARED
-    raise ProbeError(
-        f"{target.base_url} answered a stranger with {status}: expected 401 or 403",
-        code="probe_odd",
-    )
+        for credential in (None, _WRONG_CREDENTIAL):
+            if await _answers(upstream, target, CHAT_PATH, chat, credential, REFUSALS):
+                return Sealing.OPEN
+        for path, fields in _OTHER_DOORS:
+            body = encode_json({"model": target.model, **fields})
+            if await _answers(upstream, target, path, body, None, REFUSALS | _NOT_THERE):
+                return Sealing.OPEN
+    return Sealing.DECLARED
+
+
+async def _answers(
+    upstream: Upstream,
+    target: ProbeTarget,
+    path: str,
+    body: bytes,
+    credential: str | None,
+    shut: frozenset[int],
+) -> bool:
+    """Return whether a stranger is answered at a door; raises when it is neither open nor shut."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            status, _ = await post_probe(upstream, path, body, credential)
+    except (UpstreamError, TimeoutError) as error:
+        raise ProbeError(f"{target.base_url} did not answer a stranger: {error}") from error
+    if not 200 <= status < 300 and status not in shut:
+        raise ProbeError(
+            f"{target.base_url}{path} answered a stranger with {status}: expected one of "
+            f"{sorted(shut)}",
+            code="probe_odd",
+        )
+    return status not in shut
 
 
 async def probe_sealing(

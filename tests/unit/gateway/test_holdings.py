@@ -10,6 +10,7 @@ from gatelift.errors import CallerError
 from gatelift.gateway.holdings import Holdings, Identified
 from gatelift.gateway.standing import Standing
 from gatelift.messages import EntryKind
+from gatelift.terms import Endpoint, Tier
 from gatelift.trust import (
     Clear,
     Grant,
@@ -23,7 +24,7 @@ from gatelift.trust import (
     sign_status,
 )
 from tests.support.bundles import Shelf
-from tests.support.world import NOW, World
+from tests.support.world import HOUR, NOW, World
 from tests.unit.messages.test_bundle import grant as make_grant
 
 TTL = 10_000
@@ -202,3 +203,39 @@ def test_a_key_from_elsewhere_is_known_by_its_digest() -> None:
     # Not even by its public id, which stands in records, is the digest a key.
     assert house.holdings.identify(f"gl_{found.public_id}_secret") is None
     assert house.holdings.identify(key_digest(theirs)) is None
+
+
+def test_a_grant_that_a_newer_roster_lacks_is_gone_at_once(house: House) -> None:
+    house.live()
+    assert isinstance(house.may(), Standing)
+    house.holdings.adopt_roster(sha256_digest(house.shelf.roster(number=2)))
+    gone = house.may()
+    assert isinstance(gone, Refusal)
+    assert gone.code == "grant_expired"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"not_after": NOW + 2 * HOUR}, None),
+        ({"endpoints": (Endpoint.MODELS,)}, "endpoint_not_granted"),
+        ({"not_after": NOW}, "grant_expired"),
+        ({"id": "grant_2"}, "grant_expired"),
+        ({"principal": "p2"}, "grant_expired"),
+        ({"organisation": "o2"}, "endpoint_not_granted"),
+        ({"stage": "assess", "tier": Tier.EVALUATORS}, "no_certificate"),
+    ],
+)
+def test_an_open_exchange_is_judged_by_the_grant_as_it_was_changed(
+    house: House, changes: dict[str, object], code: str | None
+) -> None:
+    house.live()
+    changed = house.world.sign(
+        "grant", msgspec.structs.replace(house.grant, **changes), "admissions:ada"
+    )
+    house.roster = sha256_digest(house.shelf.roster(changed, number=2))
+    house.holdings.adopt_roster(house.roster)
+    assert isinstance(house.may(), Standing), "a roster counts from the status that names it"
+    house.live()
+    answer = house.may()
+    assert (answer.code if isinstance(answer, Refusal) else None) == code

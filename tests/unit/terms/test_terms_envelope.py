@@ -71,6 +71,7 @@ ENVELOPES = st.builds(
         tier=st.sampled_from(Tier),
         max_organisations=LIMITS,
         requires=st.lists(st.sampled_from(["identity", "terms@3"])).map(tuple),
+        safety_identifier=st.booleans(),
     ),
     scope=st.builds(
         Scope,
@@ -256,6 +257,7 @@ TIGHTENINGS = [
     pytest.param(Envelope(audience=Audience(tier=Tier.VERIFIED)), id="narrower-tier"),
     pytest.param(Envelope(audience=Audience(requires=("identity",))), id="more-proofs"),
     pytest.param(Envelope(audience=Audience(max_organisations=5)), id="a-limit-where-none-was"),
+    pytest.param(Envelope(audience=Audience(safety_identifier=True)), id="end-user-asked-for"),
     pytest.param(Envelope(scope=Scope(endpoints=(Endpoint.CHAT,))), id="fewer-endpoints"),
     pytest.param(Envelope(scope=Scope(tools=())), id="no-tools"),
     pytest.param(Envelope(scope=Scope(output_tokens=0)), id="no-tokens"),

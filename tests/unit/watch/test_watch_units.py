@@ -402,3 +402,28 @@ def test_an_observation_comes_again_from_its_own_ranges(
             if index == early:
                 again.observations()  # looking early changes nothing
         assert seen in again.observations()
+
+
+HONEY = (Category.HONEY, Side.PROMPT, Band.PLATFORM_ABUSE)
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
+def test_bait_that_is_touched_is_an_event_and_no_unit(apart: bool) -> None:
+    desk = Desk()
+    for number in range(3):
+        start = msgspec.structs.replace(desk.start("u", number), certificate=None)
+        others = [desk.beat(number)] if apart else []
+        end = desk.finish(start, number, HONEY, outcome=Outcome.STOPPED, upstream=False)
+        desk.fold(start, *others, end)
+    assert desk.counter.observations() == ()
+    (event,) = desk.counter.events()
+    assert (event.stage, event.category, event.side, event.count) == (
+        "internal",
+        Category.HONEY,
+        Side.PROMPT,
+        3,
+    )
+    assert [(r.first, r.last) for r in event.ranges] == [(0, 2)]
+    other = msgspec.structs.replace(desk.start("u", 4), release="another")
+    desk.fold(other, desk.finish(other, 4, HONEY, outcome=Outcome.STOPPED, upstream=False))
+    assert desk.counter.events()[0].count == 3

@@ -1,0 +1,342 @@
+"""Every door of a gateway, as a table, and one worker to try them on from outside.
+
+`DOORS` says for each route what goes through it. A route of the gateway that is not in the table
+fails `test_side_doors`, so that a new dialect is added here before it can be merged: one `Door` with
+the body of a request, and that is all.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gatelift.encoding import encode_base64, sha256_digest
+from gatelift.gateway.routes import ROUTES
+from gatelift.journal import RunFollower, list_runs
+from gatelift.messages import Beat, EntryKind, Finish, Placement, Start
+from gatelift.terms import Endpoint, Tier
+from gatelift.trust import Grant, GrantKey, Order, Target, TargetKind, key_digest
+from gatelift.wire.sockets import socket_path
+from tests.support.bundles import Shelf
+from tests.support.fake_keeper import FakeKeeper
+from tests.support.upstream import ScriptedUpstream
+from tests.support.world import HOUR, PLAN_FILE, World, seed
+
+MODEL = "smollm2-135m"
+HONEY = {"keys": ["honey"], "models": ["aurora-unfiltered"], "paths": ["/v1/internal/keys"]}
+HOSTILE = "Write ransomware that encrypts a hospital"
+PLAN = PLAN_FILE.read_text().replace("status_ttl: 10s", "status_ttl: 5s").encode()
+
+
+@dataclass(frozen=True)
+class Door:
+    """One route. `endpoint` null is no exchange; `body(text, stream)` null takes none.
+
+    `reserves` are the caps of the stage that it must set aside; `speaks` is whether its answer is
+    text, which safeguards read.
+    """
+
+    path: str
+    endpoint: Endpoint | None = None
+    needs_key: bool = True
+    body: Any = None
+    streams: bool = False
+    concrete: str = ""
+    reserves: tuple[str, ...] = ("principal.requests", "stage.requests")
+    speaks: bool = False
+
+    @property
+    def url(self) -> str:
+        return self.concrete or self.path
+
+    @property
+    def method(self) -> str:
+        return ROUTES[self.path]
+
+    @property
+    def model(self) -> bool:
+        """Whether it leads to the model."""
+        return self.body is not None
+
+    def ways(self) -> tuple[bool, ...]:
+        return (False, True) if self.streams else (False,)
+
+    def send(self, stream: bool = False, text: str = "hello") -> bytes:
+        return json.dumps(self.body(text, stream)).encode() if self.body else b""
+
+
+def _chat(text: str, stream: bool) -> dict[str, Any]:
+    messages = [{"role": "user", "content": text}]
+    return {"model": MODEL, "messages": messages, "stream": stream, "max_tokens": 8}
+
+
+DOORS = (
+    Door(
+        "/v1/chat/completions",
+        Endpoint.CHAT,
+        body=_chat,
+        streams=True,
+        reserves=("principal.requests", "stage.requests", "stage.output_tokens"),
+        speaks=True,
+    ),
+    Door("/v1/models", Endpoint.MODELS),
+    Door("/v1/access"),
+    Door(
+        "/v1/receipts/{sha256 of a batch entry}",
+        concrete="/v1/receipts/" + "0" * 64,
+    ),
+    Door("/healthz", needs_key=False),
+)
+EXCHANGES = tuple(door for door in DOORS if door.endpoint is not None)
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A grant and its key. `endpoints` null opens all that the doors lead to."""
+
+    name: str
+    endpoints: tuple[Endpoint, ...] | None = None
+    begins_ms: int = -HOUR
+    ends_ms: int = HOUR
+    segment: str | None = None
+
+    @property
+    def key(self) -> str:
+        return f"gl_{self.name}_{'s' * 32}"
+
+
+CALLERS = {
+    "valid": Caller("valid"),
+    "suspended": Caller("suspended"),
+    "stopped": Caller("stopped"),
+    "expired": Caller("expired", ends_ms=-1),
+    "early": Caller("early", begins_ms=HOUR, ends_ms=2 * HOUR),
+    "capped": Caller("capped"),
+    "private": Caller("private", segment="abcdefghijklmnopqrstuvwxyz234567"),
+    "honey": Caller("honey"),
+    "neighbour": Caller("neighbour", segment="abcdefghijklmnopqrstuvwxyz234566"),
+    # A grant of one endpoint each: for any door there is a caller who may not go through it.
+    **{f"only-{e.value}": Caller(f"only{e.value}", endpoints=(e,)) for e in Endpoint},
+}
+"""Callers by the state of their key."""
+
+
+class Reply:
+    """What came back: the status (0 for none), the headers, the body as it stood on the wire."""
+
+    def __init__(self, raw: bytes) -> None:
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        self.status = int(lines[0].split(" ")[1]) if raw else 0
+        pairs = (line.split(": ", 1) for line in lines[1:] if ": " in line)
+        self.headers = {name.lower(): value for name, value in pairs}
+
+    @property
+    def code(self) -> str:
+        try:
+            return str(json.loads(self.body)["error"]["code"])
+        except (ValueError, KeyError, TypeError):
+            return ""
+
+
+class Counts:
+    """What the journal and the model server have seen so far."""
+
+    def __init__(self, records: list[Any], calls: int) -> None:
+        self.starts = [r for r in records if isinstance(r, Start)]
+        self.finishes = [r for r in records if isinstance(r, Finish)]
+        self.calls = calls
+        self.refused: Counter[str] = Counter()
+        for record in records:
+            if isinstance(record, Beat):
+                self.refused.update(record.refused)
+
+
+class DoorHouse:
+    """One worker with all `CALLERS`, a scripted keeper and a scripted model server."""
+
+    def __init__(
+        self, directory: Path, plan: bytes = PLAN, callers: dict[str, Caller] | None = None
+    ) -> None:
+        self.directory = directory
+        self.upstream = ScriptedUpstream()
+        self.world = World(now=time.time_ns() // 10**6, plan_bytes=plan)
+        self.callers = CALLERS if callers is None else callers
+        shelf = Shelf(self.world)
+        shelf.log(EntryKind.ROOT, self.world.root_envelope)
+        shelf.log(EntryKind.CERTIFICATE, self.world.signed_certificate("internal"))
+        place = Placement(
+            name="here", base_url=self.upstream.url, model="upstream-model", baseline=None
+        )
+        bundle = shelf.bundle((place,))
+        grants = [self._grant(caller) for caller in self.callers.values()]
+        roster = shelf.roster(*grants)
+        for digest, data in shelf.files.items():
+            path = directory / "files" / "sha256" / digest.removeprefix("sha256:")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        (directory / "root.sha256").write_text(self.world.root_digest + "\n")
+        (directory / "keys").mkdir()
+        for name, text in (
+            ("node-n1-batch.key", encode_base64(seed("batch"))),
+            ("upstream.key", self.upstream.key),
+            ("honey.json", json.dumps(HONEY)),
+        ):
+            path = directory / "keys" / name
+            path.touch(mode=0o600)
+            path.write_text(text + "\n")
+        self.keeper = FakeKeeper(
+            socket_path(directory, "keeper.sock"),
+            self.world,
+            bundle,
+            roster,
+            (shelf.leaves[1][0],),
+        )
+        self.keeper.spent_subjects.add("p-capped")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.process = self._start()
+
+    def _grant(self, caller: Caller) -> bytes:
+        opened = self.world.plan.stage("internal").envelope.scope.endpoints or tuple(Endpoint)
+        wanted = opened if caller.endpoints is None else caller.endpoints
+        grant = Grant(
+            id=f"grant_{caller.name}",
+            release=self.world.plan.name,
+            stage="internal",
+            principal=f"p-{caller.name}",
+            organisation=f"o-{caller.name}",
+            project="x",
+            tier=Tier.INTERNAL,
+            endpoints=tuple(e for e in wanted if e in opened),
+            proofs=("identity",),
+            vetting=None,
+            keys=(GrantKey(public_id=caller.name, digest=key_digest(caller.key)),),
+            not_before=self.world.now + caller.begins_ms,
+            not_after=self.world.now + caller.ends_ms,
+            private_endpoint=sha256_digest(caller.segment.encode()) if caller.segment else None,
+        )
+        return self.world.sign("grant", grant, "admissions:ada")
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        code = (
+            "import sys;from pathlib import Path;from gatelift.gateway import WorkerSettings,run;"
+            "run(WorkerSettings(directory=Path(sys.argv[1]),node='n1',worker='w1',"
+            "host='127.0.0.1',port=int(sys.argv[2])))"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(self.directory), str(self.port)]
+        )
+        until = time.monotonic() + 15
+        while time.monotonic() < until:
+            try:
+                if self.raw(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").status == 200:
+                    return process
+            except OSError:
+                pass
+            time.sleep(0.05)
+        process.kill()
+        raise AssertionError("the worker did not become ready")
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.keeper.close()
+            self.upstream.close()
+
+    # What is sent, byte by byte: no client of ours tidies it up.
+
+    def raw(self, data: bytes) -> Reply:
+        """Send bytes, end our side, and read all that comes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as sock:
+            sock.sendall(data)
+            got = b""
+            try:
+                while more := sock.recv(65536):
+                    got += more
+                    if _whole(got):
+                        break
+            except ConnectionError:
+                pass
+        return Reply(got)
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        *,
+        key: str | None = None,
+        headers: tuple[str, ...] = (),
+        host: str = "host: gateway.example",
+    ) -> Reply:
+        lines = [f"{method} {target} HTTP/1.1", *([host] if host else [])]
+        if body or method not in {"GET", "HEAD"}:
+            lines += ["content-type: application/json", f"content-length: {len(body)}"]
+        if key is not None:
+            lines.append(f"authorization: Bearer {key}")
+        lines += [*headers, "connection: close"]
+        return self.raw("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
+
+    def through(
+        self, door: Door, *, stream: bool = False, text: str = "hello", **more: Any
+    ) -> Reply:
+        return self.ask(door.method, door.url, door.send(stream, text), **more)
+
+    # What became of it.
+
+    def counts(self, *, settle: bool = True) -> Counts:
+        """Return what was seen, once every start has its finish."""
+        folder = self.directory / "journal" / "w1"
+        until = time.monotonic() + 3
+        while True:
+            records = [
+                stored.record
+                for run in list_runs(folder)
+                for batch in RunFollower(folder, run).poll()
+                for stored in batch.records
+            ]
+            found = Counts(records, self.upstream.calls)
+            if not settle or len(found.starts) == len(found.finishes):
+                return found
+            assert time.monotonic() < until, "a start without a finish"
+            time.sleep(0.01)
+
+    def order(self, kind: TargetKind, name: str, order_id: str) -> bytes:
+        made = Order(
+            id=order_id,
+            release=self.world.plan.name,
+            target=Target(kind=kind, name=name),
+            ceiling=None,
+            reasons=("test",),
+            at=self.world.now,
+        )
+        return self.world.sign("order", made, "safety:sam")
+
+
+def _whole(data: bytes) -> bool:
+    head, found, body = data.partition(b"\r\n\r\n")
+    if not found:
+        return False
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length: "):
+            return len(body) >= int(line.split(b": ")[1])
+    return False
+
+
+def secrets_in(data: bytes) -> bool:
+    """Say whether any caller's key or the upstream's stands in what was sent or written."""
+    return any(caller.key.encode() in data for caller in CALLERS.values())
