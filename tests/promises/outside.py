@@ -100,8 +100,10 @@ class Deployment:
         workers: int = 1,
         model: str = "mock",
         bootstrap: bool = True,
+        environment: dict[str, str] | None = None,
     ) -> None:
         self.folder = folder
+        self._environment = {**os.environ, **(environment or {})}
         self.port = free_ports()
         self.workers = workers
         key = folder.parent / f"{folder.name}-upstream.key"
@@ -128,6 +130,7 @@ class Deployment:
             stderr=self.log,
             text=True,
             start_new_session=True,
+            env=self._environment,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
