@@ -44,6 +44,10 @@ class Machine:
         path = os.environ.get("PYTHONPATH", "")
         self.environment = {"PYTHONPATH": f"{folder}:{path}" if path else str(folder)}
 
+    @property
+    def shift_s(self) -> float:
+        return self._shift_ns / 1e9
+
     @contextmanager
     def disk(
         self,

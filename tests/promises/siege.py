@@ -8,9 +8,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.promises.outside import Deployment
+from tests.promises.outside import PLANS, Deployment
 
 
 class Asked(NamedTuple):
@@ -27,6 +29,53 @@ class Asked(NamedTuple):
         except (ValueError, KeyError):
             return {}
         return found
+
+
+def write_plan(folder: Path, caps: dict[str, dict[str, str]]) -> Path:
+    """Write the plan of the narrows with other caps at its first stage."""
+    text = (PLANS / "narrows.yaml").read_text()
+    old = "caps: {principal: {requests: 40/d}, stage: {output_tokens: 10M/d}}"
+    assert old in text
+    folder.mkdir()
+    (folder / "prompt.txt").write_text((PLANS / "prompt.txt").read_text())
+    path = folder / "plan.yaml"
+    path.write_text(text.replace(old, "caps: " + json.dumps(caps).replace('"', "")))
+    return path
+
+
+def grants(deployment: Deployment, organisations: dict[str, str]) -> list[str]:
+    """Admit several principals at the same time; return their keys in order."""
+
+    def admit(name: str) -> str:
+        words = ["grant", "--principal", name, "--organisation", organisations[name]]
+        words += ["--stage", "assess", "--proof", "identity"]
+        found: str = deployment.cli(*words, who=("admissions",)).must()["api_key"]
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        keys = list(pool.map(admit, organisations))
+    for key in keys:
+        wait_known(deployment, key)
+    return keys
+
+
+def wait_known(deployment: Deployment, key: str) -> None:
+    """Wait until every worker takes the key: connections are spread over them by chance."""
+    seen = 0
+    until = time.monotonic() + 20
+    while seen < 4 * deployment.workers:
+        assert time.monotonic() < until, "a grant is not known everywhere"
+        seen = seen + 1 if get(deployment, "/v1/access", key).status == 200 else 0
+
+
+def get(deployment: Deployment, path: str, key: str) -> Asked:
+    """Ask for something that is not the model's."""
+    with dial(deployment) as sock:
+        sock.sendall(
+            b"GET %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer %b\r\n\r\n"
+            % (path.encode(), key.encode())
+        )
+        return read_answer(sock)
 
 
 NOTHING = Asked(0, b"", {})

@@ -5,22 +5,38 @@ subject, first by one principal, then by its organisation, then by everybody; wh
 counted is compared with arithmetic over the plan. Then the same number of callers as a `parallel`
 cap allows, each asking again only after its last answer: whoever is denied is denied falsely.
 Principals that share nothing race at the same time, near their caps, so that recalls of different
-counters cross.
+counters cross. At last workers and keeper are killed and stopped in the middle of it all, and the
+charges in the exported records are held against every cap.
+
+Seen to fail: with a request setting aside what it holds while it waits for more (`gateway.leases`)
+21 of 22 were served at the barrier (red); with one answer of a worker ending all its recalls
+(`keeper.draws`) up to 5 of 1,536 were denied while there was room (red).
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.promises.outside import PLANS, Deployment, say
-from tests.promises.siege import Asked, ask, barrier, request, run_all, statuses
+from tests.promises.outside import Deployment, say, wait_for
+from tests.promises.siege import (
+    Asked,
+    ask,
+    barrier,
+    grants,
+    request,
+    run_all,
+    statuses,
+    write_plan,
+)
 from tests.support.upstream import ScriptedUpstream
 
 WORKERS, CALLERS = 4, 64
@@ -37,6 +53,14 @@ COST = {
     "output_tokens": WORDS,
     "bytes_out": WORDS * len(WORD),
 }
+LIMITS = {
+    "principal.requests/d": SHARE,
+    "organisation.requests/d": 20_000,
+    "organisation.output_tokens/d": 5 * SHARE * WORDS,
+    "audience.input_tokens/d": 10_000_000,
+    "stage.requests/d": 100_000,
+    "stage.bytes_out/d": 10_000_000,
+}
 # How many requests each cap is worth; what binds for a subject is its smallest.
 WORTH = {
     "principal": {"requests": 12, "input_tokens": 14, "output_tokens": 16, "bytes_out": 18},
@@ -46,16 +70,21 @@ WORTH = {
 }
 
 
-def write_plan(folder: Path, caps: dict[str, dict[str, str]]) -> Path:
-    """Write the plan of the narrows with other caps at its first stage."""
-    text = (PLANS / "narrows.yaml").read_text()
-    old = "caps: {principal: {requests: 40/d}, stage: {output_tokens: 10M/d}}"
-    assert old in text
-    folder.mkdir()
-    (folder / "prompt.txt").write_text((PLANS / "prompt.txt").read_text())
-    path = folder / "plan.yaml"
-    path.write_text(text.replace(old, "caps: " + json.dumps(caps).replace('"', "")))
-    return path
+def charges(deployment: Deployment, out: Path) -> Counter[str]:
+    """Return what Gatelift's own records charge to each counter, from a dossier."""
+    deployment.cli("dossier", "export", "--dir", deployment.folder, "--out", out).must()
+    spent: Counter[str] = Counter()
+    for path in (out / "records").iterdir():
+        for line in path.read_text().splitlines():
+            record = json.loads(json.loads(line)["record"])
+            for charge in record.get("spent", ()):
+                spent[charge["counter"]] += charge["amount"]
+    return spent
+
+
+def charges_of(charged: Counter[str], subject: str) -> dict[str, int]:
+    found = (name.split(":") for name in charged)
+    return {cap: charged[f"{stage}:{cap}:{who}"] for stage, cap, who in found if who == subject}
 
 
 def make_upstream(delay_s: float = 0.01) -> ScriptedUpstream:
@@ -90,14 +119,6 @@ def deployment(
     )
     yield found
     found.stop()
-
-
-def grants(deployment: Deployment, organisations: dict[str, str]) -> list[str]:
-    """Admit several principals at the same time; return their keys in order."""
-    with ThreadPoolExecutor(len(organisations)) as pool:
-        return list(
-            pool.map(lambda n: deployment.grant(n, organisation=organisations[n]), organisations)
-        )
 
 
 def reached(upstream: ScriptedUpstream) -> int:
@@ -141,11 +162,11 @@ def busy(
     upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("p05-busy")
-    caps = {
-        "principal": {"requests": f"{SHARE}/d", "parallel": "6"},
-        "organisation": {"requests": "20k/d", "output_tokens": f"{5 * SHARE * WORDS}/d"},
-        "stage": {"requests": "100k/d", "output_tokens": "10M/d"},
-    }
+    caps: dict[str, dict[str, str]] = {}
+    for name, limit in LIMITS.items():
+        subject, _, unit = name.partition(".")
+        caps.setdefault(subject, {})[unit.removesuffix("/d")] = f"{limit}/d"
+    caps["principal"]["parallel"] = "6"
     found = Deployment(
         folder / "d",
         upstream=upstream.url,
@@ -186,3 +207,56 @@ def test_nobody_is_denied_while_a_cap_has_room(busy: Deployment) -> None:
     assert statuses(found) == {200: 6 * SHARE}
     for key in keys:
         assert ask(busy, key, TEXT, max_tokens=WORDS).error["cap"] == "principal.requests/d"
+
+
+def test_kills_and_stops_leave_exactly_the_cap_charged(
+    busy: Deployment, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    (key,) = grants(busy, {"storm": "storm"})
+    text = "in the storm"
+    over = threading.Event()
+    told: Counter[int] = Counter()
+    lock = threading.Lock()
+
+    def caller() -> None:
+        while not over.is_set():
+            answer = ask(busy, key, text, max_tokens=WORDS, stream=True)
+            with lock:
+                told[answer.status] += 1
+            over.wait(0.02 if answer.status != 429 else 0.2)
+
+    def trouble() -> None:
+        for name in ("keeper", "worker", "keeper", "worker"):
+            over.wait(0.3)
+            busy.kill(name)
+            over.wait(0.3)
+            stopped = wait_for(lambda: busy.processes("worker"), seconds=20)[-1]
+            try:
+                os.kill(stopped, signal.SIGSTOP)
+                over.wait(0.5)
+            finally:
+                os.kill(stopped, signal.SIGCONT)
+        over.wait(0.5)
+        over.set()
+
+    run_all([trouble, *[caller] * 8])
+    wait_for(lambda: len(busy.processes("worker")) == WORKERS, seconds=30)
+    busy.wait_control()
+    busy.wait_serving(key)
+    until = time.monotonic() + 20
+    while (
+        not (last := ask(busy, key, text, max_tokens=WORDS))
+        .error.get("cap", "")
+        .startswith("principal.requests")
+    ):
+        assert time.monotonic() < until, last
+        told[last.status] += 1
+    seen = sum(body["messages"][-1]["content"] == text for body in list(upstream.bodies))
+    say(f"callers were told {dict(told)}, the model saw {seen} of {SHARE}")
+    assert seen <= SHARE
+    charged = charges(busy, tmp_path / "dossier")
+    assert charges_of(charged, "storm")["principal.requests/d"] == SHARE, (
+        "exactly the cap, once settled"
+    )
+    for name, amount in charged.items():
+        assert amount <= LIMITS[name.split(":")[1]], name

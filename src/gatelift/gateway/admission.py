@@ -24,6 +24,7 @@ from gatelift.gateway.holdings import Identified
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.keeper_link import KeeperUnavailableError
 from gatelift.gateway.leases import Reservation, wants_of
+from gatelift.gateway.releasing import BYTES_PER_TOKEN_BOUND
 from gatelift.messages import Outcome
 from gatelift.messages.frames import Denied
 from gatelift.safeguards import Verdict, refuses
@@ -41,7 +42,6 @@ __all__ = [
     "reserve",
 ]
 
-BYTES_PER_TOKEN_BOUND = 32
 _MESSAGE_TOKENS = 16
 _DEFAULT_OUTPUT_TOKENS = 256
 

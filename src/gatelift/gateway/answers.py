@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from gatelift.encoding import encode_json
+from gatelift.encoding import MAX_SAFE_INTEGER, encode_json
 from gatelift.errors import PeerError
 from gatelift.safeguards import PartKind
 from gatelift.wire.sse import sse_event
@@ -127,8 +127,11 @@ def _read(data: bytes) -> tuple[_Body, _Choice | None]:
     if len(body.choices) > 1 or any(choice.index != 0 for choice in body.choices):
         raise UpstreamAnswerError(f"expected one choice, got {len(body.choices)}")
     usage = body.usage
-    if usage is not None and (usage.prompt_tokens < 0 or usage.completion_tokens < 0):
-        raise UpstreamAnswerError("usage below zero")
+    if usage is not None and not (
+        0 <= usage.prompt_tokens <= MAX_SAFE_INTEGER
+        and 0 <= usage.completion_tokens <= MAX_SAFE_INTEGER
+    ):
+        raise UpstreamAnswerError("usage is no number of tokens")
     return body, body.choices[0] if body.choices else None
 
 

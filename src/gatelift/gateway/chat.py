@@ -16,7 +16,6 @@ import time
 
 from gatelift.errors import GateliftError
 from gatelift.gateway.admission import (
-    BYTES_PER_TOKEN_BOUND,
     Admitted,
     Denial,
     admit,
@@ -35,7 +34,7 @@ from gatelift.gateway.http_messages import Request
 from gatelift.gateway.http_responder import Responder
 from gatelift.gateway.recorded import NOTHING_SPENT, RecordedExchange
 from gatelift.gateway.recording import Subject
-from gatelift.gateway.releasing import Release
+from gatelift.gateway.releasing import BYTES_PER_TOKEN_BOUND, Release, least_tokens
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome, Placement, VerifiedBundle
 from gatelift.terms import Endpoint
@@ -177,6 +176,9 @@ class ChatExchange(RecordedExchange):
             writer,
             max_tokens=admitted.max_tokens,
             max_bytes=admitted.max_tokens * BYTES_PER_TOKEN_BOUND,
+            least_input=sum(
+                least_tokens(part.text.encode("utf-8", "surrogatepass")) for part in chat.parts
+            ),
         )
         answering = Answering(self, chat, release, writer, input_bound=admitted.input_bound)
         self._answering = answering

@@ -125,7 +125,7 @@ class LeaseBook:
         return tuple(
             Lease(counter=counter, window=window, amount=amount)
             for (counter, window), amount in self._granted.items()
-            if amount
+            if amount > 0  # below zero where a window was forgotten and the clock then set back
         )
 
     def forget_past(self, now_ms: int) -> None:

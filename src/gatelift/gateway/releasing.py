@@ -5,6 +5,8 @@ Invariants
   writer.
 - Our own count decides: one token for each piece at least, the upstream's usage if it is more.
   Beyond the reserve nothing is released; the upstream's excess is booked as overrun.
+- Usage below what any tokenizer makes of the text (a token a word, and one for 32 bytes) is not
+  believed: it counts as silence, and silence as the worst case.
 - An answer that has not begun to leave is withheld whole when a safeguard says so.
 """
 
@@ -15,7 +17,14 @@ from typing import Any
 from gatelift.gateway.answers import Answer, AnswerWriter, Piece
 from gatelift.safeguards import AnswerInspector, Verdict
 
-__all__ = ["Release"]
+__all__ = ["BYTES_PER_TOKEN_BOUND", "Release", "least_tokens"]
+
+BYTES_PER_TOKEN_BOUND = 32
+
+
+def least_tokens(text: bytes | bytearray) -> int:
+    """Return how many tokens a text has at least, whatever the tokenizer."""
+    return max(len(text.split()), -(-len(text) // BYTES_PER_TOKEN_BOUND))
 
 
 class Release:
@@ -28,11 +37,14 @@ class Release:
         *,
         max_tokens: int,
         max_bytes: int,
+        least_input: int = 0,
     ) -> None:
         self._inspector = inspector
         self._writer = writer
         self._max_tokens = max_tokens
         self._max_bytes = max_bytes
+        self._least_input = least_input
+        self._whole = False
         self._counted = 0
         self._usage_output: int | None = None
         self._usage_input: int | None = None
@@ -61,9 +73,10 @@ class Release:
     def output_tokens(self) -> int:
         """Tokens of the answer by our own count, never more than was reserved."""
         made = self._usage_output
-        if made is None:
-            # A piece may hold many tokens: without the upstream's word, one a byte at most.
-            made = min(self._max_tokens, len(self.released))
+        if made is None or made < least_tokens(self.released):
+            # A piece may hold many tokens: without the upstream's word, one a byte at most. Of a
+            # whole answer the upstream may have made more than it sent.
+            made = self._max_tokens if self._whole else min(self._max_tokens, len(self.released))
         return min(self._max_tokens, max(self._counted, made))
 
     @property
@@ -73,7 +86,13 @@ class Release:
 
     def input_tokens(self, bound: int) -> int:
         """Return the upstream's count of the prompt, within the reserved bound."""
-        return bound if self._usage_input is None else min(bound, self._usage_input)
+        if self._usage_input is None or self._usage_input < self._least_input:
+            return bound
+        return min(bound, self._usage_input)
+
+    def expect_whole(self) -> None:
+        """Note that a whole answer is being made: until its usage is known it costs the reserve."""
+        self._whole = True
 
     def take(self, answer: Answer, *, whole: bool = False) -> list[dict[str, Any]]:
         """Return the deltas that may leave of an answer or a chunk of one."""
@@ -83,9 +102,6 @@ class Release:
             self._usage_output = answer.output_tokens
         if answer.finish_reason is not None:
             self._finish = answer.finish_reason
-        if whole and self._usage_output is None:
-            # Silent about usage: charge the whole reserve rather than trust a guess.
-            self._counted = self._max_tokens
         deltas = []
         for piece in answer.pieces:
             if self.stopped:

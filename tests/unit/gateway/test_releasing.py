@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from gatelift.gateway.answers import AnswerWriter, parse_chunk
+import pytest
+
+from gatelift.gateway.answers import (
+    AnswerWriter,
+    UpstreamAnswerError,
+    parse_answer,
+    parse_chunk,
+)
 from gatelift.gateway.releasing import Release
 from gatelift.safeguards import Suite
 from gatelift.terms import Category, Posture, SafeguardTerms, Scope
@@ -52,3 +59,36 @@ def test_an_upstreams_call_id_never_reaches_the_caller() -> None:
     call = b'{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"amber lantern","function":{"name":"read"}}]}}]}'
     (delta,) = held.take(parse_chunk(call))
     assert "amber" not in str(delta)
+
+
+def test_usage_that_no_tokenizer_could_mean_is_not_believed() -> None:
+    for text, told in (("one two three four", 3), ("x" * 97, 3)):
+        held = release()
+        held.take(parse_chunk(chunk(text)))
+        usage = b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":%d}}'
+        held.take(parse_chunk(usage % told))
+        assert held.output_tokens == min(50, len(text))
+        held.take(parse_chunk(usage % (told + 1)))
+        assert held.output_tokens == told + 1
+
+
+def test_a_lie_about_a_whole_answer_costs_the_whole_reserve() -> None:
+    held = release()
+    held.expect_whole()
+    assert held.output_tokens == 50, "it may break off before its usage is known"
+    held.take(
+        parse_answer(
+            b'{"choices":[{"message":{"content":"one two three"}}],'
+            b'"usage":{"prompt_tokens":3,"completion_tokens":1}}'
+        ),
+        whole=True,
+    )
+    assert held.output_tokens == 50
+    assert held.overrun_tokens == 0
+
+
+@pytest.mark.parametrize("told", ["-1", "9007199254740992", "1e3", '"3"', "null"])
+def test_usage_that_is_no_number_of_tokens_ends_the_exchange(told: str) -> None:
+    body = b'{"choices":[{"message":{"content":"x"}}],"usage":{"completion_tokens":%b}}'
+    with pytest.raises(UpstreamAnswerError):
+        parse_answer(body % told.encode())
