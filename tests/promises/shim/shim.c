@@ -64,7 +64,7 @@ static int ours(int fd) {
 
 static int turn(void) {
     uint32_t every = control->every;
-    return every < 2 || atomic_fetch_add(&calls, 1) % every == 0;
+    return every < 2 || atomic_fetch_add(&calls, 1) % every == every - 1;
 }
 
 ssize_t write(int fd, const void *data, size_t size) {
