@@ -62,7 +62,7 @@ class FakeWorker:
             key=SigningKey(b"x" * 32) if forged else key,
             on_committed=lambda _: self.send(Committed(worker=name, run=self.run)),
         )
-        self.book = LeaseBook(self.draw)
+        self.book = LeaseBook(self.draw, lambda leases: self.send(Release(leases=leases)))
         self.connection: Any = None
         self.lost = asyncio.Event()
         self.connected = asyncio.Event()
@@ -115,10 +115,10 @@ class FakeWorker:
                 self.waiting.pop(frame.id).set_result(frame)
             case Recall():
                 # The grants before it must be in the book first; their waiters run before this.
-                asyncio.get_running_loop().call_soon(self.give_back, frame.counters)
+                asyncio.get_running_loop().call_soon(self.give_back, frame)
 
-    def give_back(self, counters: tuple[str, ...]) -> None:
-        self.send(Release(leases=self.book.give_back(counters)))
+    def give_back(self, recall: Recall) -> None:
+        self.send(Release(leases=self.book.give_back(recall.counters), recall=recall.id))
 
     async def draw(self, wants: tuple[Want, ...]) -> Granted | Denied:
         while True:

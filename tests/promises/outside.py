@@ -102,8 +102,10 @@ class Deployment:
         model: str = "mock",
         bootstrap: bool = True,
         more: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
     ) -> None:
         self.folder = folder
+        self._environment = {**os.environ, **(environment or {})}
         self.port = free_ports()
         self.workers = workers
         key = folder.parent / f"{folder.name}-upstream.key"
@@ -131,6 +133,7 @@ class Deployment:
             stderr=self.log,
             text=True,
             start_new_session=True,
+            env=self._environment,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 
@@ -24,6 +25,9 @@ class ScriptedUpstream:
         self.bodies: list[dict[str, Any]] = []
         self.die_after: int | None = None
         self.usage: int | None = None
+        # What is told instead of the truth: usage by the number of words made, null for nothing.
+        self.tell: Callable[[int], dict[str, Any] | None] | None = None
+        self.words_made = 0
         self.status = 200
         self.unguarded: frozenset[str] = frozenset()
         self._ready = threading.Event()
@@ -87,12 +91,15 @@ class ScriptedUpstream:
         if self.status != 200:
             return self._send(writer, self.status, b"{}")
         words = self.words[: body["max_tokens"]]
-        usage = {"prompt_tokens": 5, "completion_tokens": self.usage or len(words)}
+        usage: Any = {"prompt_tokens": 5, "completion_tokens": self.usage or len(words)}
+        if self.tell is not None:
+            usage = self.tell(len(words))
         if not body.get("stream"):
             await asyncio.sleep(self.delay_s)
             message = {"role": "assistant", "content": "".join(words)}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            data = json.dumps({"choices": [choice], "usage": usage}).encode()
+            self.words_made += len(words)
+            data = json.dumps({"choices": [choice], **_said(usage)}).encode()
             return self._send(writer, 200, data)
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -101,10 +108,12 @@ class ScriptedUpstream:
             if self.die_after == number:
                 writer.transport.abort()
                 return None
+            self.words_made += 1
             self._event(writer, {"choices": [{"index": 0, "delta": {"content": word}}]})
             await writer.drain()
             await asyncio.sleep(self.delay_s)
-        last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage}
+        end = {"index": 0, "delta": {}, "finish_reason": "stop"}
+        last = {"choices": [end], **_said(usage)}
         self._event(writer, last)
         data = b"data: [DONE]\n\n"
         writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
@@ -120,3 +129,7 @@ class ScriptedUpstream:
             b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
             % (status, len(body), body)
         )
+
+
+def _said(usage: Any) -> dict[str, Any]:
+    return {} if usage is None else {"usage": usage}

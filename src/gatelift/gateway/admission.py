@@ -26,6 +26,7 @@ from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.keeper_link import KeeperUnavailableError
 from gatelift.gateway.leases import Reservation, wants_of
 from gatelift.gateway.refusals import refusal_detail
+from gatelift.gateway.releasing import BYTES_PER_TOKEN_BOUND
 from gatelift.gateway.standing import Standing
 from gatelift.messages import Outcome
 from gatelift.messages.frames import Denied
@@ -45,7 +46,6 @@ __all__ = [
     "reserve",
 ]
 
-BYTES_PER_TOKEN_BOUND = 32
 _MESSAGE_TOKENS = 16
 _DEFAULT_OUTPUT_TOKENS = 256
 

@@ -122,6 +122,7 @@ class Answering:
 
     async def _whole(self, response: UpstreamResponse) -> None:
         release, exchange = self._release, self._exchange
+        release.expect_whole()
         release.take(self._codec.parse_whole(await response.read()), whole=True)
         release.end()
         if release.withheld or release.overrun_tokens:

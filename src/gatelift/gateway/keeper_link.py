@@ -153,9 +153,9 @@ class KeeperLink:
         """Ask for a status that answers `nonce`."""
         return self.send(Ask(nonces=(nonce,)))
 
-    def give_back(self, leases: tuple[Lease, ...]) -> None:
+    def give_back(self, leases: tuple[Lease, ...], recall: int = 0) -> None:
         """Return idle leases; an empty return answers a recall just as well, and at once."""
-        self.send(Release(leases=leases))
+        self.send(Release(leases=leases, recall=recall))
 
     def committed(self, worker: str, run: str) -> None:
         """Tell the keeper that the journal grew."""

@@ -2,8 +2,8 @@
 
 Invariants
 - Balance = granted - reserved - spent, never below zero: a request is reserved in full or not.
-- Only the keeper denies. A worker that holds too little draws the rest in one frame; what it had
-  set aside goes back if the draw is denied.
+- Only the keeper denies. A worker that holds too little draws the whole need in one frame, and sets
+  nothing aside meanwhile: what it holds can be recalled for others.
 - What was reserved and not spent comes back to the balance while its window lasts, and is worth
   nothing afterwards. `parallel` comes back at the end of the exchange.
 - A worker that dies settles nothing here: the keeper settles it from the journal.
@@ -13,11 +13,12 @@ Pure but for its own state; the clock is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
 
+from gatelift.gateway.keeper_link import KeeperUnavailableError
 from gatelift.messages import Charge
 from gatelift.messages.frames import Denied, Granted, Lease, Want
 from gatelift.terms import Cap, CapUnit, Envelope, Subject, window_ms
@@ -28,6 +29,7 @@ __all__ = ["CapLine", "LeaseBook", "Reservation", "cap_lines", "wants_of"]
 _SLICES = 32
 _AHEAD = 64
 """How many requests' worth a worker would like to hold, so that it seldom asks."""
+_RECALLED_FOR = 2
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +90,10 @@ def _subject(cap: Cap, grant: Grant, stage: str) -> str:
             return stage
 
 
+def _slot(want: Want) -> tuple[str, int, int]:
+    return (want.counter, want.window, want.limit)
+
+
 def cap_lines(envelope: Envelope, grant: Grant, stage: str) -> tuple[CapLine, ...]:
     """Return the caps of an envelope as they count for a grant; `parallel` has no window."""
     return tuple(
@@ -124,10 +130,20 @@ def wants_of(lines: tuple[CapLine, ...], needs: dict[CapUnit, int], now_ms: int)
 
 
 class LeaseBook:
-    """The balances of one worker. `draw` asks the keeper and returns its answer."""
+    """The balances of one worker.
 
-    def __init__(self, draw: Callable[[tuple[Want, ...]], Awaitable[Granted | Denied]]) -> None:
+    `draw` asks the keeper and returns its answer, `release` gives back without being asked.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[tuple[Want, ...]], Awaitable[Granted | Denied]],
+        release: Callable[[tuple[Lease, ...]], None],
+    ) -> None:
         self._draw = draw
+        self._release = release
+        # Counters that the keeper has recalled, and for how many more calls of `forget_past`.
+        self._recalled: dict[str, int] = {}
         # By the limit it was drawn under as well: what an order lowered is asked for anew.
         self._free: dict[tuple[str, int, int], int] = {}
         self._granted: dict[tuple[str, int], int] = {}
@@ -139,11 +155,12 @@ class LeaseBook:
         return tuple(
             Lease(counter=counter, window=window, amount=amount)
             for (counter, window), amount in self._granted.items()
-            if amount
+            if amount > 0  # below zero where a window was forgotten and the clock then set back
         )
 
     def forget_past(self, now_ms: int) -> None:
-        """Drop the windows that have ended."""
+        """Drop the windows that have ended, and let recalls pass; called once a second."""
+        self._recalled = {name: left - 1 for name, left in self._recalled.items() if left > 1}
         for key in [k for k, until in self._until.items() if until and until <= now_ms]:
             for table in (self._granted, self._until, self._used):
                 table.pop(key, None)
@@ -151,45 +168,55 @@ class LeaseBook:
             del self._free[slot]
 
     async def reserve(self, wanted: Reservation) -> Denied | None:
-        """Set aside everything a request needs; return the keeper's denial if it may not."""
-        taken: list[tuple[tuple[str, int, int], int]] = []
-        short: list[Want] = []
+        """Set aside everything a request needs; return the keeper's denial if it may not.
+
+        Raises `KeeperUnavailableError`; then nothing is set aside.
+        """
         for want in wanted.wants:
-            key = (want.counter, want.window)
-            self._until[key] = want.until
-            slot = (*key, want.limit)
-            from_free = min(self._free.get(slot, 0), want.need)
-            self._free[slot] = self._free.get(slot, 0) - from_free
-            taken.append((slot, from_free))
-            if from_free < want.need:
-                short.append(
-                    msgspec.structs.replace(
-                        want, need=want.need - from_free, like=want.like - from_free
-                    )
-                )
+            self._until[want.counter, want.window] = want.until
+        short = self._take(wanted.wants)
         if not short:
             return None
-        try:
-            answer = await self._draw(tuple(short))
-        except BaseException:
-            self._give(taken)
-            raise
+        # Nothing is set aside while the keeper is asked: what a waiting request held back would be
+        # missing elsewhere, and two of them could deny each other what either could have had.
+        answer = await self._draw(tuple(map(self._whole, short)))
+        if isinstance(answer, Granted):
+            self._book(answer, wanted.wants)
+            if not self._take(wanted.wants):
+                return None
+            # The rest went elsewhere meanwhile: now all at once, which leaves nothing to chance.
+            answer = await self._draw(tuple(map(self._whole, wanted.wants)))
         if isinstance(answer, Denied):
-            self._give(taken)
             return answer
-        self._take_grant(answer, short)
+        self._book(answer, wanted.wants)
+        if self._take(wanted.wants):
+            raise KeeperUnavailableError("the keeper granted less than was asked")
         return None
 
-    def _take_grant(self, granted: Granted, short: list[Want]) -> None:
-        asked = {(want.counter, want.window): want for want in short}
+    def _take(self, wants: tuple[Want, ...]) -> list[Want]:
+        """Set aside all of `wants`, or nothing: then return those that are short."""
+        short = [want for want in wants if self._free.get(_slot(want), 0) < want.need]
+        if not short:
+            for want in wants:
+                self._free[_slot(want)] = self._free.get(_slot(want), 0) - want.need
+        return short
+
+    def _whole(self, want: Want) -> Want:
+        like = max(want.need, want.like - self._free.get(_slot(want), 0))
+        return msgspec.structs.replace(want, like=like)
+
+    def _book(self, granted: Granted, wants: tuple[Want, ...]) -> None:
+        asked = {(want.counter, want.window): want for want in wants}
         if len(granted.used) == len(granted.leases):
             for lease, used in zip(granted.leases, granted.used, strict=True):
                 self._used[lease.counter, lease.window] = used
         for lease in granted.leases:
             key = (lease.counter, lease.window)
+            want = asked[key]
+            # Forgotten if the window ended while the keeper was asked; the request began in it.
+            self._until[key] = want.until
             self._granted[key] = self._granted.get(key, 0) + lease.amount
-            slot = (*key, asked[key].limit)
-            self._free[slot] = self._free.get(slot, 0) + lease.amount - asked[key].need
+            self._free[_slot(want)] = self._free.get(_slot(want), 0) + lease.amount
 
     def left(self, want: Want) -> int | None:
         """Return how much of a cap is left at least, as the keeper last said; null before it did."""
@@ -199,22 +226,32 @@ class LeaseBook:
         free = self._free.get((want.counter, want.window, want.limit), 0)
         return max(0, want.limit - used) + free
 
-    def _give(self, amounts: list[tuple[tuple[str, int, int], int]]) -> None:
-        for slot, amount in amounts:
-            if slot[:2] in self._until:
-                self._free[slot] = self._free.get(slot, 0) + amount
+    def _give(self, slot: tuple[str, int, int], amount: int) -> None:
+        if slot[:2] in self._until:
+            self._free[slot] = self._free.get(slot, 0) + amount
 
     def settle(self, reservation: Reservation, spent: dict[CapUnit, int]) -> None:
         """Give back what was reserved and not spent; `parallel` comes back whole."""
-        free, known = self._free, self._until
+        idle = []
         for want, unit in zip(reservation.wants, reservation.units, strict=True):
             left = want.need - (min(want.need, spent[unit]) if want.until else 0)
-            if left and (want.counter, want.window) in known:
-                slot = (want.counter, want.window, want.limit)
-                free[slot] = free.get(slot, 0) + left
+            if left:
+                self._give(_slot(want), left)
+            if want.counter in self._recalled:
+                idle.append(want.counter)
+        if idle and (leases := self._take_idle(idle)):
+            self._release(leases)
 
     def give_back(self, counters: tuple[str, ...]) -> tuple[Lease, ...]:
-        """Take what is idle of these counters out of the book, to be sent back to the keeper."""
+        """Take what is idle of these counters out of the book, to be sent back to the keeper.
+
+        What becomes idle of them in the next second or two is released without being asked for:
+        somebody waits for it.
+        """
+        self._recalled.update(dict.fromkeys(counters, _RECALLED_FOR))
+        return self._take_idle(counters)
+
+    def _take_idle(self, counters: Iterable[str]) -> tuple[Lease, ...]:
         wanted = set(counters)
         returned = []
         for slot, amount in list(self._free.items()):

@@ -5,6 +5,8 @@ Invariants
   codec.
 - Our own count decides: one token for each piece at least, the upstream's usage if it is more.
   Beyond the reserve nothing is released; the upstream's excess is booked as overrun.
+- Usage below what any tokenizer makes of the text (a token a word, and one for 32 bytes) is not
+  believed: it counts as silence, and silence as the worst case.
 - An answer that has not begun to leave is withheld whole when a safeguard says so.
 - A stop in one choice stops them all.
 """
@@ -17,14 +19,21 @@ from typing import Any
 from gatelift.gateway.dialects import Answer, AnswerCodec, AnswerEnd, FinishReason, Piece
 from gatelift.safeguards import AnswerInspector, Verdict
 
-__all__ = ["Release"]
+__all__ = ["BYTES_PER_TOKEN_BOUND", "Release", "least_tokens"]
+
+BYTES_PER_TOKEN_BOUND = 32
+
+
+def least_tokens(text: bytes | bytearray) -> int:
+    """Return how many tokens a text has at least, whatever the tokenizer."""
+    return max(len(text.split()), -(-len(text) // BYTES_PER_TOKEN_BOUND))
 
 
 class Release:
     """The released part of one answer, its counts and its verdicts.
 
     `max_tokens` and `max_bytes` are what was reserved, over all choices; `open_inspector` makes
-    the inspector of one choice.
+    the inspector of one choice; `least_input` how many tokens the prompt has at least.
     """
 
     def __init__(
@@ -34,15 +43,20 @@ class Release:
         *,
         max_tokens: int,
         max_bytes: int,
+        least_input: Callable[[], int] = int,
     ) -> None:
         self._open_inspector = open_inspector
         self._codec = codec
         self._max_tokens = max_tokens
         self._max_bytes = max_bytes
         self._inspectors: dict[int, AnswerInspector] = {}
+        self._least_input = least_input
+        self._least_output: int | None = None
+        self._whole = False
         self._counted = 0
         self._usage_output: int | None = None
         self._usage_input: int | None = None
+        self._believed_input: int | None = None
         self._finishes: dict[int, FinishReason] = {}
         self._data_bytes = 0
         self.released = bytearray()
@@ -74,10 +88,16 @@ class Release:
     def output_tokens(self) -> int:
         """Tokens of the answer by our own count, never more than was reserved."""
         made = self._usage_output
-        if made is None:
-            # A piece may hold many tokens: without the upstream's word, one a byte at most.
-            made = min(self._max_tokens, len(self.released))
+        if made is None or made < self._least():
+            # A piece may hold many tokens: without the upstream's word, one a byte at most. Of a
+            # whole answer the upstream may have made more than it sent.
+            made = self._max_tokens if self._whole else min(self._max_tokens, len(self.released))
         return min(self._max_tokens, max(self._counted, made))
+
+    def _least(self) -> int:
+        if self._least_output is None:
+            self._least_output = least_tokens(self.released)
+        return self._least_output
 
     @property
     def overrun_tokens(self) -> int:
@@ -86,7 +106,16 @@ class Release:
 
     def input_tokens(self, bound: int) -> int:
         """Return the upstream's count of the prompt, within the reserved bound."""
-        return bound if self._usage_input is None else min(bound, self._usage_input)
+        if self._usage_input is None:
+            return bound
+        if self._believed_input is None:
+            believed = self._usage_input >= self._least_input()
+            self._believed_input = self._usage_input if believed else bound
+        return min(bound, self._believed_input)
+
+    def expect_whole(self) -> None:
+        """Note that a whole answer is being made: until its usage is known it costs the reserve."""
+        self._whole = True
 
     def end_for(self, bound: int, note: dict[str, Any] | None = None) -> AnswerEnd:
         """Return how the answer ended, for the caller; `bound` as in `input_tokens`."""
@@ -100,9 +129,6 @@ class Release:
     def take(self, answer: Answer, *, whole: bool = False) -> bytes:
         """Return what may leave of an answer or of an event of one."""
         self._note(answer)
-        if whole and self._usage_output is None:
-            # Silent about usage: charge the whole reserve rather than trust a guess.
-            self._counted = self._max_tokens
         out = b""
         for piece in answer.pieces:
             if self.stopped:
@@ -136,7 +162,7 @@ class Release:
 
     def _note(self, answer: Answer) -> None:
         if answer.input_tokens is not None:
-            self._usage_input = answer.input_tokens
+            self._usage_input, self._believed_input = answer.input_tokens, None
         if answer.output_tokens is not None:
             self._usage_output = answer.output_tokens
         self._finishes.update(answer.finishes)
@@ -158,4 +184,5 @@ class Release:
             self.exhausted = True
             return b""
         self.released += data
+        self._least_output = None
         return self._codec.release(piece, text)

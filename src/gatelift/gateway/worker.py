@@ -88,7 +88,7 @@ class _Worker:
         self._link = KeeperLink(
             socket_path(directory, "keeper.sock"), self._hello, self._take_frame
         )
-        self._leases = LeaseBook(self._link.draw)
+        self._leases = LeaseBook(self._link.draw, self._link.give_back)
         key = load_signing_key(directory / "keys" / f"node-{settings.node}-batch.key")
         journal = Writer(
             directory / "journal" / settings.worker,
@@ -162,12 +162,12 @@ class _Worker:
             case Recall():
                 # After the grants that came with it are booked, or there is nothing to give.
                 loop = asyncio.get_running_loop()
-                loop.call_soon(self._give_back, frame.counters)
+                loop.call_soon(self._give_back, frame)
             case _:
                 _LOG.warning("%s is not for a worker", type(frame).__name__)
 
-    def _give_back(self, counters: tuple[str, ...]) -> None:
-        self._link.give_back(self._leases.give_back(counters))
+    def _give_back(self, recall: Recall) -> None:
+        self._link.give_back(self._leases.give_back(recall.counters), recall.id)
 
     def _close_placement(self, frame: PlacementFrame) -> None:
         if frame.reason == "drift":

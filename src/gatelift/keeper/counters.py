@@ -17,7 +17,8 @@ Invariants
 - A draw is granted whole or not at all.
 - After each grant, for each of its wants: settled + granted <= the limit that the want names.
 - A draw is denied only when nothing can be recalled: else `Recall` says from whom.
-- A window that has passed is never granted from again; a pool is dropped `GRACE_MS` after its end.
+- A window that has passed is never granted from again, also not when the clock was set back: what
+  was counted of it is forgotten. A pool is dropped `GRACE_MS` after its end.
 
 Does not know time, sockets or journals. Which limit holds is the worker's word; it comes from the
 certificate and the orders, which each worker verifies for itself.
@@ -132,6 +133,7 @@ class Counters:
     def __init__(self) -> None:
         self._pools: dict[PoolKey, _Pool] = {}
         self._workers: set[WorkerRun] = set()
+        self._past_ms = 0
 
     @property
     def workers(self) -> frozenset[WorkerRun]:
@@ -194,7 +196,8 @@ class Counters:
         short: list[Want] = []
         for want in wants:
             end = want.until
-            if end and not want.window - _AHEAD_MS <= now_ms < end + GRACE_MS:
+            forgotten = end <= self._past_ms
+            if end and (forgotten or not want.window - _AHEAD_MS <= now_ms < end + GRACE_MS):
                 return window_over(want)
             if self.used(want.counter, want.window) + want.need > want.limit:
                 short.append(want)
@@ -225,6 +228,7 @@ class Counters:
 
     def roll(self, now_ms: int) -> None:
         """Drop the pools whose window is long past, and empty ones without a window."""
+        self._past_ms = max(self._past_ms, now_ms - GRACE_MS)
         for key, pool in list(self._pools.items()):
             past = pool.end_ms and pool.end_ms + GRACE_MS <= now_ms
             if past or not (pool.end_ms or pool.used()):

@@ -1,11 +1,17 @@
 """Answering draws: at once where the counters can, after a recall where they can't.
 
-Before a draw is denied, every worker that holds some of its counters is asked for what is idle
-(also the one that draws: what it was granted since may be more than it needs now), and has `RECALL_S`
-to answer with a `Release`; an empty one says that nothing is. Draws of the same counters wait for
-the same answers. Whatever came back may have gone to somebody else by then, who may hold more than
-it needs; so a draw asks again until it is granted or nothing came back. While any draw waits, no
-slices are given.
+Before a draw is denied, every worker that holds some of its counters is asked for what is idle (also
+the one that draws: what it was granted since may be more than it needs now), and has `RECALL_S` to
+answer with a `Release` that names the recall; an empty one says that nothing is. A worker that was
+asked also gives back, for a second or two, what becomes idle later, without being asked again.
+
+Draws that wait are served in the order in which they came, as amounts come back. One is denied after
+two rounds in a row that began after it came and brought nothing of its counters. One round is not
+enough: what one worker freed after its answer may have let another use what it held before its own.
+After the first no worker keeps anything idle, and what was on its way before the second is here.
+
+While any draw waits no slices are given, and a new draw of the same counters waits behind it. A
+worker that left a recall unanswered is not waited for again until it speaks.
 
 After a start the counters are not whole until every living worker has said what it holds; draws
 wait for that (`open_gate`), they are not denied for it. The worker's own deadline ends its waiting.
@@ -21,7 +27,7 @@ Fails closed: a node that was closed grants nothing more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, Final
 
 from gatelift.keeper.counters import (
@@ -37,9 +43,26 @@ from gatelift.messages.frames import Denied, Draw, Granted, Lease, Recall, Relea
 
 __all__ = ["MAX_WAITING", "RECALL_S", "Draws"]
 
-RECALL_S: Final = 0.2
+RECALL_S: Final = 0.4
 MAX_WAITING: Final = 4096
-_ASKING_S: Final = 1.0
+_ASKING_S: Final = 1.5
+_BETWEEN_ROUNDS_S: Final = 0.001
+_FRUITLESS_ROUNDS: Final = 2
+
+
+class _Waiting:
+    """A draw that waits for what others hold. `rounds` counts those that brought it nothing."""
+
+    __slots__ = ("came_after", "counters", "frame", "holders", "rounds", "until_s", "worker")
+
+    def __init__(self, worker: WorkerRun, frame: Draw, *, came_after: int, until_s: float) -> None:
+        self.worker = worker
+        self.frame = frame
+        self.came_after = came_after
+        self.until_s = until_s
+        self.rounds = 0
+        self.counters = frozenset(want.counter for want in frame.wants if want.need)
+        self.holders: tuple[WorkerRun, ...] = ()
 
 
 class Draws:
@@ -63,9 +86,14 @@ class Draws:
         self._now_ms = now_ms
         self._gate = asyncio.Event()
         self._closed = False
-        self._waiting: set[asyncio.Task[None]] = set()
-        self._recalls: dict[tuple[str, ...], asyncio.Task[bool]] = {}
-        self._asked: dict[WorkerRun, set[asyncio.Future[bool]]] = {}
+        self._at_gate: set[asyncio.Task[None]] = set()
+        self._queue: list[_Waiting] = []
+        self._short: set[str] = set()
+        self._came_back: set[str] = set()
+        self._asking: asyncio.Task[None] | None = None
+        self._round = 0
+        self._asked: dict[WorkerRun, asyncio.Future[None]] = {}
+        self._silent: set[WorkerRun] = set()
 
     def open_gate(self) -> None:
         """Answer draws from now on: every living worker has said what it holds."""
@@ -74,91 +102,132 @@ class Draws:
     def close_node(self) -> None:
         """Grant nothing more, for good."""
         self._closed = True
+        queue, self._queue = self._queue, []
+        for waiting in queue:
+            self._deny(waiting.worker, waiting.frame, window_over(waiting.frame.wants[0]))
 
     def draw(self, worker: WorkerRun, frame: Draw) -> None:
         """Answer a draw now or later; raises `KeeperError` (`bad_lease`) for one that is none."""
+        self._silent.discard(worker)
         if not frame.wants:
             raise KeeperError("expected a draw of at least one counter", code="bad_lease")
         if self._closed:
             self._deny(worker, frame, window_over(frame.wants[0]))
-        elif self._gate.is_set():
-            exact = bool(self._waiting)
+        elif not self._gate.is_set():
+            self._wait_at_gate(worker, frame)
+        elif any(want.need and want.counter in self._short for want in frame.wants):
+            self._wait(worker, frame)
+        else:
+            exact = bool(self._queue)
             answer = self._counters.draw(worker, frame.wants, self._now_ms(), exact=exact)
             if isinstance(answer, RecallNeeded):
-                self._later(self._recall_and_draw(worker, frame, answer))
+                self._wait(worker, frame)
             else:
                 self._answer(worker, frame, answer)
-        else:
-            self._later(self._wait_and_draw(worker, frame))
 
     def released(self, worker: WorkerRun, frame: Release) -> None:
         """Take back leases, and the answer to a recall; raises `KeeperError` (`bad_lease`)."""
+        self._silent.discard(worker)
         self._counters.release(worker, frame.leases)
-        self._heard(worker, came_back=any(lease.amount for lease in frame.leases))
+        self._came_back.update(lease.counter for lease in frame.leases if lease.amount)
+        if frame.recall == self._round:
+            self._heard(worker)
+        if frame.leases and self._queue:
+            self._serve()
 
     def gone(self, worker: WorkerRun) -> None:
         """Take that a worker is not connected any more: it answers no recall."""
-        self._heard(worker, came_back=False)
+        self._silent.discard(worker)
+        self._heard(worker)
 
     async def aclose(self) -> None:
         """Drop all that wait."""
-        tasks: list[asyncio.Task[Any]] = [*self._waiting, *self._recalls.values()]
+        tasks: list[asyncio.Task[Any]] = [*self._at_gate]
+        if self._asking is not None:
+            tasks.append(self._asking)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _later(self, work: Coroutine[None, None, None]) -> None:
-        if len(self._waiting) >= MAX_WAITING:
-            work.close()
+    def _check_room(self) -> None:
+        if len(self._at_gate) + len(self._queue) >= MAX_WAITING:
             raise KeeperError(f"{MAX_WAITING} draws wait already", code="too_many_draws")
-        task = asyncio.get_running_loop().create_task(work)
-        self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
 
-    async def _wait_and_draw(self, worker: WorkerRun, frame: Draw) -> None:
-        await self._gate.wait()
-        if worker in self._counters.workers:
-            self.draw(worker, frame)
+    def _wait_at_gate(self, worker: WorkerRun, frame: Draw) -> None:
+        self._check_room()
 
-    async def _recall_and_draw(self, worker: WorkerRun, frame: Draw, needed: RecallNeeded) -> None:
-        answer: tuple[Lease, ...] | Shortage | RecallNeeded = needed
-        until = asyncio.get_running_loop().time() + _ASKING_S
-        while isinstance(answer, RecallNeeded):
-            came_back = await self._recalled(answer)
-            if worker not in self._counters.workers:
-                return  # it died while others were asked; nothing may be granted to it
-            last = not came_back or asyncio.get_running_loop().time() > until
-            answer = self._counters.draw(
-                worker, frame.wants, self._now_ms(), recalled=last, exact=True
-            )
-        self._answer(worker, frame, answer)
+        async def wait() -> None:
+            await self._gate.wait()
+            if worker in self._counters.workers:
+                self.draw(worker, frame)
 
-    async def _recalled(self, needed: RecallNeeded) -> bool:
-        running = self._recalls.get(needed.counters)
-        if running is None:
-            running = asyncio.get_running_loop().create_task(self._recall(needed))
-            self._recalls[needed.counters] = running
-            running.add_done_callback(lambda _: self._recalls.pop(needed.counters, None))
-        return await asyncio.shield(running)
+        task = asyncio.get_running_loop().create_task(wait())
+        self._at_gate.add(task)
+        task.add_done_callback(self._at_gate.discard)
 
-    async def _recall(self, needed: RecallNeeded) -> bool:
+    def _wait(self, worker: WorkerRun, frame: Draw) -> None:
+        self._check_room()
         loop = asyncio.get_running_loop()
-        answers: list[asyncio.Future[bool]] = []
-        for name in needed.workers:
-            future: asyncio.Future[bool] = loop.create_future()
-            self._asked.setdefault(name, set()).add(future)
-            answers.append(future)
-            if not self._send(name, Recall(counters=needed.counters)):
-                future.set_result(False)
-        done, _ = await asyncio.wait(answers, timeout=RECALL_S)
-        for name in needed.workers:
-            self._asked.get(name, set()).difference_update(answers)
-        return any(future.result() for future in done)
+        until_s = loop.time() + _ASKING_S
+        self._queue.append(_Waiting(worker, frame, came_after=self._round, until_s=until_s))
+        self._serve()
+        if self._queue and (self._asking is None or self._asking.done()):
+            self._asking = loop.create_task(self._ask())
 
-    def _heard(self, worker: WorkerRun, *, came_back: bool) -> None:
-        for future in self._asked.pop(worker, set()):
-            if not future.done():
-                future.set_result(came_back)
+    def _serve(self) -> None:
+        """Answer who can be answered, in order; nobody overtakes for what somebody waits for."""
+        now_s = asyncio.get_running_loop().time()
+        left: list[_Waiting] = []
+        short: set[str] = set()
+        for waiting in self._queue:
+            if waiting.worker not in self._counters.workers:
+                continue  # it died while it waited; nothing may be granted to it
+            if waiting.counters & short:
+                left.append(waiting)
+                continue
+            last = waiting.rounds >= _FRUITLESS_ROUNDS or now_s > waiting.until_s
+            wants, now_ms = waiting.frame.wants, self._now_ms()
+            answer = self._counters.draw(waiting.worker, wants, now_ms, recalled=last, exact=True)
+            if isinstance(answer, RecallNeeded):
+                waiting.holders = answer.workers
+                short.update(answer.counters)
+                left.append(waiting)
+            else:
+                self._answer(waiting.worker, waiting.frame, answer)
+        self._queue, self._short = left, short
+
+    async def _ask(self) -> None:
+        """Ask whoever holds what is waited for, round after round, while any draw waits."""
+        while self._queue:
+            self._came_back.clear()
+            await self._recall()
+            for waiting in self._queue:
+                if waiting.counters & self._came_back:
+                    waiting.rounds = 0
+                elif waiting.came_after < self._round:
+                    waiting.rounds += 1
+            self._serve()
+            await asyncio.sleep(_BETWEEN_ROUNDS_S)
+
+    async def _recall(self) -> None:
+        self._round += 1
+        loop = asyncio.get_running_loop()
+        frame = Recall(counters=tuple(sorted(self._short)), id=self._round)
+        holders = {name for waiting in self._queue for name in waiting.holders}
+        self._asked = {name: loop.create_future() for name in sorted(holders)}
+        for name, future in self._asked.items():
+            if not self._send(name, frame):
+                future.set_result(None)
+        asked = dict(self._asked)
+        awaited = [future for name, future in asked.items() if name not in self._silent]
+        if awaited:
+            await asyncio.wait(awaited, timeout=RECALL_S)
+        self._silent.update(name for name, future in asked.items() if not future.done())
+
+    def _heard(self, worker: WorkerRun) -> None:
+        future = self._asked.get(worker)
+        if future is not None and not future.done():
+            future.set_result(None)
 
     def _answer(self, worker: WorkerRun, frame: Draw, answer: tuple[Lease, ...] | Shortage) -> None:
         if isinstance(answer, Shortage):

@@ -163,11 +163,12 @@ class Journals:
         Runs in `dead` are read to their end. Raises the error of the batch that does not hold.
         """
         taken = 0
+        # Opened first: if the disk refuses, nothing was taken from a journal yet.
+        log = self._month_of(now_ms)
         for name in self._cursor.find():
             while batches := self._cursor.take(name):
                 for batch in batches:
                     self._check(name, batch)
-                    log = self._month_of(now_ms)
                     self._fold(log, log.append(batch.data), batch, now_ms)
                 taken += len(batches)
                 if name not in dead:

@@ -14,6 +14,8 @@ Invariants
 - Whatever breaks the chain of records closes the node: nothing is granted, no status is passed on,
   no certificate is issued, every placement is down. Orders still go out. Only a restart, with the cause mended, opens it.
 - Without control the node serves until its workers' statuses lapse.
+- A wall clock that was set back past windows that are forgotten ends the process: begun anew, it
+  counts every window from the journals.
 - SIGTERM: stop answering, publish what was read, give the journal back.
 """
 
@@ -29,7 +31,7 @@ from typing import Any, Final
 from gatelift.encoding import Digest
 from gatelift.errors import GateliftError
 from gatelift.journal import Writer
-from gatelift.keeper.counters import Counters, WorkerRun
+from gatelift.keeper.counters import GRACE_MS, Counters, WorkerRun
 from gatelift.keeper.draws import Draws
 from gatelift.keeper.errors import KeeperError
 from gatelift.keeper.incoming import pick_up
@@ -314,7 +316,15 @@ class Node:
 
     async def _follow(self) -> None:
         told = time.monotonic()
+        latest_ms = 0
         while True:
+            latest_ms = max(latest_ms, _now_ms())
+            if _now_ms() < latest_ms - GRACE_MS:
+                raise KeeperError(
+                    f"the clock was set back by {(latest_ms - _now_ms()) // 1000} s: start the "
+                    "keeper anew, so that it counts every window again",
+                    code="clock_set_back",
+                )
             self._try("the releases log can't be followed", self._desk.follow)
             self._try("order files can't be taken", self._take_files)
             if time.monotonic() - told >= _UNLOGGED_S:

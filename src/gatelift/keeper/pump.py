@@ -6,6 +6,7 @@ publish what was appended, tell control what changed.
 Invariants
 - One round at a time; the journals are touched by one thread only.
 - Counts are told after their entries are published, never before.
+- Our own journal is mended as soon as the disk is well: what it holds back closes an exchange.
 - An error of the disk is tried again: the journals are the source and nothing is lost. Anything
   that does not follow from signed records closes the node, for good.
 """
@@ -79,6 +80,7 @@ class JournalPump:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journals")
         self._grew = asyncio.Event()
         self._published_s = 0.0
+        self._mended_s = 0.0
         self._counted: Counted | None = None
         self._head: HeadFrame | None = None
         self.awaited: set[WorkerRun] = set()
@@ -110,6 +112,7 @@ class JournalPump:
         """Go round until cancelled or closed."""
         while self.closed_by is None:
             try:
+                await self._mend()
                 await self._round()
                 await self._publish()
             except JournalError as error:
@@ -152,6 +155,13 @@ class JournalPump:
             await self._blocking(self._journals.publish)
         await self._blocking(self._journals.close)
         self._thread.shutdown()
+
+    async def _mend(self) -> None:
+        # Nobody waits for what closes an orphan: that it was not written shows here alone.
+        if self._own.broken is None or time.monotonic() - self._mended_s < _RETRY_S:
+            return
+        self._mended_s = time.monotonic()
+        await self._blocking(self._own.try_recover)
 
     async def _round(self) -> None:
         _, plans = self._plans()

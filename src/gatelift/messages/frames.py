@@ -89,9 +89,13 @@ class Draw(msgspec.Struct, frozen=True, kw_only=True, tag="draw"):
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True, tag="release"):
-    """A worker gives back what it holds and has neither spent nor reserved."""
+    """A worker gives back what it holds and has neither spent nor reserved.
+
+    `recall` is the id of the recall that it answers, 0 when nobody asked.
+    """
 
     leases: tuple[Lease, ...]
+    recall: int = 0
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, tag="ask"):
@@ -146,9 +150,10 @@ class Denied(msgspec.Struct, frozen=True, kw_only=True, tag="denied"):
 
 
 class Recall(msgspec.Struct, frozen=True, kw_only=True, tag="recall"):
-    """Give back what is idle of these counters at once."""
+    """Give back what is idle of these counters at once, with a `Release` that names `id`."""
 
     counters: tuple[str, ...]
+    id: int = 0
 
 
 class OrderFrame(msgspec.Struct, frozen=True, kw_only=True, tag="order"):

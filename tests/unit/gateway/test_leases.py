@@ -41,10 +41,13 @@ class Keeper:
         self.granted += amount
         return Granted(id=1, leases=(Lease(counter="c", window=0, amount=amount),))
 
+    def release(self, leases: tuple[Lease, ...]) -> None:
+        self.granted -= sum(lease.amount for lease in leases)
+
 
 def test_a_slice_serves_many_requests_without_asking() -> None:
     keeper = Keeper()
-    book = LeaseBook(keeper.draw)
+    book = LeaseBook(keeper.draw, keeper.release)
 
     async def play() -> None:
         for _ in range(8):
@@ -56,7 +59,7 @@ def test_a_slice_serves_many_requests_without_asking() -> None:
 
 def test_what_was_not_spent_comes_back() -> None:
     keeper = Keeper()
-    book = LeaseBook(keeper.draw)
+    book = LeaseBook(keeper.draw, keeper.release)
 
     async def play() -> None:
         held = want(10)
@@ -70,7 +73,7 @@ def test_what_was_not_spent_comes_back() -> None:
 
 
 def test_spending_is_never_booked_above_the_reserve() -> None:
-    book = LeaseBook(Keeper().draw)
+    book = LeaseBook(Keeper().draw, lambda _: None)
 
     async def play() -> None:
         held = want(5)
@@ -82,12 +85,48 @@ def test_spending_is_never_booked_above_the_reserve() -> None:
     asyncio.run(play())
 
 
+def test_what_was_recalled_is_given_back_as_soon_as_it_is_idle() -> None:
+    keeper = Keeper()
+    book = LeaseBook(keeper.draw, keeper.release)
+
+    async def play() -> None:
+        held = want(10)
+        assert await book.reserve(held) is None
+        assert book.give_back(("c",)) == ()
+        book.settle(held, {CapUnit.OUTPUT_TOKENS: 3})
+        assert keeper.granted == 3, "somebody waits for it"
+        for _ in range(2):
+            book.forget_past(0)
+        other = want(10)
+        assert await book.reserve(other) is None
+        book.settle(other, {CapUnit.OUTPUT_TOKENS: 3})
+        assert keeper.granted == 13, "nobody has asked for a while"
+
+    asyncio.run(play())
+
+
+def test_nothing_is_set_aside_while_the_keeper_is_asked() -> None:
+    keeper = Keeper()
+    book = LeaseBook(keeper.draw, keeper.release)
+
+    async def play() -> None:
+        await book.reserve(want(1, like=5))
+        asking = asyncio.ensure_future(book.reserve(want(6)))
+        await asyncio.sleep(0)
+        assert book.give_back(("c",))[0].amount == 4, "what it holds can be recalled"
+        keeper.granted -= 4
+        assert await asking is None
+        assert keeper.granted == 7
+
+    asyncio.run(play())
+
+
 def test_a_draw_that_fails_leaves_nothing_set_aside() -> None:
     async def fail(_: Any) -> Granted | Denied:
         raise KeeperUnavailableError("away")
 
     keeper = Keeper()
-    book = LeaseBook(keeper.draw)
+    book = LeaseBook(keeper.draw, keeper.release)
 
     async def play() -> None:
         await book.reserve(want(1, like=5))
@@ -100,7 +139,7 @@ def test_a_draw_that_fails_leaves_nothing_set_aside() -> None:
 
 
 def test_a_window_that_ended_is_worth_nothing() -> None:
-    book = LeaseBook(Keeper().draw)
+    book = LeaseBook(Keeper().draw, lambda _: None)
 
     async def play() -> None:
         held = want(5)
@@ -117,7 +156,7 @@ def test_a_window_that_ended_is_worth_nothing() -> None:
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6), st.integers(1, 8)), max_size=30))
 def test_spent_never_exceeds_the_cap(plays: list[tuple[int, int, int]]) -> None:
     keeper = Keeper()
-    books = [LeaseBook(keeper.draw), LeaseBook(keeper.draw)]
+    books = [LeaseBook(keeper.draw, keeper.release) for _ in range(2)]
     spent = 0
 
     async def one(number: int, need: int, use: int, like: int) -> None:
@@ -169,7 +208,7 @@ def test_every_state_reaches_an_end() -> None:
 
 def test_a_lowered_cap_is_not_served_from_what_was_drawn_before() -> None:
     keeper = Keeper()
-    book = LeaseBook(keeper.draw)
+    book = LeaseBook(keeper.draw, keeper.release)
 
     async def play() -> None:
         assert await book.reserve(want(1, like=8)) is None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from gatelift.gateway.dialects import DIALECTS, AnswerCodec, FinishReason
+import pytest
+
+from gatelift.gateway.dialects import DIALECTS, AnswerCodec, FinishReason, UpstreamAnswerError
 from gatelift.gateway.releasing import Release
 from gatelift.safeguards import Suite
 from gatelift.terms import Category, Posture, SafeguardTerms, Scope
@@ -81,3 +83,34 @@ def test_each_choice_is_inspected_by_itself_and_a_cut_of_one_ends_all() -> None:
     assert held.take(made.parse_event(chunk("more", 1))) == b""
     assert b"lantern" not in out.replace(b"lantern ", b"")
     assert held.finishes == {0: FinishReason.CONTENT_FILTER, 1: FinishReason.CONTENT_FILTER}
+
+
+def test_usage_that_no_tokenizer_could_mean_is_not_believed() -> None:
+    for text, told in (("one two three four", 3), ("x" * 97, 3)):
+        held, made = release()
+        held.take(made.parse_event(chunk(text)))
+        usage = b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":%d}}'
+        held.take(made.parse_event(SseEvent(usage % told)))
+        assert held.output_tokens == min(50, len(text))
+        held.take(made.parse_event(SseEvent(usage % (told + 1))))
+        assert held.output_tokens == told + 1
+
+
+def test_a_lie_about_a_whole_answer_costs_the_whole_reserve() -> None:
+    held, made = release(stream=False)
+    held.expect_whole()
+    assert held.output_tokens == 50, "it may break off before its usage is known"
+    answer = (
+        b'{"choices":[{"message":{"content":"one two three"}}],'
+        b'"usage":{"prompt_tokens":3,"completion_tokens":1}}'
+    )
+    held.take(made.parse_whole(answer), whole=True)
+    assert held.output_tokens == 50
+    assert held.overrun_tokens == 0
+
+
+@pytest.mark.parametrize("told", ["-1", "9007199254740992", "1e3", '"3"', "null"])
+def test_usage_that_is_no_number_of_tokens_ends_the_exchange(told: str) -> None:
+    body = b'{"choices":[{"message":{"content":"x"}}],"usage":{"completion_tokens":%b}}'
+    with pytest.raises(UpstreamAnswerError):
+        codec(stream=False).parse_whole(body % told.encode())

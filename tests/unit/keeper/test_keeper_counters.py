@@ -63,6 +63,16 @@ def test_nobody_is_asked_when_recalling_could_not_help(counters: Counters) -> No
     assert isinstance(counters.draw(B, [want(REQUESTS, 11)], 0), Shortage)
 
 
+def test_a_window_that_was_forgotten_is_not_granted_from_when_the_clock_is_set_back() -> None:
+    counters = Counters()
+    counters.hello(A, (), {})
+    assert isinstance(counters.draw(A, [want(REQUESTS, 10)], HOUR // 2), tuple)
+    counters.roll(HOUR + 60_000)
+    assert counters.draw(A, [want(REQUESTS, 1)], HOUR // 2) == Shortage(
+        counter=REQUESTS, window=0, limit=10, spent=10, granted=0, reset=HOUR
+    )
+
+
 def test_slices_shrink_to_the_need_near_the_cap() -> None:
     counters = Counters()
     counters.hello(A, (), {})

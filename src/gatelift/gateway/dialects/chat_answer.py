@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gatelift.encoding import encode_json
+from gatelift.encoding import MAX_SAFE_INTEGER, encode_json
 from gatelift.gateway.dialects.chat_request import ChatRequest
 from gatelift.gateway.dialects.dialect import (
     Answer,
@@ -124,8 +124,11 @@ class ChatAnswer:
         if len(body.choices) > choices or any(not 0 <= c.index < choices for c in body.choices):
             raise UpstreamAnswerError(f"expected {choices} choices, got others")
         usage = body.usage
-        if usage is not None and (usage.prompt_tokens < 0 or usage.completion_tokens < 0):
-            raise UpstreamAnswerError("usage below zero")
+        if usage is not None and not (
+            0 <= usage.prompt_tokens <= MAX_SAFE_INTEGER
+            and 0 <= usage.completion_tokens <= MAX_SAFE_INTEGER
+        ):
+            raise UpstreamAnswerError("usage is no number of tokens")
         return body
 
     def parse_whole(self, data: bytes) -> Answer:

@@ -1,0 +1,16 @@
+"""Found on PYTHONPATH by every process of a deployment: begins it anew with the shim preloaded.
+
+The supervisor hands its children a short list of variables only; PYTHONPATH is one of them.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+
+if "FIRE_CONTROL" not in os.environ and "gatelift" in sys.orig_argv:
+    # Each deployment of a test has a folder of its own beside its control file.
+    os.environ["LD_PRELOAD"] = str(_HERE / "shim.so")
+    os.environ["FIRE_CONTROL"] = str(_HERE / "control")
+    os.execv(sys.executable, sys.orig_argv)
