@@ -262,7 +262,10 @@ def fuzz_answer(data: bytes) -> None:
             assert delta is not None
             (event,) = SseParser().feed(writer.chunk(delta))
             parse_json(event.data)
-        parse_json(writer.whole(finish_reason="stop", input_tokens=0, output_tokens=0))
+        counts = (answer.input_tokens or 0, answer.output_tokens or 0)
+        parse_json(
+            writer.whole(finish_reason="stop", input_tokens=counts[0], output_tokens=counts[1])
+        )
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
