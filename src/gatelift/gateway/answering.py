@@ -155,6 +155,8 @@ class Answering:
                 await responder.write(b"".join(writer.chunk(delta) for delta in deltas))
             if release.stopped:
                 break
+        if not release.ended:
+            raise UpstreamAnswerError("[DONE] without a finish reason", code="upstream_died")
         tail = b"".join(writer.chunk(delta) for delta in release.end())
         await exchange.finish(self._completed(), bytes(release.released), self._spent())
         last = tail + writer.chunk({}, finish_reason=release.finish_reason, extra=self._cut_note())

@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 _FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter"})
+# How common servers say in good form that they broke off: the caller must not read it as an end.
+_BROKEN_OFF = frozenset({"abort", "aborted", "cancelled", "error"})
 
 
 # Numbers that go on to callers and records: what is beyond these is no count of a model's.
@@ -136,6 +138,8 @@ def _read(data: bytes) -> tuple[_Body, _Choice | None]:
 
 def _answer(body: _Body, choice: _Choice | None, message: _Message | None) -> Answer:
     finish = choice.finish_reason if choice else None
+    if finish in _BROKEN_OFF:
+        raise UpstreamAnswerError(f"the answer was broken off: {finish}", code="upstream_died")
     if finish is not None and finish not in _FINISHES:
         finish = "stop"
     return Answer(

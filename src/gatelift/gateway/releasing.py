@@ -49,6 +49,11 @@ class Release:
         return self.cut_by is not None or self.exhausted
 
     @property
+    def ended(self) -> bool:
+        """Whether the answer came to an end that somebody named: the model server, or we."""
+        return self.stopped or self._finish is not None
+
+    @property
     def finish_reason(self) -> str:
         """The finish reason that the caller reads."""
         if self.cut_by is not None:

@@ -291,7 +291,8 @@ class ClientConnection(asyncio.Protocol):
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise self._error("bad_response", "expected a body without Content-Encoding")
         closing = b"close" in headers.get(b"connection", b"").lower()
-        self._reusable = version == "1.1" and not closing
+        # An error may have come before the request was read: what follows is for no later request.
+        self._reusable = version == "1.1" and not closing and status < 300
         return headers
 
     def _expect_more(self) -> None:
