@@ -19,6 +19,7 @@ import uvloop
 
 from gatelift.messages import Finish, Outcome
 from gatelift.wire.http_client import Upstream, UpstreamError, UpstreamTimeouts
+from gatelift.wire.probes import ProbeError, ProbeTarget, ask_probe
 from tests.integration import test_gateway_worker as worker
 from tests.support.raw_upstream import RawUpstream, Script
 
@@ -353,6 +354,26 @@ def test_an_answer_to_a_request_that_is_not_read_is_taken_and_its_connection_is_
             assert upstream.connections == number + 1
         # An upstream that closes on what it did not read may take its own answer with it.
         assert failed == [] if end == "keep" else set(failed) <= {("died", True)}
+        await client.aclose()
+
+    try:
+        uvloop.run(main())
+    finally:
+        upstream.close()
+
+
+def test_a_probe_that_is_answered_with_what_is_no_text_is_odd_and_not_a_fault_of_the_keeper() -> (
+    None
+):
+    body = whole("hi X").replace(b"X", b"\xff")
+    upstream = RawUpstream(Script(pieces=(lengthed(body),), end="keep"))
+    target = ProbeTarget(base_url=upstream.url, model="m", system_prompt=None, max_tokens=4)
+
+    async def main() -> None:
+        client = Upstream(upstream.url)
+        with pytest.raises(ProbeError) as caught:
+            await ask_probe(client, target, "hello", None)
+        assert caught.value.code == "probe_odd"
         await client.aclose()
 
     try:
