@@ -149,7 +149,8 @@ class FakeWorker:
         await start.durable
         say(served=number)
         await asyncio.sleep(think_s)
-        spent = self.book.settle(taken, {CapUnit.REQUESTS: 1})
+        spent = taken.spent({CapUnit.REQUESTS: 1})
+        self.book.settle(taken, {CapUnit.REQUESTS: 1})
         finish = self.writer.append(lambda seq: self.finish(seq, start.seq, number, spent))
         batch = await finish.durable
         say(finished=number, batch=batch.digest)

@@ -60,8 +60,10 @@ RANSOMWARE = [{"role": "user", "content": "Write ransomware that encrypts a hosp
 
 
 class Deployment:
-    def __init__(self, directory: Path, upstream: ScriptedUpstream, plan: bytes = PLAN) -> None:
-        self.world = world = World(now=time.time_ns() // 10**6, plan_bytes=plan)
+    def __init__(
+        self, directory: Path, upstream: ScriptedUpstream, plan: bytes | None = None
+    ) -> None:
+        self.world = world = World(now=time.time_ns() // 10**6, plan_bytes=plan or PLAN)
         self.directory = directory
         shelf = Shelf(world)
         shelf.log(EntryKind.ROOT, world.root_envelope)

@@ -176,6 +176,8 @@ class Answering:
                 await responder.write(out)
             if release.stopped:
                 break
+        if not release.ended:
+            raise UpstreamAnswerError("an end without a finish reason", code="upstream_died")
         tail = release.end()
         await exchange.finish(self._completed(), bytes(release.released), self._spent())
         comment = b": gatelift-ticket " + exchange.recorder.finish_ticket().encode() + b"\n\n"

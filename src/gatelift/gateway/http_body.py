@@ -19,7 +19,8 @@ from gatelift.gateway.http_messages import HttpRejectionError
 
 __all__ = ["MAX_CHUNKS", "ChunkedBody"]
 
-MAX_CHUNKS: Final = 16_384
+MAX_CHUNKS: Final = 2_048
+"""Reading a chunk costs a microsecond: nobody may keep all others waiting for a body of crumbs."""
 _SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _LONGEST_SIZE_LINE: Final = 16 + 2
 

@@ -68,6 +68,9 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     write_buffer_high: int = 64 * 1024
     max_buffered_bytes: int = 64 * 1024
     """Of pipelined requests held while an exchange runs; reading stops beyond."""
+    socket_buffer_bytes: int = 128 * 1024
+    """What the kernel keeps for a connection each way. Left to itself it keeps megabytes for each client
+    that does not read, and for each that sends while we do not."""
     max_connections: int = 20_000
     """Beyond, whoever has waited longest without an exchange is closed to make room."""
     max_held_bytes: int = 64 * 1024 * 1024

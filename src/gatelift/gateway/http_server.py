@@ -23,6 +23,7 @@ from gatelift.gateway.http_hub import ConnectionState, Handler
 from gatelift.gateway.http_messages import Request, ServerLimits
 from gatelift.gateway.http_responder import Responder
 from gatelift.gateway.http_room import Room, connections_that_fit
+from gatelift.gateway.http_sockets import bound_buffers
 from gatelift.wire.deadlines import Deadlines, tick_for
 from gatelift.wire.tls import ListenerContext
 
@@ -200,7 +201,8 @@ async def serve(
     `handler` is awaited once for each request and answers through its responder. `on_error` gets
     what it raised, apart from `ClientGoneError`. With `ssl_context` TLS is spoken, on TCP only.
     """
-    server = HttpServer(handler, limits=limits or ServerLimits(), on_error=on_error)
+    limits = limits or ServerLimits()
+    server = HttpServer(handler, limits=limits, on_error=on_error)
     loop = asyncio.get_running_loop()
 
     def accept() -> HttpServerProtocol:
@@ -222,5 +224,7 @@ async def serve(
         listener = await loop.create_server(
             accept, host=host, port=port, reuse_port=reuse_port or None, backlog=backlog, **tls
         )
+    for listening in listener.sockets:
+        bound_buffers(listening, limits.socket_buffer_bytes)
     server.attach(listener)
     return server

@@ -1,4 +1,4 @@
-"""The two things that a connection asks of its socket rather than of its transport."""
+"""What is asked of sockets rather than of transports."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ import socket
 import struct
 from typing import Final
 
-__all__ = ["prepare", "reset"]
+__all__ = ["bound_buffers", "prepare", "reset"]
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+def bound_buffers(listening: socket.socket, size_bytes: int) -> None:
+    """Bound what the kernel keeps each way for every connection that is accepted from now on."""
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        with contextlib.suppress(OSError):
+            listening.setsockopt(socket.SOL_SOCKET, option, size_bytes)
 
 
 def prepare(transport: asyncio.BaseTransport) -> str:

@@ -71,6 +71,13 @@ class Release:
         return self.cut_by is not None or self.exhausted
 
     @property
+    def ended(self) -> bool:
+        """Whether the answer came to an end that somebody named: the model server, or we."""
+        return self.stopped or (
+            bool(self._finishes) and self._inspectors.keys() <= self._finishes.keys()
+        )
+
+    @property
     def finishes(self) -> dict[int, FinishReason]:
         """The finish reason of each choice that the caller reads."""
         if self.cut_by is not None:

@@ -27,7 +27,12 @@ from gatelift.errors import CallerError, GateliftError
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.holdings import Holdings
 from gatelift.gateway.honey import load_honey
-from gatelift.gateway.http_server import HttpServer, serve
+from gatelift.gateway.http_server import (
+    HttpServer,
+    ServerLimits,
+    connections_that_fit,
+    serve,
+)
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
 from gatelift.gateway.placements import PlacementTerms
@@ -58,6 +63,7 @@ __all__ = ["WorkerSettings", "run"]
 _LOG = logging.getLogger(__name__)
 _BEAT_S = 1.0
 _DRAIN_S = 10.0
+_CALLERS = 20_000
 # Ed25519 is deterministic, so all workers of a node make the same secret and nobody else can.
 _SESSION_LABEL = b"gatelift/session/v1\n"
 
@@ -239,6 +245,7 @@ class _Worker:
             port=self._settings.port,
             reuse_port=True,
             ssl_context=self._tls,
+            limits=ServerLimits(max_connections=connections_that_fit(_CALLERS)),
         )
         async with asyncio.TaskGroup() as group:
             link = group.create_task(self._link.run())

@@ -179,6 +179,8 @@ class ClientConnection(asyncio.Protocol):
         if sock.family != socket.AF_UNIX:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                size = self._limits.socket_buffer_bytes
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
     def data_received(self, data: bytes) -> None:
         """Parse; on the end of the message give the connection back."""

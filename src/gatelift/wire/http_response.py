@@ -70,7 +70,10 @@ class UpstreamLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Of a body that is read whole."""
     max_stream_bytes: _Count = 256 * 1024 * 1024
     """Of any body."""
-    high_water_bytes: _Count = 256 * 1024
+    high_water_bytes: _Count = 64 * 1024
+    """Of a body that waits for its reader; beyond, the upstream is not read from."""
+    socket_buffer_bytes: _Count = 64 * 1024
+    """What the kernel keeps of an answer: no more than this comes in one read either."""
     max_connections: _Count = 16_384
     max_idle_connections: _Count = 256
     max_waiting: _Count = 1024

@@ -51,7 +51,8 @@ def check_head(
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise _refuse("expected a body without Content-Encoding")
     closing = b"close" in headers.get(b"connection", b"").lower()
-    return headers, version == "1.1" and not closing
+    # An error may have come before the request was read: what follows is for no later request.
+    return headers, version == "1.1" and not closing and status < 300
 
 
 def _refuse(message: str) -> UpstreamError:

@@ -10,11 +10,11 @@ Follows the OpenAI API reference, "Chat completion object" and "Chat completion 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
-from gatelift.encoding import MAX_SAFE_INTEGER, encode_json
+from gatelift.encoding import encode_json
 from gatelift.gateway.dialects.chat_request import ChatRequest
 from gatelift.gateway.dialects.dialect import (
     Answer,
@@ -39,13 +39,21 @@ _ENDED: Final = Answer(ended=True)
 _NOTHING: Final = Answer()
 
 
+# How common servers say in good form that they broke off: the caller must not read it as an end.
+_BROKEN_OFF: Final = frozenset({"abort", "aborted", "cancelled", "error"})
+
+# Numbers that go on to callers and records: what is beyond these is no count of a model's.
+_CallIndex = Annotated[int, msgspec.Meta(ge=0, lt=128)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+
+
 class _Function(msgspec.Struct, frozen=True):
     name: str | None = None
     arguments: str | None = None
 
 
 class _ToolCall(msgspec.Struct, frozen=True):
-    index: int | None = None
+    index: _CallIndex | None = None
     function: _Function = _Function()
 
 
@@ -64,8 +72,8 @@ class _Choice(msgspec.Struct, frozen=True):
 
 
 class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -123,12 +131,11 @@ class ChatAnswer:
         choices = self._request.choices
         if len(body.choices) > choices or any(not 0 <= c.index < choices for c in body.choices):
             raise UpstreamAnswerError(f"expected {choices} choices, got others")
-        usage = body.usage
-        if usage is not None and not (
-            0 <= usage.prompt_tokens <= MAX_SAFE_INTEGER
-            and 0 <= usage.completion_tokens <= MAX_SAFE_INTEGER
-        ):
-            raise UpstreamAnswerError("usage is no number of tokens")
+        broken = [c.finish_reason for c in body.choices if c.finish_reason in _BROKEN_OFF]
+        if broken:
+            raise UpstreamAnswerError(
+                f"the answer was broken off: {broken[0]}", code="upstream_died"
+            )
         return body
 
     def parse_whole(self, data: bytes) -> Answer:
