@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from gatelift.encoding import Digest
+from gatelift.gateway.bindings import check_bound
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.dialect import ChatRequest
 from gatelift.gateway.holdings import Identified
@@ -82,17 +83,27 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def identify(context: Context, request: Request) -> Identified | None:
-    """Return whose key the request carries, null when it is nobody's."""
+    """Return whose key the request carries, null when it is nobody's.
+
+    Raises `BindingError` for a bound key without what it is bound to: that identifies nobody either.
+    """
     try:
         value = request.header(b"authorization")
     except DuplicateHeaderError:
         return None
-    if value is None or not value.startswith(b"Bearer "):
+    if value is None or not value.startswith((b"Bearer ", b"DPoP ")):
         return None
+    scheme, _, shown = value.partition(b" ")
     try:
-        return context.holdings.identify(value.removeprefix(b"Bearer ").decode("ascii"))
+        api_key = shown.decode("ascii")
+        who = context.holdings.identify(api_key)
     except (GrantError, UnicodeDecodeError):
         return None
+    if who is not None and who.binding is not None:
+        check_bound(who.binding, request, api_key, context.proofs, now_ms())
+    elif scheme != b"Bearer":
+        return None
+    return who
 
 
 def _input_bound(chat: ChatRequest) -> int:

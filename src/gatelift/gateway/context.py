@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Hashable
 from typing import NamedTuple
 
+from gatelift.gateway.bindings import ProofMemory
 from gatelift.gateway.holdings import Holdings, Identified
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.keeper_link import KeeperLink
@@ -109,6 +110,7 @@ class Context:
         self.orphans: list[Orphan] = []
         self.session_secret = session_secret
         self._upstream_key = upstream_key
+        self.proofs = ProofMemory()
         self._identity = identity
         self._upstreams: dict[tuple[str, UpstreamTls | None], Upstream] = {}
         self._suites: dict[Hashable, Suite] = {}

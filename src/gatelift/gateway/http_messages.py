@@ -112,6 +112,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`address:port`, or `unix`."""
     received_at_monotonic: float
     """Seconds of `time.monotonic()` when the whole request had come."""
+    tls: bool = False
+    """Whether the connection is TLS that ends here."""
+    client_certificate: str | None = None
+    """`x5t#S256` of the certificate that the client proved to hold, on that TLS."""
 
     def header(self, name: bytes) -> bytes | None:
         """Return the one value of the lower-case `name`, None if absent; sent twice it raises."""

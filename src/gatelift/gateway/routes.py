@@ -2,6 +2,7 @@
 
 Invariants
 - What is not in `ROUTES` does not exist: 404, or 405 for a known path with another method.
+- A key without what it is bound to gets a 401 on every route that takes a key.
 - A handler's fault ends in a reply of ours, never in a clean answer.
 """
 
@@ -22,6 +23,7 @@ from gatelift.gateway.metadata import (
 )
 from gatelift.gateway.recorded import send_reply
 from gatelift.gateway.replies import error_reply
+from gatelift.trust import BindingError
 
 __all__ = ["ROUTES", "Router"]
 
@@ -46,6 +48,11 @@ class Router:
         """Answer one request."""
         try:
             await self._route(request, responder)
+        except BindingError as error:
+            # From `identify`, before anything of the caller is recorded: counted by reason.
+            self._context.refused[error.code] += 1
+            headers = ((b"www-authenticate", b'DPoP algs="ES256 EdDSA"'),)
+            send_reply(responder, error_reply(error.code, str(error), headers=headers))
         except Exception as error:  # noqa: BLE001  a fault of ours must still end closed
             _LOG.error("an exchange failed: %s", type(error).__name__)
             if responder.state is ResponseState.AWAITED:
