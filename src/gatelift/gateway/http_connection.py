@@ -18,7 +18,8 @@ Invariants
   end our side and read on for a moment, as a reset would destroy it (RFC 9112 section 9.6).
 - Every state but a running handler has a deadline, and a handler that waits on the client has one.
 - A client that leaves is noticed while its exchange runs, also one that closes its sending side
-  only (it may still be answered, if not by TLS); one that pipelines beyond the bound is noticed at the next write.
+  only (it may still be answered, if not by TLS); one that pipelines beyond the bound is noticed at
+  the next write.
 - An error of a handler never reaches the client: 500 and close, or a broken stream.
 """
 
