@@ -31,9 +31,11 @@ __all__ = [
     "EncodingError",
     "decode_json",
     "encode_base64",
+    "encode_base64url",
     "encode_json",
     "make_id",
     "parse_base64",
+    "parse_base64url",
     "parse_digest",
     "parse_json",
     "sha256_digest",
@@ -90,6 +92,22 @@ def parse_base64(text: str) -> bytes:
         raise EncodingError(
             f"expected canonical base64 (no stray bits), got {text[:40]!r}", code="bad_base64"
         )
+    return raw
+
+
+def encode_base64url(data: bytes) -> str:
+    """Return base64url without padding, as RFC 7515 section 2 has it."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def parse_base64url(text: str) -> bytes:
+    """Return the bytes of base64url without padding; any other spelling is refused."""
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise EncodingError("expected base64url without padding", code="bad_base64") from error
+    if encode_base64url(raw) != text:
+        raise EncodingError("expected canonical base64url without padding", code="bad_base64")
     return raw
 
 

@@ -17,7 +17,13 @@ import pytest
 import uvloop
 
 from gatelift.cli.plan_template import PlanSize, render_plan
+from gatelift.encoding import sha256_digest
+from gatelift.gateway.context import Context
+from gatelift.gateway.upstream_identity import UpstreamIdentity
+from gatelift.messages import Placement, UpstreamTls
+from gatelift.messages.frames import CredentialFrame
 from gatelift.wire.http_client import Upstream, UpstreamError
+from gatelift.wire.sealing import Bearer, create_upstream_ca, upstream_ca_paths
 from tests.integration.test_cli_up import (
     CREDENTIAL,
     ENVIRONMENT,
@@ -167,6 +173,93 @@ def test_retired_connections_close_now_or_after_their_answer() -> None:
         await asyncio.sleep(0.05)
 
     run(main())
+
+
+class Worker:
+    """A worker's side of a sealed door: its context, with clocks of our own."""
+
+    def __init__(self, folder: Path) -> None:
+        authority, self.stub = Authority(), Stub(CREDENTIAL)
+        (folder / "keys").mkdir()
+        self.ca = create_upstream_ca(folder, "n1", time.time_ns() // 10**6)
+        trusted = upstream_ca_paths(folder, "n1")[1].read_bytes()
+        self.door = Terminator(*authority.issue().write(folder, "server"), self.stub.port, trusted)
+        self.now, self.alive = 1_000, True
+        self.context = Context(
+            **dict.fromkeys(("holdings", "journal", "link", "leases")),  # type: ignore[arg-type]
+            upstream_key=CREDENTIAL,
+            session_secret=b"",
+            identity=UpstreamIdentity(
+                lambda _: authority.pem, lambda _: self.alive, lambda: self.now
+            ),
+        )
+        self.placement = Placement(
+            name="p1",
+            base_url=self.door.url,
+            model="m",
+            baseline=None,
+            tls=UpstreamTls(server_name="localhost", ca=sha256_digest(authority.pem)),
+        )
+
+    def close(self) -> None:
+        self.door.close()
+        self.stub.close()
+
+    def adopt(self) -> None:
+        bearer = Bearer(node="n1", worker="w0", release="dev")
+        pem = self.ca.issue(bearer, now_ms=time.time_ns() // 10**6, lives_s=30)
+        self.context.adopt_credential(CredentialFrame(pem=pem, lives_ms=30_000))
+
+    async def ask(self) -> int:
+        body = json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()
+        response = await self.context.upstream(self.placement).request(
+            "POST", "/v1/chat/completions", self.context.upstream_headers(), body
+        )
+        await response.read()
+        return response.status
+
+    async def closed(self) -> None:
+        async with asyncio.timeout(1):
+            while self.door.open:  # noqa: ASYNC110 - the other end is a thread
+                await asyncio.sleep(0.01)
+
+    async def refused(self) -> None:
+        with pytest.raises(UpstreamError) as raised:
+            await self.ask()
+        assert (raised.value.code, raised.value.sent) == ("connect_failed", False)
+
+
+def test_a_workers_connections_end_with_certificate_and_status(tmp_path: Path) -> None:
+    worker = Worker(tmp_path)
+
+    async def main() -> None:
+        await worker.refused()
+        worker.adopt()
+        assert [await worker.ask(), await worker.ask()] == [200, 200]
+        assert (len(worker.door.open), len(worker.door.seen)) == (1, 1)
+        worker.adopt()
+        await worker.closed()
+        assert await worker.ask() == 200
+        assert len({each["serialNumber"] for each in worker.door.seen}) == 2
+        worker.alive = False
+        worker.context.retire_sealed()  # as the worker does when its status lapses
+        await worker.closed()
+        await worker.refused()
+        worker.alive = True
+        assert await worker.ask() == 200
+        worker.now += 29_999
+        worker.context.expire_credential()
+        assert await worker.ask() == 200
+        worker.now += 1
+        worker.context.expire_credential()
+        await worker.closed()
+        await worker.refused()
+        await worker.context.close()
+
+    try:
+        run(main())
+    finally:
+        worker.close()
 
 
 def test_without_a_certificate_no_connection_is_even_tried() -> None:

@@ -106,6 +106,9 @@ def test_an_upstream_that_takes_living_certificates_of_ours_alone_is_sealed(hous
         pytest.param(None, {"ignores_time": True}, Sealing.DECLARED, id="expired, no key"),
         pytest.param(CREDENTIAL, {"speaks_http": True}, Sealing.DECLARED, id="HTTP with a key"),
         pytest.param(None, {"speaks_http": True}, Sealing.OPEN, id="HTTP opens to all"),
+        pytest.param(
+            None, {"speaks_http": True, "ignores_time": True}, Sealing.OPEN, id="the worst counts"
+        ),
     ],
 )
 def test_each_weakness_is_found(

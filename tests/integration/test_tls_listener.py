@@ -342,6 +342,29 @@ def test_a_stop_cuts_a_tls_stream_at_once(house: House, version: ssl.TLSVersion)
     run(main())
 
 
+def test_a_stop_cuts_a_tls_reader_that_is_stuck(house: House) -> None:
+    async def flood(request: Request, responder: Responder) -> None:
+        responder.start_stream(200, [])
+        while True:
+            await responder.write(b"x" * 65536)
+
+    async def main() -> None:
+        async with house.serving(flood) as server:
+            reader, writer = await asyncio.open_connection(
+                *server.addresses[0], ssl=house.client(), server_hostname="localhost", limit=1024
+            )
+            writer.write(GET)
+            await reader.readuntil(b"200 OK")
+            await asyncio.sleep(0.3)  # all buffers on the way are full now
+            assert server.abort_all() == 1
+            async with asyncio.timeout(1):
+                await until(lambda: server.open_connections == 0)
+            writer.transport.abort()
+            await asyncio.sleep(0.05)
+
+    run(main())
+
+
 def test_a_reader_that_does_not_read_is_cut_too(house: House) -> None:
     stuck = asyncio.Event()
 

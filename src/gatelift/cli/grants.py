@@ -18,6 +18,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from gatelift.cli.bindings import read_binding
 from gatelift.cli.desk import (
     AdminOption,
     Desk,
@@ -34,7 +35,7 @@ from gatelift.cli.output import JsonFlag, at_text, facts, say, show
 from gatelift.encoding import sha256_digest
 from gatelift.plan import Plan, parse_plan
 from gatelift.terms import Endpoint, parse_duration_ms
-from gatelift.trust import Grant, GrantKey, check_grant_within, key_digest
+from gatelift.trust import Grant, GrantKey, KeyBinding, check_grant_within, key_digest
 from gatelift.wire.keyfiles import save_secret_text
 
 __all__ = ["ApiKey", "draw_api_key", "draw_segment", "grant", "make_grant"]
@@ -50,9 +51,9 @@ class ApiKey(NamedTuple):
     public_id: str
     text: str
 
-    def entry(self) -> GrantKey:
+    def entry(self, binding: KeyBinding | None = None) -> GrantKey:
         """Return what a grant says of it."""
-        return GrantKey(public_id=self.public_id, digest=key_digest(self.text))
+        return GrantKey(public_id=self.public_id, digest=key_digest(self.text), binding=binding)
 
 
 def draw_api_key() -> ApiKey:
@@ -120,6 +121,14 @@ def grant(
     vetting: Annotated[
         Path | None, typer.Option("--vetting", help="Vetting evidence; only its digest is kept.")
     ] = None,
+    bind_mtls: Annotated[
+        Path | None,
+        typer.Option("--bind-mtls", help="Bind the key to this TLS client certificate (PEM)."),
+    ] = None,
+    bind_dpop: Annotated[
+        Path | None,
+        typer.Option("--bind-dpop", help="Bind the key to this public DPoP key (JWK or PEM)."),
+    ] = None,
     api_key_out: Annotated[
         Path | None, typer.Option("--api-key-out", help="Write the key here (0600), don't print.")
     ] = None,
@@ -137,6 +146,7 @@ def grant(
     """Admit a principal to a stage; the new API key is handed over once (admissions)."""
     keys = load_keys(key)
     desk = Desk(admin, token_file)
+    binding = read_binding(bind_mtls, bind_dpop)
     api_key = draw_api_key()
     segment = draw_segment() if private_endpoint else None
     base_path = None if segment is None else f"/e/{segment}/v1"
@@ -147,7 +157,7 @@ def grant(
         organisation=organisation,
         project=project,
         proofs=tuple(proof or ()),
-        keys=(api_key.entry(),),
+        keys=(api_key.entry(binding),),
         lasts_ms=parse_duration_ms(lasts),
         vetting=None if vetting is None else read_bytes(vetting),
         segment=segment,
@@ -160,7 +170,7 @@ def grant(
             save_secret_text(api_key_out.with_name(f"{api_key_out.name}.endpoint"), base_path)
     result = desk.send("grant", envelope, out=out)
     result |= {"id": found.id, "public_id": api_key.public_id, "stage": stage}
-    result |= {"not_after": found.not_after}
+    result |= {"not_after": found.not_after, "binding": binding}
     if api_key_out is None:
         result["api_key"] = api_key.text
         if base_path is not None:
@@ -174,6 +184,7 @@ def grant(
             (
                 ("grant", found.id),
                 ("until", at_text(found.not_after)),
+                ("bound to", "nothing" if binding is None else binding.kind.value),
                 ("entry", result.get("index", result.get("out"))),
                 ("API key", result.get("api_key", api_key_out)),
             )

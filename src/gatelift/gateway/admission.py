@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gatelift.errors import CallerError
+from gatelift.gateway.bindings import check_bound
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.dialects import ModelRequest
 from gatelift.gateway.holdings import Identified
@@ -87,15 +88,21 @@ class WrongDoorError(CallerError):
 
 
 def identify(context: Context, request: Request) -> Identified | None:
-    """Return whose key the request carries, null when it is nobody's; raises `WrongDoorError`."""
+    """Return whose key the request carries, null when it is nobody's.
+
+    Raises `WrongDoorError`, and `BindingError` for a bound key without what it is bound to: neither
+    identifies anybody.
+    """
     try:
         value = request.header(b"authorization")
     except DuplicateHeaderError:
         return None
-    if value is None or not value.startswith(b"Bearer "):
+    if value is None or not value.startswith((b"Bearer ", b"DPoP ")):
         return None
+    scheme, _, shown = value.partition(b" ")
     try:
-        who = context.holdings.identify(value.removeprefix(b"Bearer ").decode("ascii"))
+        api_key = shown.decode("ascii")
+        who = context.holdings.identify(api_key)
     except (GrantError, UnicodeDecodeError):
         return None
     if who is not None and who.public_id in context.honey.keys:
@@ -103,6 +110,10 @@ def identify(context: Context, request: Request) -> Identified | None:
         return None
     if who is not None and not matches_endpoint(request.segment, who.grant):
         raise WrongDoorError("a key was shown at an endpoint that is not its grant's")
+    if who is not None and who.binding is not None:
+        check_bound(who.binding, request, api_key, context.proofs, now_ms())
+    elif scheme != b"Bearer":
+        return None
     return who
 
 

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Hashable
 from typing import NamedTuple
 
+from gatelift.gateway.bindings import ProofMemory
 from gatelift.gateway.holdings import Holdings, Identified
 from gatelift.gateway.honey import HoneyList
 from gatelift.gateway.http_responder import Responder, ResponseState
@@ -122,6 +123,7 @@ class Context:
         self.honey = honey
         self._honey_minute = (0, 0)
         self._upstream_key = upstream_key
+        self.proofs = ProofMemory()
         self._identity = identity
         self._upstreams: dict[tuple[str, UpstreamTls | None], Upstream] = {}
         self._terms = placement_terms or PlacementTerms()

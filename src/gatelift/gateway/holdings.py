@@ -31,6 +31,7 @@ from gatelift.messages import (
 )
 from gatelift.trust import (
     Grant,
+    KeyBinding,
     Refusal,
     StandingOrder,
     Status,
@@ -58,11 +59,12 @@ class HoldingsError(CallerError):
 class Identified:
     """A grant and the key that was shown for it."""
 
-    __slots__ = ("grant", "public_id")
+    __slots__ = ("binding", "grant", "public_id")
 
-    def __init__(self, grant: Grant, public_id: str) -> None:
+    def __init__(self, grant: Grant, public_id: str, binding: KeyBinding | None = None) -> None:
         self.grant = grant
         self.public_id = public_id
+        self.binding = binding
 
 
 class Holdings:
@@ -284,7 +286,7 @@ class Holdings:
             return None
         for key in grant.keys:
             if key.public_id == public_id and matches_key(api_key, key):
-                return Identified(grant, public_id)
+                return Identified(grant, public_id, key.binding)
         return None
 
     def standing(self, who: Identified, now_ms: int, boot_ms: int) -> Standing | Refusal:

@@ -44,6 +44,7 @@ from gatelift.gateway.http_messages import (
 from gatelift.gateway.http_reader import ReadingPhase, RequestReader
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.http_sockets import prepare, reset
+from gatelift.trust import thumbprint_of
 from gatelift.wire.deadlines import NEVER
 
 __all__ = ["HttpServerProtocol"]
@@ -53,6 +54,7 @@ class HttpServerProtocol(asyncio.Protocol):
     """Serves one connection for `hub`. Made by the server for each client."""
 
     __slots__ = (
+        "_certificate",
         "_eof",
         "_gate",
         "_held",
@@ -87,6 +89,7 @@ class HttpServerProtocol(asyncio.Protocol):
         self._eof = False
         self._peer = "unix"
         self._tls = False
+        self._certificate: str | None = None
         self.closes_after = False
         self.write_paused = False
         self.deadline = NEVER
@@ -103,7 +106,11 @@ class HttpServerProtocol(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer_high)
         self._peer = prepare(transport)
-        self._tls = transport.get_extra_info("ssl_object") is not None
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            self._tls = True
+            shown = tls.getpeercert(binary_form=True)
+            self._certificate = None if shown is None else thumbprint_of(shown)
         self.deadline = self._loop.time() + self._limits.header_timeout_s
         if not self._hub.opened(self):
             self._refuse(HttpRejectionError(503, "too_many_connections", "too many connections"))
@@ -268,6 +275,8 @@ class HttpServerProtocol(asyncio.Protocol):
             body=body,
             peer=self._peer,
             received_at_monotonic=time.monotonic(),
+            tls=self._tls,
+            client_certificate=self._certificate,
         )
         responder = Responder(self, head_only=head.method == "HEAD", http_1_1=head.http_1_1)
         self._responder = responder

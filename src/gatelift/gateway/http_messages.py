@@ -121,6 +121,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Seconds of `time.monotonic()` when the whole request had come."""
     segment: str | None = None
     """Of a private endpoint: what stood between `/e/` and `/v1/`, which `path` is without."""
+    tls: bool = False
+    """Whether the connection is TLS that ends here."""
+    client_certificate: str | None = None
+    """`x5t#S256` of the certificate that the client proved to hold, on that TLS."""
+
+    @property
+    def sent_path(self) -> str:
+        """The path as the client wrote it."""
+        return self.path if self.segment is None else f"/e/{self.segment}{self.path}"
 
     def header(self, name: bytes) -> bytes | None:
         """Return the one value of the lower-case `name`, None if absent; sent twice it raises."""

@@ -38,6 +38,18 @@ CODES: Final[dict[str, ErrorCode]] = {
         retry=False,
         means="The key is missing, malformed or nobody's.",
     ),
+    "binding_required": ErrorCode(
+        status=401,
+        type="authentication_error",
+        retry=False,
+        means="The key is bound to a client certificate or a DPoP key, which was not shown.",
+    ),
+    "binding_failed": ErrorCode(
+        status=401,
+        type="authentication_error",
+        retry=False,
+        means="The key is bound to another certificate or key, or the DPoP proof does not hold.",
+    ),
     "not_found": ErrorCode(
         status=404,
         type="invalid_request_error",

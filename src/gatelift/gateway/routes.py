@@ -5,6 +5,7 @@ Invariants
   callers of other servers would look, the 404 says what to use instead (`refused_routes`).
 - A private endpoint is the same routes under `/e/<segment>`: the segment is taken off here, and
   `identify` refuses every key whose grant does not name it (and such a grant's keys elsewhere).
+- A key without what it is bound to gets a 401 on every route that takes a key.
 - A handler's fault ends in a reply of ours, never in a clean answer.
 """
 
@@ -31,7 +32,7 @@ from gatelift.gateway.model_exchange import ModelExchange
 from gatelift.gateway.recorded import send_reply
 from gatelift.gateway.refused_routes import refused_route
 from gatelift.gateway.replies import error_reply
-from gatelift.trust import is_segment
+from gatelift.trust import BindingError, is_segment
 
 __all__ = ["ROUTES", "Router"]
 
@@ -60,6 +61,11 @@ class Router:
         except WrongDoorError as error:
             self._context.refused[error.code] += 1
             send_reply(responder, error_reply("not_found", _no_route(request.path)))
+        except BindingError as error:
+            # From `identify`, before anything of the caller is recorded: counted by reason.
+            self._context.refused[error.code] += 1
+            headers = ((b"www-authenticate", b'DPoP algs="ES256 EdDSA"'),)
+            send_reply(responder, error_reply(error.code, str(error), headers=headers))
         except Exception as error:  # noqa: BLE001  a fault of ours must still end closed
             _LOG.error("an exchange failed: %s", type(error).__name__)
             if responder.state is ResponseState.AWAITED:
@@ -104,7 +110,7 @@ class Router:
     def _touch_path(self, request: Request) -> None:
         try:
             who = identify(self._context, request)
-        except WrongDoorError:
+        except (WrongDoorError, BindingError):
             who = None
         touch_honey(self._context, "path", who, request)
 

@@ -3,6 +3,15 @@
 Everything is bytes in, verified values out. Nothing here reads a file, a clock or a socket.
 """
 
+from gatelift.trust.binding import (
+    BindingError,
+    BindingKind,
+    KeyBinding,
+    PublicJwk,
+    matches_thumbprint,
+    parse_jwk,
+    thumbprint_of,
+)
 from gatelift.trust.certificate import (
     After,
     Certificate,
@@ -12,6 +21,7 @@ from gatelift.trust.certificate import (
     demanded_envelope,
     verify_certificate,
 )
+from gatelift.trust.dpop import WINDOW_MS, DpopProof, DpopRequest, verify_dpop
 from gatelift.trust.dsse import (
     STATEMENT_TYPE,
     DsseError,
@@ -89,15 +99,21 @@ __all__ = [
     "STATEMENT_TYPE",
     "STOP_ROLES",
     "UNPROVEN",
+    "WINDOW_MS",
     "After",
+    "BindingError",
+    "BindingKind",
     "Certificate",
     "CertificateError",
     "Clear",
+    "DpopProof",
+    "DpopRequest",
     "DsseError",
     "Grant",
     "GrantError",
     "GrantKey",
     "Key",
+    "KeyBinding",
     "KeyId",
     "Levels",
     "Node",
@@ -105,6 +121,7 @@ __all__ = [
     "OrderError",
     "Permission",
     "Person",
+    "PublicJwk",
     "QuorumError",
     "Refusal",
     "Role",
@@ -135,7 +152,9 @@ __all__ = [
     "key_id",
     "matches_endpoint",
     "matches_key",
+    "matches_thumbprint",
     "parse_envelope",
+    "parse_jwk",
     "parse_public_key",
     "parse_root",
     "parse_statement",
@@ -147,9 +166,11 @@ __all__ = [
     "sign_status",
     "split_api_key",
     "stage_ceiling",
+    "thumbprint_of",
     "verify_any_of",
     "verify_certificate",
     "verify_clear",
+    "verify_dpop",
     "verify_envelope",
     "verify_grant",
     "verify_order",

@@ -24,6 +24,7 @@ import msgspec
 from gatelift.encoding import Digest, sha256_digest
 from gatelift.errors import CallerError
 from gatelift.terms import Endpoint, Envelope, Tier, at_least
+from gatelift.trust.binding import KeyBinding, check_binding
 from gatelift.trust.dsse import STATEMENT_TYPE
 from gatelift.trust.quorum import QuorumError, verify_any_of
 from gatelift.trust.root import Root, verify_signers
@@ -64,10 +65,11 @@ class GrantError(CallerError):
 
 
 class GrantKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An API key by its public id and the SHA-256 of the whole key."""
+    """An API key by its public id and the SHA-256 of the whole key, and what it is bound to."""
 
     public_id: str
     digest: Digest
+    binding: KeyBinding | None = None
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,7 +92,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def verify_grant(data: bytes, root: Root) -> Grant:
-    """Return the grant in an envelope signed by admissions; raises `GrantError`."""
+    """Return the grant in an envelope signed by admissions; raises `GrantError`, `BindingError`."""
     payload, signers = verify_signers(data, STATEMENT_TYPE, root)
     grant = parse_statement(payload, "grant", Grant).predicate
     try:
@@ -99,6 +101,9 @@ def verify_grant(data: bytes, root: Root) -> Grant:
         raise GrantError(str(error), code=error.code) from error
     if grant.not_after <= grant.not_before or not grant.keys:
         raise GrantError(f"grant {grant.id}: expected an expiry after its start and a key")
+    for key in grant.keys:
+        if key.binding is not None:
+            check_binding(key.binding)
     _check_carried(grant)
     return grant
 

@@ -110,7 +110,7 @@ def pinned_context(certificates: bytes, *, check_hostname: bool) -> ssl.SSLConte
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = check_hostname
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(["http/1.1"])
     try:
         context.load_verify_locations(cadata=certificates.decode("ascii"))
