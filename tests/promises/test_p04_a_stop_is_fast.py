@@ -207,25 +207,38 @@ def test_an_order_cuts_every_open_stream_within_a_second(
     kind: str,
     name: str | None,
 ) -> None:
-    hands = Hands(deployment)
-    until = None
-    if kind not in {"release", "stage"}:
-        until = time.time_ns() // 1_000_000 + 6000
+    hands, label = Hands(deployment), request.node.callspec.id
     if name is None:
         name = whoami(deployment, hands)[kind]
-    by = "overseer" if "overseer" in request.node.callspec.id else "stop"
-    envelope = hands.order(by, kind, name, until=until)
     streams = open_streams(deployment)
-    began = time.monotonic()
-    deliver(deployment, envelope)
-    judge(streams, began, BOUND_S, request.node.callspec.id)
-    before = [b for b in list(upstream.bodies) if b.get("stream")]
-    for _ in range(2 * WORKERS):
-        answer = deployment.chat(stream=True)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "stopped")
-    assert len([b for b in list(upstream.bodies) if b.get("stream")]) == len(before)
-    if until is None:
-        reopen(deployment)
+    # Who stops less than a stage may say for how long; the others are re-opened by certificate.
+    lasts = kind not in {"release", "stage"}
+    until = time.time_ns() // 1_000_000 + 6000 if lasts else None
+    by = "overseer" if "overseer" in label else "stop"
+    envelope = hands.order(by, kind, name, until=until)
+    try:
+        began = time.monotonic()
+        deliver(deployment, envelope)
+        judge(streams, began, BOUND_S, label)
+        before = [b for b in list(upstream.bodies) if b.get("stream")]
+        refusals = {(403, "stopped")}
+        if "control-hangs" in label:
+            # On a slow machine the status lapses before control goes on: that refuses as well.
+            refusals.add((503, "status_lapsed"))
+        for _ in range(2 * WORKERS):
+            assert refused(deployment) in refusals
+        if not lasts:
+            wait_for(lambda: refused(deployment) == (403, "stopped"))
+        assert len([b for b in list(upstream.bodies) if b.get("stream")]) == len(before)
+    finally:
+        if not lasts:
+            reopen(deployment)
+
+
+def refused(deployment: Deployment) -> tuple[int, str]:
+    answer = deployment.chat(stream=True)
+    assert answer.status_code != 200
+    return answer.status_code, str(answer.json()["error"]["code"])
 
 
 @pytest.mark.parametrize("change", ["endpoints", "ends"])
@@ -238,6 +251,7 @@ def test_a_grant_that_is_taken_back_cuts_its_streams_within_a_second(
     grant = opened(envelope)["predicate"]
     log_grant(deployment, envelope)
     deployment.wait_known(api_key)
+    deployment.wait_serving()
     ours = [Stream(deployment, key=api_key, max_tokens=1024) for _ in range(STREAMS)]
     others = [Stream(deployment, max_tokens=400) for _ in range(4)]
     wait_for(lambda: all(s.text.count(b"data:") > 5 for s in [*ours, *others]), seconds=15)
@@ -274,6 +288,7 @@ def test_what_is_not_signed_by_who_may_stop_is_refused_at_the_socket_with_its_re
 ) -> None:
     hands = Hands(deployment)
     order = hands.order("evaluator", "release", "harbour")
+    deployment.wait_serving()
     answer = at_socket(deployment, order)
     assert (answer["accepted"], answer["code"]) == (False, "role_not_allowed"), answer
     forged = json.loads(hands.order("stop", "release", "harbour"))
