@@ -108,6 +108,11 @@ STREAMS: dict[str, tuple[tuple[bytes, ...], str, bytes]] = {
     "sends an endless event": ((SSE + HI, chunk(b"data: " + b"x" * 300_000)), "keep", b"hi "),
     "sends an endless extension": ((SSE + HI, b"5;" + b"x" * 300_000), "keep", b"hi "),
     "sends endless trailers": ((SSE + HI, b"0\r\n" + b"X: y\r\n" * 20_000), "keep", b"hi "),
+    "sends a coding as a trailer": (
+        (SSE + HI, b"0\r\nTransfer-Encoding: gzip\r\n\r\n"),
+        "keep",
+        b"hi ",
+    ),
     "counts too few bytes": ((OK + b"content-length: 9\r\n\r\n" + delta("hi "),), "keep", b""),
     "counts too many bytes": (
         (OK + b"content-length: 900\r\n\r\n" + delta("hi ") + event("[DONE]"),),

@@ -273,6 +273,8 @@ class ClientConnection(asyncio.Protocol):
             self._headers.append((name.lower(), value.strip(b" \t")))
             if len(self._headers) > self._limits.max_headers:
                 raise self._error("bad_response", "the upstream sent too many headers")
+        elif name.lower() in _SINGLE:
+            raise self._error("bad_response", "the upstream sent framing or type as a trailer")
 
     def on_headers_complete(self) -> None:
         """Take the head, or skip an interim one."""
