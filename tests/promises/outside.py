@@ -101,6 +101,7 @@ class Deployment:
         model: str = "mock",
         bootstrap: bool = True,
         environment: dict[str, str] | None = None,
+        more: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self._environment = {**os.environ, **(environment or {})}
@@ -116,6 +117,7 @@ class Deployment:
             words += ["--plan", str(plan)]
         if not bootstrap:
             words += ["--no-bootstrap"]
+        words += more
         self._words = words
         self.start()
         if bootstrap:

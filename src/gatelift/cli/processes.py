@@ -15,10 +15,14 @@ import typer
 from gatelift.cli.errors import InputError
 from gatelift.cli.layout import Deployment
 
-__all__ = ["control", "keeper", "witness", "worker"]
+__all__ = ["ReplicaOption", "control", "keeper", "second_store", "witness", "worker"]
 
 DirOption = Annotated[Path, typer.Option("--dir", help="The deployment's folder.")]
 NodeOption = Annotated[str | None, typer.Option("--node", help="This node's name in the root.")]
+ReplicaOption = Annotated[
+    Path | None,
+    typer.Option("--replica", help="A folder on a second store, for a copy of every journal."),
+]
 HostOption = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 
 
@@ -56,11 +60,27 @@ def control(
     )
 
 
-def keeper(directory: DirOption, node: NodeOption = None) -> None:
+def second_store(directory: Path, replica: Path | None) -> Path | None:
+    """Return the folder of the second copies; refuses one on the deployment's own store."""
+    if replica is None:
+        return None
+    replica.mkdir(parents=True, exist_ok=True)
+    if replica.stat().st_dev == directory.stat().st_dev:
+        raise InputError(
+            f"{replica} lies on the same file system as {directory}: name a folder on another disk "
+            "or a mount from another machine",
+            code="same_store",
+        )
+    return replica
+
+
+def keeper(directory: DirOption, node: NodeOption = None, replica: ReplicaOption = None) -> None:
     """Run this node's keeper: caps, orders, status, requests log, probes."""
     _log_to_stderr()
     settings = Deployment(directory).read_settings()
-    _room("keeper").run(directory, node=node or settings.node)
+    _room("keeper").run(
+        directory, node=node or settings.node, replica=second_store(directory, replica)
+    )
 
 
 def worker(
@@ -69,6 +89,7 @@ def worker(
     node: NodeOption = None,
     host: HostOption = "127.0.0.1",
     port: Annotated[int | None, typer.Option("--port", help="The gateway's port.")] = None,
+    replica: ReplicaOption = None,
 ) -> None:
     """Run one worker: the gateway that callers reach. Several share one port."""
     _log_to_stderr()
@@ -81,6 +102,7 @@ def worker(
             worker=name,
             host=host,
             port=port or settings.port,
+            replica=second_store(directory, replica),
         )
     )
 

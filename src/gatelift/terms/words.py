@@ -176,9 +176,10 @@ class Binding(enum.StrEnum):
 
 
 class Durability(enum.StrEnum):
-    """Where a record must stand before a byte leaves."""
+    """Where a record must stand before a byte leaves, weakest first."""
 
     NODE = "node"
+    REPLICATED = "replicated"
 
 
 def at_least(have: enum.StrEnum, need: enum.StrEnum) -> bool:
