@@ -3,13 +3,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import uvloop
 
-from gatelift.wire.frames import FrameCodec, FrameConnection, FrameError
+from gatelift.wire.frames import FrameCodec, FrameConnection, FrameError, dial_frames
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, tag="note"):
@@ -136,5 +137,41 @@ def test_a_handler_that_fails_ends_the_connection() -> None:
         assert one.got == []
         assert isinstance(one.lost[0], ZeroDivisionError)
         theirs.close()
+
+    run(main())
+
+
+def test_a_connection_given_up_as_it_was_made_is_lost_and_cannot_be_sent_on(
+    tmp_path: Path,
+) -> None:
+    """As when a dial that is late by a moment is cancelled: the loop itself tells nobody."""
+
+    async def main() -> None:
+        path = str(tmp_path / "s")
+        server = await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, path)
+        lost: list[Exception | None] = []
+        made: list[FrameConnection[Note]] = []
+
+        def on_made(connection: FrameConnection[Note]) -> None:
+            made.append(connection)
+            dialling.cancel()
+
+        def make() -> FrameConnection[Note]:
+            return FrameConnection(
+                FrameCodec(Note),
+                on_frame=lambda _, __: None,
+                on_lost=lambda _, error: lost.append(error),
+                on_made=on_made,
+            )
+
+        dialling = asyncio.ensure_future(dial_frames(make, path, 2))
+        with pytest.raises(asyncio.CancelledError):
+            await dialling
+        assert lost == [None]
+        with pytest.raises(FrameError):
+            made[0].send(Note(text="into the void"))
+        await asyncio.sleep(0.05)
+        assert lost == [None], "told once"
+        server.close()
 
     run(main())

@@ -371,3 +371,68 @@ def test_closing_commits_what_waits(tmp_path):
 
     assert run(scenario()) == "journal_closed"
     assert seqs_of(read_all(tmp_path / "w0")[0]) == list(range(20))
+
+
+@pytest.mark.parametrize("ill", ["first", "second"])
+def test_a_batch_is_acknowledged_only_when_both_copies_hold_it(tmp_path, ill):
+    first, second = tmp_path / "first", tmp_path / "second"
+    sick = threading.Event()
+
+    def sync(fd):
+        here = Path(f"/proc/self/fd/{fd}").readlink()
+        if sick.is_set() and here.parent.name == ill:
+            raise OSError(errno.EIO, "ill")
+        os.fdatasync(fd)
+
+    async def main():
+        writer = make(first, replica=second, sync=sync, segment_bytes=2_000)
+        for _ in range(20):
+            await writer.append(beat).durable
+        sick.set()
+        refused = writer.append(beat)
+        with pytest.raises(JournalError):
+            await refused.durable
+        assert not writer.try_recover()
+        sick.clear()
+        await recover(writer)
+        for _ in range(20):
+            await writer.append(beat).durable
+        writer.close()
+
+    run(main())
+    held = {}
+    for directory in (first, second):
+        batches, follower = read_all(directory)
+        held[directory] = [batch.data for batch in batches]
+        assert seqs_of(batches) == list(range(41)), "no gap and no second version"
+        assert follower.uncommitted == []
+    assert held[first] == held[second], "either copy tells the same"
+
+
+def test_a_second_store_that_hangs_refuses_and_is_not_waited_for_for_ever(tmp_path):
+    hangs = threading.Event()
+    release = threading.Event()
+
+    def sync(fd):
+        if hangs.is_set() and Path(f"/proc/self/fd/{fd}").readlink().parent.name == "second":
+            release.wait(10)
+        os.fdatasync(fd)
+
+    async def main():
+        writer = make(
+            tmp_path / "first", replica=tmp_path / "second", sync=sync, replica_timeout_s=0.1
+        )
+        await writer.append(beat).durable
+        hangs.set()
+        with pytest.raises(JournalError, match="did not answer"):
+            await writer.append(beat).durable
+        assert not writer.try_recover()
+        hangs.clear()
+        release.set()
+        await recover(writer)
+        await writer.append(beat).durable
+        writer.close()
+
+    run(main())
+    for name in ("first", "second"):
+        assert seqs_of(read_all(tmp_path / name)[0]) == [0, 1, 2]

@@ -31,7 +31,7 @@ class Asked(NamedTuple):
         return found
 
 
-def write_plan(folder: Path, caps: dict[str, dict[str, str]]) -> Path:
+def write_plan(folder: Path, caps: dict[str, dict[str, str]], *, durability: str = "node") -> Path:
     """Write the plan of the narrows with other caps at its first stage."""
     text = (PLANS / "narrows.yaml").read_text()
     old = "caps: {principal: {requests: 40/d}, stage: {output_tokens: 10M/d}}"
@@ -39,7 +39,8 @@ def write_plan(folder: Path, caps: dict[str, dict[str, str]]) -> Path:
     folder.mkdir()
     (folder / "prompt.txt").write_text((PLANS / "prompt.txt").read_text())
     path = folder / "plan.yaml"
-    path.write_text(text.replace(old, "caps: " + json.dumps(caps).replace('"', "")))
+    text = text.replace(old, "caps: " + json.dumps(caps).replace('"', ""))
+    path.write_text(text.replace("durability: node", f"durability: {durability}"))
     return path
 
 

@@ -16,11 +16,13 @@ from gatelift.cli.errors import InputError
 from gatelift.cli.layout import Deployment, parse_tls_files
 
 __all__ = [
+    "ReplicaOption",
     "TlsCertOption",
     "TlsClientCaOption",
     "TlsKeyOption",
     "control",
     "keeper",
+    "second_store",
     "witness",
     "worker",
 ]
@@ -36,6 +38,10 @@ TlsKeyOption = Annotated[
 TlsClientCaOption = Annotated[
     Path | None,
     typer.Option("--tls-client-ca", help="Take client certificates issued by these CAs (PEM)."),
+]
+ReplicaOption = Annotated[
+    Path | None,
+    typer.Option("--replica", help="A folder on a second store, for a copy of every journal."),
 ]
 HostOption = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 
@@ -74,11 +80,27 @@ def control(
     )
 
 
-def keeper(directory: DirOption, node: NodeOption = None) -> None:
+def second_store(directory: Path, replica: Path | None) -> Path | None:
+    """Return the folder of the second copies; refuses one on the deployment's own store."""
+    if replica is None:
+        return None
+    replica.mkdir(parents=True, exist_ok=True)
+    if replica.stat().st_dev == directory.stat().st_dev:
+        raise InputError(
+            f"{replica} lies on the same file system as {directory}: name a folder on another disk "
+            "or a mount from another machine",
+            code="same_store",
+        )
+    return replica
+
+
+def keeper(directory: DirOption, node: NodeOption = None, replica: ReplicaOption = None) -> None:
     """Run this node's keeper: caps, orders, status, requests log, probes."""
     _log_to_stderr()
     settings = Deployment(directory).read_settings()
-    _room("keeper").run(directory, node=node or settings.node)
+    _room("keeper").run(
+        directory, node=node or settings.node, replica=second_store(directory, replica)
+    )
 
 
 def worker(
@@ -90,6 +112,7 @@ def worker(
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
     tls_client_ca: TlsClientCaOption = None,
+    replica: ReplicaOption = None,
 ) -> None:
     """Run one worker: the gateway that callers reach. Several share one port."""
     _log_to_stderr()
@@ -104,6 +127,7 @@ def worker(
             host=host,
             port=port or settings.port,
             tls=own or settings.tls_files,
+            replica=second_store(directory, replica),
         )
     )
 

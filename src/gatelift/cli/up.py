@@ -35,10 +35,17 @@ from gatelift.cli.layout import (
 )
 from gatelift.cli.output import JsonFlag, at_text, facts, note, say, show
 from gatelift.cli.plan_template import DEFAULT_PROMPT, PlanSize, render_plan
-from gatelift.cli.processes import TlsCertOption, TlsClientCaOption, TlsKeyOption
+from gatelift.cli.processes import (
+    ReplicaOption,
+    TlsCertOption,
+    TlsClientCaOption,
+    TlsKeyOption,
+    second_store,
+)
 from gatelift.cli.seals import parse_seal
 from gatelift.cli.supervisor import Supervisor
 from gatelift.plan import Plan, parse_plan
+from gatelift.terms import Durability
 from gatelift.tlog import parse_vkey
 from gatelift.trust import Root, verify_root
 from gatelift.wire.keyfiles import load_secret_text, save_secret_text
@@ -89,6 +96,7 @@ def up(
     no_bootstrap: Annotated[
         bool, typer.Option("--no-bootstrap", help="Only run what is there; sign nothing.")
     ] = False,
+    replica: ReplicaOption = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Run control, keeper, workers and witness here, and serve stage zero in development."""
@@ -105,12 +113,13 @@ def up(
     _check_tls(settings.tls_files)
     deployment.make_folders()
     _keep_upstream_key(deployment, upstream_key_file)
+    copies = _copies(deployment, replica)
     root = verify_root(deployment.read("root.json"), now_ms())
     supervisor = Supervisor(deployment.path("run"))
     supervisor.take_over()
     check_ports_free(settings.port)
     try:
-        _start(supervisor, deployment, settings, root)
+        _start(supervisor, deployment, settings, root, copies)
         if _serve(supervisor, deployment, settings, bootstrap=not no_bootstrap):
             supervisor.watch(note)
     finally:
@@ -225,7 +234,25 @@ def _keep_upstream_key(deployment: Deployment, source: Path | None) -> None:
     save_secret_text(kept, text)
 
 
-def _start(supervisor: Supervisor, deployment: Deployment, settings: Settings, root: Root) -> None:
+def _copies(deployment: Deployment, replica: Path | None) -> list[str]:
+    """Return the words that tell keeper and workers of the second store."""
+    asked = parse_plan(deployment.read("plan.yaml")).trust.durability
+    if asked is Durability.REPLICATED and replica is None:
+        raise InputError(
+            "the plan says durability: replicated: name a folder on another disk with --replica",
+            code="no_replica",
+        )
+    store = second_store(deployment.directory, replica)
+    return [] if store is None else ["--replica", str(store.resolve())]
+
+
+def _start(
+    supervisor: Supervisor,
+    deployment: Deployment,
+    settings: Settings,
+    root: Root,
+    copies: list[str],
+) -> None:
     where = ["--dir", str(deployment.directory)]
     witness = parse_vkey(root.witnesses[0].vkey)
     supervisor.add(
@@ -242,9 +269,10 @@ def _start(supervisor: Supervisor, deployment: Deployment, settings: Settings, r
     )
     supervisor.add("control", ["control", *where])
     supervisor.wait_until(lambda: _control_is_well(settings), "control", _START_S)
-    supervisor.add("keeper", ["keeper", *where])
+    supervisor.add("keeper", ["keeper", *where, *copies])
     for number in range(settings.workers):
-        supervisor.add(f"worker-{number}", ["worker", *where, "--name", f"w{number}"])
+        words = ["worker", *where, "--name", f"w{number}", *copies]
+        supervisor.add(f"worker-{number}", words)
     supervisor.wait_until(
         lambda: (
             _control_is_well(settings, connected=True)

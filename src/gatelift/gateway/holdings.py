@@ -5,7 +5,8 @@ Invariants
 - An order is in force from the moment it arrives. It goes only with a verified `Clear`.
 - A status is adopted only if it answers our nonce, names the bundle and roster that we serve from,
   and names no order that we lack. Its life runs from the asking on the boot-time clock.
-- Without a live status nothing is permitted.
+- Without a live status nothing is permitted; under a plan that says `replicated`, nothing where
+  records go to one store only.
 - A grant counts while the roster holds it. One that a newer roster lacks is gone at once; one that a
   newer roster changes is judged as changed from the status on that names that roster.
 
@@ -29,6 +30,7 @@ from gatelift.messages import (
     verify_bundle,
     verify_roster,
 )
+from gatelift.terms import Durability
 from gatelift.trust import (
     Grant,
     KeyBinding,
@@ -68,10 +70,16 @@ class Identified:
 
 
 class Holdings:
-    """What one worker holds. `read` returns a file's bytes by digest, checked by the caller."""
+    """What one worker holds. `read` returns a file's bytes by digest, checked by the caller.
 
-    def __init__(self, pinned_root: Digest, read: Callable[[Digest], bytes]) -> None:
+    `replicated` says that its records go to a second store too.
+    """
+
+    def __init__(
+        self, pinned_root: Digest, read: Callable[[Digest], bytes], *, replicated: bool = False
+    ) -> None:
         self._pinned_root = pinned_root
+        self._replicated = replicated
         self._read = read
         self.bundle: VerifiedBundle | None = None
         self.roster: VerifiedRoster | None = None
@@ -296,6 +304,12 @@ class Holdings:
                 code="status_lapsed",
                 message="no fresh status: the gateway is cut off from its control plane "
                 "and serves nothing until it hears again",
+            )
+        asked = self.bundle.plan.trust.durability
+        if asked is Durability.REPLICATED and not self._replicated:
+            return Refusal(
+                code="not_replicated",
+                message="the plan asks for records on two stores, and this gateway runs with one",
             )
         grant = self._in_force(who)
         if isinstance(grant, Refusal):

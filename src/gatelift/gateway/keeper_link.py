@@ -32,7 +32,7 @@ from gatelift.messages.frames import (
     Release,
     Want,
 )
-from gatelift.wire.frames import FrameCodec, FrameConnection, FrameError
+from gatelift.wire.frames import FrameCodec, FrameConnection, FrameError, dial_frames
 
 __all__ = ["KeeperLink", "KeeperUnavailableError"]
 
@@ -65,12 +65,10 @@ class KeeperLink:
 
     async def run(self) -> None:
         """Keep the connection until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             self._lost.clear()
             with contextlib.suppress(OSError):
-                async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                    await loop.create_unix_connection(self._make, str(self._path))
+                await dial_frames(self._make, str(self._path), _ANSWER_TIMEOUT_S)
                 await self._lost.wait()
             await asyncio.sleep(_REDIAL_S)
 

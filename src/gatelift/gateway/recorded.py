@@ -198,6 +198,11 @@ class RecordedExchange:
     def journal_failed(self, error: JournalError) -> None:
         """End an exchange whose record cannot be written."""
         self.context.refused[error.code] += 1
+        held = self.reservation
+        if held is not None and self.recorder.start is None:
+            # Nothing was sent and nothing recorded: our own failure spends nothing of the caller's.
+            self.reservation = None
+            self.context.leases.settle(held, NOTHING_SPENT)
         self.abandon()
         if self.responder.state is ResponseState.STREAMING:
             self.responder.abort()

@@ -129,6 +129,12 @@ CODES: Final[dict[str, ErrorCode]] = {
         retry=True,
         means="The record cannot be written, so nothing is served.",
     ),
+    "not_replicated": ErrorCode(
+        status=503,
+        type="service_unavailable",
+        retry=True,
+        means="The plan asks for records on two stores, and this gateway runs with one.",
+    ),
     "cap_reached": ErrorCode(
         status=429,
         type="rate_limit_error",

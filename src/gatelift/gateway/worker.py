@@ -72,6 +72,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where a worker runs. `directory` is the deployment's; `worker` its own name.
 
     With `tls` it serves TLS alone, and takes up renewed files by itself.
+    `replica` is a folder on a second store, that of all journals of the node.
     """
 
     directory: Path
@@ -80,6 +81,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     tls: TlsFiles | None = None
+    replica: Path | None = None
 
 
 class _Worker:
@@ -90,7 +92,7 @@ class _Worker:
         directory = settings.directory
         files = FileStore(directory / "files")
         self._run = make_id("run", now_ms(), secrets.token_bytes(ID_ENTROPY_BYTES))
-        self._holdings = Holdings(pinned_root, files.get)
+        self._holdings = Holdings(pinned_root, files.get, replicated=settings.replica is not None)
         self._link = KeeperLink(
             socket_path(directory, "keeper.sock"), self._hello, self._take_frame
         )
@@ -102,6 +104,7 @@ class _Worker:
             worker=settings.worker,
             run=self._run,
             key=key,
+            replica=settings.replica and settings.replica / settings.worker,
             on_committed=lambda _: self._link.committed(settings.worker, self._run),
         )
         self._context = Context(

@@ -15,6 +15,8 @@ Invariants
   pages and said so only once. Everything not known to be durable is refused, kept in memory and
   written again under its old numbers, salts and signatures when `try_recover` finds the disk well:
   so a disk error leaves no gap and no second version.
+- With a `replica` a batch is durable once both copies are synced, which happens at the same time; if
+  either fails, both are refused and written again. Which copy survives, whoever was answered is in it.
 - At most `max_pending` records wait; the next one is refused (`journal_full`). Fails closed.
 - One process at a time (`lock`).
 
@@ -39,6 +41,7 @@ from gatelift.encoding import encode_json
 from gatelift.journal.batches import Pending, SignedBatch, make_batch
 from gatelift.journal.errors import JournalError
 from gatelift.journal.lock import JournalLock
+from gatelift.journal.replica import REPLICA_TIMEOUT_S, Replica
 from gatelift.journal.segment_files import SegmentFiles, make_directory
 from gatelift.journal.segments import FrameKind, encode_frame, list_segments
 from gatelift.messages import SALT_BYTES, Record, RecordError
@@ -66,7 +69,7 @@ class Writer:
     """The one writer of the journal in `directory`, for one run of a worker or keeper.
 
     `run` is new for each process and sorts by time (`make_id("run", ...)`). `key` is the node's
-    batch key. `on_committed(batch)` is called on the loop after each durable batch. `write`,
+    batch key. `replica` is the journal's folder on a second store. `on_committed(batch)` is called on the loop after each durable batch. `write`,
     `sync` and `now_ms` are the system's; tests put failing ones there. `append` is for the loop's
     thread only. Raises `JournalError` (`journal_locked`), `OSError`.
     """
@@ -83,6 +86,8 @@ class Writer:
         on_committed: Callable[[SignedBatch], None] | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         max_pending: int = MAX_PENDING,
+        replica: Path | None = None,
+        replica_timeout_s: float = REPLICA_TIMEOUT_S,
         write: Callable[[int, bytes], int] = os.write,
         sync: Callable[[int], None] = os.fdatasync,
         now_ms: Callable[[], int] = _now_ms,
@@ -120,6 +125,16 @@ class Writer:
                     code="journal_run_used",
                 )
             self._fd = self._segments.open_next()
+            self._replica = None
+            if replica is not None:
+                self._replica = Replica(
+                    replica,
+                    run,
+                    segment_bytes=segment_bytes,
+                    write=write,
+                    sync=sync,
+                    timeout_s=replica_timeout_s,
+                )
         except BaseException:
             self._held.release()
             raise
@@ -184,7 +199,7 @@ class Writer:
             try:
                 fd = self._segments.open_next()
                 self._rewrite(fd)
-                self._sync(fd)
+                self._sync_both(fd)
             except OSError as error:
                 self._broken = _failed(error)
                 if fd >= 0:
@@ -203,6 +218,8 @@ class Writer:
             self._closing = True
             self._rouse()
         self._thread.join()
+        if self._replica is not None:
+            self._replica.close()
         if self._fd >= 0:
             self._stale_fds.append(self._fd)
             self._fd = -1
@@ -250,7 +267,8 @@ class Writer:
                     return False
                 self._segments.write(self._fd, _batch_frame(batch))
                 fd = self._fd
-            self._sync(fd)
+                self._copy([group])
+            self._sync_both(fd)
         except Exception as error:  # noqa: BLE001  a dead thread would leave callers waiting for ever
             with self._lock:
                 self._fail(error, group)
@@ -271,9 +289,10 @@ class Writer:
                     group.pendings, self._waiting = self._waiting, []
                     group.batch = self._sign(group.pendings)
                     self._segments.write(self._fd, _batch_frame(group.batch))
+                    self._copy([group])
                 new = self._segments.open_next()
                 old, self._fd = self._fd, new
-            self._sync(old)
+            self._sync_both(old)
         except Exception as error:  # noqa: BLE001  as in `_commit`
             with self._lock:
                 self._fail(error, group)
@@ -301,11 +320,21 @@ class Writer:
         if rest:
             signed.append(_Group(rest, self._sign(rest)))
         self._unsure = signed
+        self._copy(signed, anew=True)
         for group in signed:
-            for pending in group.pendings:
-                self._segments.write(fd, _record_frame(pending.salt, pending.data))
-            if group.batch is not None:
-                self._segments.write(fd, _batch_frame(group.batch))
+            self._segments.write(fd, _frames(group))
+
+    def _copy(self, groups: list[_Group], *, anew: bool = False) -> None:
+        if self._replica is not None:
+            self._replica.begin(b"".join(map(_frames, groups)), anew=anew)
+
+    def _sync_both(self, fd: int) -> None:
+        try:
+            self._sync(fd)
+        finally:
+            # Waited for in any case: what was begun must not run on into the next attempt.
+            if self._replica is not None:
+                self._replica.finish()
 
     def _fail(self, error: Exception, group: _Group) -> JournalError:
         # Called with the lock held. The commit thread alone closes the file: it may be about to
@@ -372,6 +401,13 @@ def _failed(error: Exception) -> JournalError:
 
 def _record_frame(salt: bytes, data: bytes) -> bytes:
     return encode_frame(FrameKind.RECORD, salt + data)
+
+
+def _frames(group: _Group) -> bytes:
+    frames = [_record_frame(pending.salt, pending.data) for pending in group.pendings]
+    if group.batch is not None:
+        frames.append(_batch_frame(group.batch))
+    return b"".join(frames)
 
 
 def _batch_frame(batch: SignedBatch) -> bytes:

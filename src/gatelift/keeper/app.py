@@ -37,8 +37,8 @@ from gatelift.wire.sockets import socket_path
 __all__ = ["run"]
 
 
-def run(directory: Path, *, node: str) -> None:
-    """Run the keeper of `node` until SIGTERM or SIGINT.
+def run(directory: Path, *, node: str, replica: Path | None = None) -> None:
+    """Run the keeper of `node` until SIGTERM or SIGINT; `replica` is a folder on a second store.
 
     Raises `GateliftError` when it may not start: the root is not the pinned one or has expired, the
     node or its keys are not the root's, or another keeper runs.
@@ -49,7 +49,7 @@ def run(directory: Path, *, node: str) -> None:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
-        await make_node(directory, node).run(stop)
+        await make_node(directory, node, replica).run(stop)
 
     try:
         uvloop.run(main())
@@ -57,7 +57,7 @@ def run(directory: Path, *, node: str) -> None:
         raise group.exceptions[0] from None
 
 
-def make_node(directory: Path, node: str) -> Node:
+def make_node(directory: Path, node: str, replica: Path | None = None) -> Node:
     """Return the keeper of `node`, ready to run in this event loop; takes its journal's lock."""
     now_ms = time.time_ns() // 1_000_000
     files = FileStore(directory / "files")
@@ -76,6 +76,7 @@ def make_node(directory: Path, node: str) -> Node:
         worker=KEEPER,
         run=make_id("run", now_ms, secrets.token_bytes(ID_ENTROPY_BYTES)),
         key=batch_key,
+        replica=replica and replica / KEEPER,
     )
     follower = ReleasesFollower(
         directory / "logs" / "releases",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gatelift.messages.frames import Ask, ControlToKeeper, KeeperToControl, NodeHello
-from gatelift.wire.frames import FrameCodec, FrameConnection, FrameError
+from gatelift.wire.frames import FrameCodec, FrameConnection, FrameError, dial_frames
 
 __all__ = ["Uplink"]
 
@@ -57,13 +57,11 @@ class Uplink:
 
     async def run(self) -> None:
         """Keep the connection until cancelled."""
-        loop = asyncio.get_running_loop()
         try:
             while True:
                 self._lost.clear()
                 with contextlib.suppress(OSError, TimeoutError):
-                    async with asyncio.timeout(_DIAL_TIMEOUT_S):
-                        await loop.create_unix_connection(self._make, str(self._path))
+                    await dial_frames(self._make, str(self._path), _DIAL_TIMEOUT_S)
                     await self._lost.wait()
                 await asyncio.sleep(REDIAL_S)
         finally:

@@ -109,7 +109,7 @@ TRUST = Record(
         ),
         Field(
             name="durability",
-            kind=Word(words=tuple(Durability), refused=not_enforced("replicated", "relaxed")),
+            kind=Word(words=tuple(Durability), refused=not_enforced("relaxed")),
             says="where a record stands before a byte leaves",
             required=False,
         ),

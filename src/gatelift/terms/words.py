@@ -200,9 +200,10 @@ class Binding(_Word):
 
 
 class Durability(_Word):
-    """Where a record must stand before a byte leaves."""
+    """Where a record must stand before a byte leaves, weakest first."""
 
     NODE = "node"
+    REPLICATED = "replicated"
 
 
 def at_least(have: enum.StrEnum, need: enum.StrEnum) -> bool:

@@ -35,6 +35,8 @@ BINDING = {
 DURABILITY = {
     Durability.NODE: "A record is on one machine's disk before an answer leaves; "
     "with that disk it would be lost.",
+    Durability.REPLICATED: "A record is on two stores before an answer leaves; that the second does "
+    "not fail with the first is the operator's word.",
 }
 
 

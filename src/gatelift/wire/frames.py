@@ -25,7 +25,7 @@ import msgspec
 
 from gatelift.errors import GateliftError, PeerError
 
-__all__ = ["MAX_FRAME_BYTES", "FrameCodec", "FrameConnection", "FrameError"]
+__all__ = ["MAX_FRAME_BYTES", "FrameCodec", "FrameConnection", "FrameError", "dial_frames"]
 
 MAX_FRAME_BYTES: Final = 1024 * 1024
 _LENGTH: Final = struct.Struct(">I")
@@ -214,9 +214,34 @@ class FrameConnection(asyncio.Protocol, Generic[FrameT]):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the owner; called by the loop, once."""
+        """Tell the owner, once; called by the loop, or by `dial_frames` where the loop does not."""
+        if self._transport is None:
+            return
         self._transport = None
         self._on_lost(self, self._error or exc)
 
     def _is_closing(self) -> bool:
         return self._transport is None or self._transport.is_closing()
+
+
+async def dial_frames(
+    make: Callable[[], FrameConnection[FrameT]], path: str, timeout_s: float
+) -> None:
+    """Connect what `make` returns to the socket at `path`; raises `OSError`, also when it is late.
+
+    A connection that was made and given up in the same turn of the loop is lost like any other. The
+    loop closes its handle and tells nobody, and whatever is then sent on it raises `RuntimeError`.
+    """
+    made: list[FrameConnection[FrameT]] = []
+
+    def connect() -> FrameConnection[FrameT]:
+        made.append(make())
+        return made[-1]
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            await asyncio.get_running_loop().create_unix_connection(connect, path)
+    except BaseException:
+        for connection in made:
+            connection.connection_lost(None)
+        raise
