@@ -3,7 +3,8 @@
 Invariants
 - What is signed or hashed is the stored bytes; nothing here re-serialises to compare.
 - `parse_json` refuses what two parsers could read differently: duplicate keys, NaN and infinities,
-  integers beyond 2**53, invalid UTF-8, a byte order mark, nesting deeper than `MAX_DEPTH`.
+  integers beyond 2**53, invalid UTF-8, half a surrogate pair, a byte order mark, nesting deeper
+  than `MAX_DEPTH`.
 - `parse_base64` accepts exactly one spelling of each byte string.
 - Ids are made from a time and entropy that the caller passes in; this module draws nothing.
 
@@ -161,6 +162,15 @@ def _check_depth(text: str, max_depth: int) -> None:
             depth -= 1
 
 
+def _refuse_surrogates(value: object) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise EncodingError(
+            "half of a surrogate pair: write whole characters", code="lone_surrogate"
+        ) from error
+
+
 def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """Return the value of strict JSON bytes, or raise `EncodingError` that says why not."""
     try:
@@ -170,7 +180,7 @@ def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     if data.count(b"{") + data.count(b"[") > max_depth:
         _check_depth(text, max_depth)
     try:
-        return json.loads(
+        value = json.loads(
             text,
             object_pairs_hook=_refuse_duplicates,
             parse_constant=_refuse_constant,
@@ -181,6 +191,10 @@ def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
         raise EncodingError(
             f"not JSON at line {error.lineno} column {error.colno}: {error.msg}", code="not_json"
         ) from error
+    if b"\\u" in data:
+        # Only an escape can write half a pair: valid UTF-8 holds none.
+        _refuse_surrogates(value)
+    return value
 
 
 def decode_json(data: bytes, kind: type[T], *, strict: bool = True) -> T:

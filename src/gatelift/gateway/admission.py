@@ -7,8 +7,8 @@ Invariants
 - Before `identify` nothing of the caller is recorded, only counted by reason.
 - After it every way out is a `Denial`, recorded with a start and a finish.
 - Every cap of the effective envelope is reserved in full before the prompt goes anywhere.
-- Input is reserved at one token for each byte of text that the model reads, and 16 for each
-  message: the stated bound, never less than a byte-level tokenizer makes of it.
+- Input is reserved at one token for each byte of text that the model reads, 16 for each message:
+  the stated bound, never less than a byte-level tokenizer makes of it. An image has its own bound.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 
 from gatelift.encoding import Digest
 from gatelift.gateway.context import Context, boot_ms, now_ms
-from gatelift.gateway.dialects import ModelRequest
+from gatelift.gateway.dialects import IMAGE_TOKENS_BOUND, ModelRequest
 from gatelift.gateway.holdings import Identified
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.keeper_link import KeeperUnavailableError
@@ -108,7 +108,7 @@ def identify(context: Context, request: Request) -> Identified | None:
 
 def _input_bound(request: ModelRequest) -> int:
     text = sum(len(part.text.encode("utf-8", "surrogatepass")) for part in request.parts)
-    return text + _MESSAGE_TOKENS * request.messages
+    return text + _MESSAGE_TOKENS * request.messages + IMAGE_TOKENS_BOUND * request.images
 
 
 def permitted(context: Context, who: Identified, endpoint: Endpoint) -> Permission | Denial:
@@ -135,6 +135,12 @@ def admit(
     if isinstance(found, Denial):
         return found
     scope = found.envelope.scope
+    if request.images and not scope.images:
+        return Denial(
+            code="images_not_granted",
+            message="the stage does not open images, because no safeguard reads them",
+            outcome=Outcome.STOPPED,
+        )
     bound = _input_bound(request)
     if scope.context_tokens is not None and bound > scope.context_tokens:
         return Denial(

@@ -96,9 +96,14 @@ class ModelExchange(RecordedExchange):
         except DialectError as error:
             message, param = str(error), error.param
         else:
-            if request.model == bundle.candidate.model_part.model:
+            part = bundle.candidate.model_part
+            if request.model != part.model:
+                code, message, param = "not_found", f"no model {request.model[:60]!r} here", "model"
+            elif part.system_prompt is not None and not request.carries_system:
+                code = "candidate_has_system_prompt"
+                message = "this endpoint has no place for the candidate's system prompt: use chat"
+            else:
                 return request
-            code, message, param = "not_found", f"no model {request.model[:60]!r} here", "model"
         return Denial(code=code, message=message, outcome=Outcome.STOPPED, detail={"param": param})
 
     def _subject(
@@ -124,6 +129,7 @@ class ModelExchange(RecordedExchange):
             ),
             endpoint=self._dialect.endpoint,
             stream=request.stream if request else False,
+            images=request.images if request else 0,
         )
 
     async def _admit(self, asked: _Asked) -> None:

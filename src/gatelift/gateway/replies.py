@@ -59,6 +59,19 @@ CODES: Final[dict[str, ErrorCode]] = {
         retry=False,
         means="The body is not a request of this dialect; `param` names the field.",
     ),
+    "candidate_has_system_prompt": ErrorCode(
+        status=400,
+        type="invalid_request_error",
+        retry=False,
+        means="This endpoint would leave out the candidate's system prompt, so it is shut for this "
+        "candidate: use chat completions or responses.",
+    ),
+    "images_not_granted": ErrorCode(
+        status=403,
+        type="permission_error",
+        retry=False,
+        means="The stage's scope does not open images.",
+    ),
     "endpoint_not_granted": ErrorCode(
         status=403,
         type="permission_error",

@@ -28,9 +28,12 @@ __all__ = ["ROUTES", "Router"]
 
 _LOG = logging.getLogger(__name__)
 _RECEIPTS: Final = "/v1/receipts/"
+_MODELS: Final = "/v1/models/"
+_NAMED: Final = (_RECEIPTS, _MODELS)
 ROUTES: Final[dict[str, str]] = {
     **dict.fromkeys(DIALECTS, "POST"),
     "/v1/models": "GET",
+    "/v1/models/{model}": "GET",
     "/v1/access": "GET",
     "/v1/receipts/{sha256 of a batch entry}": "GET",
     "/healthz": "GET",
@@ -58,8 +61,8 @@ class Router:
 
     async def _route(self, request: Request, responder: Responder) -> None:
         path = request.path
-        known = _RECEIPTS if path.startswith(_RECEIPTS) else path
-        method = "GET" if known == _RECEIPTS else ROUTES.get(path)
+        named = path.startswith(_NAMED)
+        method = "GET" if named else ROUTES.get(path)
         if method is None:
             self._away(responder, "not_found", f"no route {path[:80]!r} here", path)
             return
@@ -73,13 +76,16 @@ class Router:
                 return
             await ModelExchange(self._context, dialect, request, responder).run()
             return
-        match known:
+        match path:
             case "/v1/models":
                 await ModelsExchange(self._context, responder).run(request)
             case "/v1/access":
                 await serve_access(self._context, request, responder)
             case "/healthz":
                 serve_health(self._context, responder)
+            case _ if path.startswith(_MODELS):
+                name = path.removeprefix(_MODELS)
+                await ModelsExchange(self._context, responder).run(request, name)
             case _:
                 hexes = path.removeprefix(_RECEIPTS)
                 await serve_receipt(self._context, request, responder, hexes)

@@ -140,7 +140,8 @@ def _envelope(values: Mapping[str, Any]) -> Envelope:
     retention = values["retention"]
     return Envelope(
         audience=Audience(**values["audience"]),
-        scope=Scope(**values["scope"]),
+        # No safeguard reads an image: what a plan does not write stays shut.
+        scope=Scope(**{"images": False, **values["scope"]}),
         caps=tuple(
             Cap(subject=Subject(subject), unit=CapUnit(unit), window=window, limit=limit)
             for subject, units in values["caps"].items()

@@ -81,6 +81,12 @@ _SCOPE = Record(
         ),
         Field(name="logprobs", kind=Flag(), says="whether log probabilities may be asked for"),
         Field(
+            name="images",
+            kind=Flag(),
+            says="whether prompts may hold images, which no safeguard reads; false if left out",
+            required=False,
+        ),
+        Field(
             name="unlocked",
             kind=ListOf(kind=_UNLOCKED, unique=True),
             says="use bands that are open",

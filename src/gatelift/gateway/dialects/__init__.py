@@ -17,10 +17,12 @@ from gatelift.gateway.dialects.dialect import (
     Piece,
     UpstreamAnswerError,
 )
+from gatelift.gateway.dialects.images import IMAGE_TOKENS_BOUND
 from gatelift.gateway.dialects.request import DialectError, ModelRequest
 
 __all__ = [
     "DIALECTS",
+    "IMAGE_TOKENS_BOUND",
     "Answer",
     "AnswerCodec",
     "AnswerEnd",

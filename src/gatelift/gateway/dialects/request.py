@@ -6,6 +6,7 @@ Invariants
 - Fields are allow-listed by name. Any other field is refused by name, so that no engine-specific
   field reaches the upstream unseen.
 - A value is of exactly the type that was asked for: a bool is no number.
+- Text holds no NUL, where a model server written in C could stop reading and the safeguards go on.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     end_user: str = ""
     generates: bool = True
     data_bytes: int = 0
+    images: int = 0
+    carries_system: bool = True
 
 
 R = TypeVar("R", bound=ModelRequest)
@@ -75,7 +78,17 @@ def parse_body(data: bytes) -> dict[str, Any]:
     except EncodingError as error:
         raise DialectError(str(error), code=error.code) from error
     found: dict[str, Any] = expect(body, dict, "body")
+    if b"\\u0000" in data and _holds_nul(found):
+        raise DialectError("a text holds U+0000: leave it out", code="nul")
     return found
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(key) or _holds_nul(each) for key, each in value.items())
+    return isinstance(value, list) and any(_holds_nul(each) for each in value)
 
 
 def expect(value: object, kind: type[T], param: str) -> T:
