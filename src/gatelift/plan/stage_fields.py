@@ -60,7 +60,7 @@ _SCOPE = Record(
             kind=ListOf(
                 kind=Word(
                     words=tuple(Endpoint),
-                    refused=not_enforced("responses", "completions", "embeddings", "messages"),
+                    refused=not_enforced("messages"),
                 ),
                 low=1,
                 unique=True,
