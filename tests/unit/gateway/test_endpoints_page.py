@@ -1,0 +1,46 @@
+"""docs/reference/endpoints.md names what is served, every edit, and nothing that exists as refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gatelift.gateway.dialects import DIALECTS, ErrorShape
+from gatelift.gateway.dialects import chat_request as chat
+from gatelift.gateway.dialects import completions_request as completions
+from gatelift.gateway.dialects import embeddings_request as embeddings
+from gatelift.gateway.dialects import responses_request as responses
+from gatelift.gateway.dialects.embeddings_request import MAX_DIMENSIONS, MAX_INPUTS
+from gatelift.gateway.dialects.images import IMAGE_TOKENS_BOUND, MAX_IMAGE_BYTES, MAX_IMAGES
+from gatelift.gateway.routes import ROUTES
+
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "endpoints.md").read_text()
+
+
+def test_every_route_of_the_dialect_is_described() -> None:
+    for path, dialect in DIALECTS.items():
+        if dialect.errors is ErrorShape.OPENAI:
+            assert f"| `POST {path}` | `{dialect.endpoint.value}` |" in PAGE
+    assert "`GET /v1/models/{model}`" in PAGE
+
+
+@pytest.mark.parametrize("module", [chat, responses, completions, embeddings])
+def test_every_edit_is_named(module: object) -> None:
+    name = module.__name__.rpartition(".")[2].removesuffix("_request")
+    (row,) = re.findall(rf"^\| {name} \| (.*) \|$", PAGE, re.MULTILINE)
+    assert tuple(re.findall(r"`(\w+)`", row)) == module.EDITS
+
+
+def test_what_is_said_not_to_be_served_has_no_route() -> None:
+    table = PAGE.split("## What is not served")[1]
+    refused = re.findall(r"`(/v1/[\w/]+)", table)
+    assert len(refused) >= 10
+    for path in refused:
+        assert not any(route.startswith(path.rstrip("/")) for route in ROUTES)
+
+
+def test_the_bounds_are_those_of_the_code() -> None:
+    for bound in (MAX_IMAGES, MAX_IMAGE_BYTES, IMAGE_TOKENS_BOUND, MAX_INPUTS, MAX_DIMENSIONS):
+        assert f"{bound:,}" in PAGE
