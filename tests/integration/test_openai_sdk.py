@@ -225,6 +225,15 @@ def test_an_image_goes_to_the_model_and_is_counted_in_the_record(
     assert house.starts()[-1].images == 1
 
 
+def test_each_image_sets_its_bound_aside(sdk: Sdk, upstream: OpenAIUpstream) -> None:
+    upstream.script[CHAT] = chat({"content": "pixels"})
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
+    # Four times 16,384 is more than the 60,000 tokens of the stage.
+    with pytest.raises(openai.BadRequestError, match="65552 tokens"):
+        sdk("chat.completions.create", messages=[{"role": "user", "content": [image] * 4}])
+    assert upstream.bodies == []
+
+
 class Weather(pydantic.BaseModel):
     city: str
 
@@ -334,6 +343,24 @@ def test_a_response_streams_every_event_in_order(sdk: Sdk, upstream: OpenAIUpstr
     assert all("upstream" not in event.to_json() for event in events)
 
 
+def test_the_clients_own_accumulation_of_a_chat_agrees(
+    house: GatewayHouse, upstream: OpenAIUpstream
+) -> None:
+    upstream.script[CHAT] = chat_stream(
+        {"content": "one "},
+        {"content": "two"},
+        {"tool_calls": [call(0, "weather", '{"city":')]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '"Rome"}'}}]},
+    )
+    with (
+        openai.OpenAI(base_url=house.url + "/v1", api_key=API_KEY) as client,
+        client.chat.completions.stream(model=MODEL, messages=HELLO, tools=TOOLS) as stream,
+    ):
+        said = stream.get_final_completion().choices[0].message
+    assert said.content == "one two"
+    assert said.tool_calls[0].function.arguments == '{"city":"Rome"}'
+
+
 def test_the_clients_own_accumulation_of_a_response_agrees(
     house: GatewayHouse, upstream: OpenAIUpstream
 ) -> None:
@@ -345,6 +372,12 @@ def test_the_clients_own_accumulation_of_a_response_agrees(
         said = [e.snapshot for e in stream if e.type == "response.output_text.delta"]
         assert said == ["one ", "one two"]
         assert stream.get_final_response().output_text == "one two"
+
+
+def test_the_last_event_may_be_long(sdk: Sdk, upstream: OpenAIUpstream) -> None:
+    # Servers say the whole answer again in it, and what was asked.
+    upstream.script[RESPONSES] = response_stream(*STREAM, instructions="x" * 1_000_000)
+    assert sdk("responses.create", input="hi", stream=True)[-1].type == "response.completed"
 
 
 def test_an_unfinished_response_says_why(sdk: Sdk, upstream: OpenAIUpstream) -> None:
@@ -453,7 +486,7 @@ def test_texts_are_embedded(
     assert (record.outcome, record.input_tokens, record.output_tokens) == (Outcome.SERVED, 4, 0)
 
 
-@pytest.mark.parametrize("asked", [[1, 2, 3], [[1, 2]], [], ["x"] * 129])
+@pytest.mark.parametrize("asked", [[1, 2, 3], [[1, 2]], [], ["x"] * 65])
 def test_only_a_bounded_list_of_texts_is_embedded(
     sdk: Sdk, upstream: OpenAIUpstream, asked: Any
 ) -> None:

@@ -122,11 +122,28 @@ def test_log_probabilities_are_refused(name: str) -> None:
     assert caught.value.param == name
 
 
-def test_arguments_with_escapes_are_inspected_under_both_readings() -> None:
-    call = {"id": "c", "function": {"name": "f", "arguments": '{"q": "ran\\u0073om"}'}}
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (r'{"q": "ran\u0073om"}', '{"q": "ransom"}'),
+        (r'{"q": "ran\u0073om", broken', '{"q": "ransom", broken'),
+        (r"kill\nswitch \/ \"x\" \\n", 'kill\nswitch / "x" \\n'),
+        (r"\ud83d\ude00 \ud83d", "\U0001f600 \ufffd"),
+        ("[" * 5000 + r"\u0061", "[" * 5000 + "a"),
+    ],
+)
+def test_arguments_with_escapes_are_inspected_under_both_readings(written: str, read: str) -> None:
+    call = {"id": "c", "function": {"name": "f", "arguments": written}}
     chat = asked(messages=[{"role": "assistant", "tool_calls": [call]}])
     told = [p.text for p in chat.parts if p.kind is PartKind.TOOL_CALL_ARGUMENTS]
-    assert told == ['{"q": "ran\\u0073om"}', "q\nransom"]
+    assert told == [written, read]
+    assert sent(chat)["messages"][-1]["tool_calls"][0]["function"]["arguments"] == written
+
+
+def test_arguments_without_escapes_are_inspected_once() -> None:
+    call = {"id": "c", "function": {"name": "f", "arguments": '{"q":1}'}}
+    chat = asked(messages=[{"role": "assistant", "tool_calls": [call]}])
+    assert [part.text for part in chat.parts] == ["f", '{"q":1}']
 
 
 @pytest.mark.parametrize("code", ["lone_surrogate", "nul"])

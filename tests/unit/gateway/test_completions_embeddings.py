@@ -118,7 +118,8 @@ def test_what_an_embedding_may_weigh_is_set_aside_before_it_is_asked_for() -> No
         ("input", [1, 2]),
         ("input", [["a"]]),
         ("input", []),
-        ("input", ["a"] * 129),
+        ("input", ["a"] * 65),
+        ("input", ["a"] * 257),
         ("dimensions", 0),
         ("dimensions", 4097),
         ("encoding_format", "int8"),
@@ -129,6 +130,10 @@ def test_an_embedding_refuses_by_name(name: str, value: Any) -> None:
     with pytest.raises(DialectError) as caught:
         EMBEDDINGS.parse(embedding_body(**{name: value}))
     assert (caught.value.param or "").startswith(name)
+
+
+def test_more_texts_are_embedded_where_their_length_is_named() -> None:
+    assert len(parse_embeddings(embedding_body(input=["a"] * 256, dimensions=1024)).texts) == 256
 
 
 def answer(vectors: Any, **changes: Any) -> tuple[int, dict[str, Any]]:

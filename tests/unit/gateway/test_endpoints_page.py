@@ -12,7 +12,7 @@ from gatelift.gateway.dialects import chat_request as chat
 from gatelift.gateway.dialects import completions_request as completions
 from gatelift.gateway.dialects import embeddings_request as embeddings
 from gatelift.gateway.dialects import responses_request as responses
-from gatelift.gateway.dialects.embeddings_request import MAX_DIMENSIONS, MAX_INPUTS
+from gatelift.gateway.dialects.embeddings_request import MAX_DIMENSIONS, MAX_INPUTS, MAX_NUMBERS
 from gatelift.gateway.dialects.images import IMAGE_TOKENS_BOUND, MAX_IMAGE_BYTES, MAX_IMAGES
 from gatelift.gateway.routes import ROUTES
 
@@ -42,5 +42,6 @@ def test_what_is_said_not_to_be_served_has_no_route() -> None:
 
 
 def test_the_bounds_are_those_of_the_code() -> None:
-    for bound in (MAX_IMAGES, MAX_IMAGE_BYTES, IMAGE_TOKENS_BOUND, MAX_INPUTS, MAX_DIMENSIONS):
+    images = (MAX_IMAGES, MAX_IMAGE_BYTES, IMAGE_TOKENS_BOUND)
+    for bound in (*images, MAX_INPUTS, MAX_DIMENSIONS, MAX_NUMBERS):
         assert f"{bound:,}" in PAGE

@@ -27,12 +27,22 @@ from gatelift.gateway.dialects.request import (
 )
 from gatelift.safeguards import Part, PartKind
 
-__all__ = ["EDITS", "MAX_DIMENSIONS", "MAX_INPUTS", "EmbeddingsRequest", "parse_embeddings"]
+__all__ = [
+    "EDITS",
+    "MAX_DIMENSIONS",
+    "MAX_INPUTS",
+    "MAX_NUMBERS",
+    "EmbeddingsRequest",
+    "parse_embeddings",
+    "upstream_embeddings",
+]
 
 EDITS: Final = ("model_set", "encoding_format_float")
 
-MAX_INPUTS: Final = 128
+MAX_INPUTS: Final = 256
 MAX_DIMENSIONS: Final = 4096
+MAX_NUMBERS: Final = 262_144
+"""In all vectors of an answer together: what is read whole is bounded."""
 # The longest that a double is written: sign, 17 digits, point and exponent; and a comma.
 _NUMBER_BYTES = 25
 _KNOWN: Final = frozenset(
@@ -85,6 +95,12 @@ def parse_embeddings(data: bytes) -> EmbeddingsRequest:
     if form not in (None, "float", "base64"):
         raise DialectError("expected encoding_format float or base64", param="encoding_format")
     texts, dimensions, base64 = _texts(body), _dimensions(body), form == "base64"
+    if len(texts) * (dimensions or MAX_DIMENSIONS) > MAX_NUMBERS:
+        raise DialectError(
+            f"expected at most {MAX_NUMBERS} numbers in all: send fewer texts, or name dimensions "
+            f"({MAX_DIMENSIONS} are set aside for each text without)",
+            param="input",
+        )
     return EmbeddingsRequest(
         model=expect(body.get("model"), str, "model"),
         texts=texts,

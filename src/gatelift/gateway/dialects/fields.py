@@ -11,9 +11,7 @@ Follows the OpenAI API reference: "Function calling" and "Structured outputs".
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 from typing import Any, Final
 
 from gatelift.encoding import encode_json
@@ -41,6 +39,17 @@ __all__ = [
 MAX_CHOICES: Final = 8
 _MAX_STOPS = 4
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ESCAPE: Final = re.compile(r'\\(u[0-9A-Fa-f]{4}|["\\/bfnrt])')
+_SHORT: Final = {
+    '"': '"',
+    "\\": "\\",
+    "/": "/",
+    "b": "\b",
+    "f": "\f",
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+}
 _FUNCTION: Final = frozenset({"name", "description", "parameters", "strict"})
 _SCHEMA_FORMAT: Final = frozenset({"name", "description", "schema", "strict"})
 
@@ -54,36 +63,23 @@ def read_call_id(value: object, param: str) -> str:
     return text
 
 
-def _strings(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            yield key
-            yield from _strings(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _strings(each)
+def _unescaped(text: str) -> str:
+    # Letter by letter, not by parsing: parsers disagree on what is JSON at all, and some mend it.
+    plain = _ESCAPE.sub(lambda found: _SHORT.get(found[1]) or chr(int(found[1][1:], 16)), text)
+    # Two escapes may make one character; half of one is none.
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _both_readings(kind: PartKind, text: str, value: object) -> list[Part]:
+def _both_readings(kind: PartKind, text: str) -> list[Part]:
     parts = [Part(kind=kind, text=text)]
     if "\\" in text:
-        parts.append(Part(kind=kind, text="\n".join(_strings(value))))
+        parts.append(Part(kind=kind, text=_unescaped(text)))
     return parts
 
 
 def arguments_parts(text: str) -> list[Part]:
     """Return a call's arguments as they are written, and as they read where they have escapes."""
-    kind = PartKind.TOOL_CALL_ARGUMENTS
-    if "\\" not in text:
-        return [Part(kind=kind, text=text)]
-    try:
-        # Arguments are a model's own words, so they may be no JSON at all, or not strict.
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return [Part(kind=kind, text=text)]
-    return _both_readings(kind, text, value)
+    return _both_readings(PartKind.TOOL_CALL_ARGUMENTS, text)
 
 
 def _check_keys(value: object, param: str) -> None:
@@ -102,7 +98,7 @@ def _check_keys(value: object, param: str) -> None:
 def _schema_parts(value: object, param: str) -> list[Part]:
     schema = expect(value, dict, param)
     _check_keys(schema, param)
-    return _both_readings(PartKind.SYSTEM, encode_json(schema).decode("utf-8"), schema)
+    return _both_readings(PartKind.SYSTEM, encode_json(schema).decode("utf-8"))
 
 
 def _spec_parts(

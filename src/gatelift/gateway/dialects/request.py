@@ -18,6 +18,7 @@ import msgspec
 from gatelift.encoding import EncodingError, parse_json
 from gatelift.errors import CallerError
 from gatelift.safeguards import Part
+from gatelift.wire.sse import MAX_EVENT_BYTES
 
 __all__ = [
     "MAX_END_USER_CHARS",
@@ -53,6 +54,9 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     `max_tokens` is what the caller asked for, null where it left that open; of each of `choices`
     answers. `messages` counts what the model server puts words of its own around. A request that
     does not `generate` (embeddings) reserves no output tokens and at most `data_bytes` of answer.
+    `images` counts what the model sees and no safeguard reads. One without `carries_system` has no
+    place for the candidate's system prompt, and is refused where the candidate has one.
+    `event_bytes` bounds one event of the upstream's stream.
     """
 
     model: str
@@ -66,6 +70,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     data_bytes: int = 0
     images: int = 0
     carries_system: bool = True
+    event_bytes: int = MAX_EVENT_BYTES
 
 
 R = TypeVar("R", bound=ModelRequest)

@@ -52,6 +52,8 @@ EDITS: Final = (
 )
 
 _MAX_ITEMS = 256
+# The last event says the whole answer again, and the request with it.
+_EVENT_BYTES = 4 * 1024 * 1024
 _STATEFUL: Final = {
     "background": "ask without it and read the answer of the same request",
     "store": "nothing is kept here: write store: false or leave it out",
@@ -204,6 +206,7 @@ def parse_responses(data: bytes) -> ResponsesRequest:
         text_format=form,
         images=images,
         end_user=read_end_user(body),
+        event_bytes=_EVENT_BYTES,
     )
 
 
