@@ -232,6 +232,8 @@ def test_each_image_sets_its_bound_aside(sdk: Sdk, upstream: OpenAIUpstream) -> 
     with pytest.raises(openai.BadRequestError, match="65552 tokens"):
         sdk("chat.completions.create", messages=[{"role": "user", "content": [image] * 4}])
     assert upstream.bodies == []
+    answer = sdk("chat.completions.create", messages=[{"role": "user", "content": [image] * 3}])
+    assert answer.choices[0].message.content == "pixels"
 
 
 class Weather(pydantic.BaseModel):

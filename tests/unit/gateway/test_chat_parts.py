@@ -73,6 +73,12 @@ def test_only_whole_images_of_a_known_kind_are_taken(address: str) -> None:
     assert caught.value.param == "messages[0].content[0].image_url.url"
 
 
+def test_what_is_wrong_beside_an_image_is_named_by_its_place() -> None:
+    with pytest.raises(DialectError) as caught:
+        asked([image(url()), {"type": "text"}])
+    assert caught.value.param == "messages[0].content[1].text"
+
+
 def test_images_are_bounded_in_number_and_belong_to_users() -> None:
     with pytest.raises(DialectError):
         asked([image(url())] * 9)

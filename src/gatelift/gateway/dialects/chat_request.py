@@ -94,14 +94,16 @@ class ChatRequest(ModelRequest, frozen=True, kw_only=True):
 def _content_text(value: object, param: str) -> str:
     if isinstance(value, str):
         return value
-    texts = []
-    for number, item in enumerate(expect(value, list, param)):
-        here = f"{param}[{number}]"
-        expect_only(expect(item, dict, here), frozenset({"type", "text"}), here)
-        if item.get("type") != "text":
-            raise DialectError(f"expected {here}.type to be 'text'", param=f"{here}.type")
-        texts.append(expect(item.get("text"), str, f"{here}.text"))
-    return "".join(texts)
+    listed = expect(value, list, param)
+    return "".join(_text(item, f"{param}[{number}]") for number, item in enumerate(listed))
+
+
+def _text(value: object, param: str) -> str:
+    item = expect(value, dict, param)
+    expect_only(item, frozenset({"type", "text"}), param)
+    if item.get("type") != "text":
+        raise DialectError(f"expected {param}.type to be 'text'", param=f"{param}.type")
+    return expect(item.get("text"), str, f"{param}.text")
 
 
 def _user_content(value: object, param: str) -> tuple[str | list[dict[str, Any]], list[Part], int]:
@@ -119,7 +121,7 @@ def _user_content(value: object, param: str) -> tuple[str | list[dict[str, Any]]
         if isinstance(item, dict) and item.get("type") == "image_url":
             sent.append(_image(item, here))
             continue
-        text = _content_text([item], param)
+        text = _text(item, here)
         sent.append({"type": "text", "text": text})
         parts.append(Part(kind=PartKind.USER, text=text))
     return sent, parts, len(sent) - len(parts)
