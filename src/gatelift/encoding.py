@@ -3,8 +3,8 @@
 Invariants
 - What is signed or hashed is the stored bytes; nothing here re-serialises to compare.
 - `parse_json` refuses what two parsers could read differently: duplicate keys, NaN and infinities,
-  integers beyond 2**53, invalid UTF-8, half a surrogate pair, a byte order mark, nesting deeper
-  than `MAX_DEPTH`.
+  integers beyond 2**53, invalid UTF-8, half a surrogate pair, a byte order mark, nesting deeper than
+  `MAX_DEPTH`.
 - `parse_base64` accepts exactly one spelling of each byte string.
 - Ids are made from a time and entropy that the caller passes in; this module draws nothing.
 
@@ -162,12 +162,13 @@ def _check_depth(text: str, max_depth: int) -> None:
             depth -= 1
 
 
-def _refuse_surrogates(value: object) -> None:
+def _check_surrogates(value: Any) -> None:
+    # Only an escape can spell half a pair; such a text has no UTF-8, so writing it is the test.
     try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        msgspec.json.encode(value)
     except UnicodeEncodeError as error:
         raise EncodingError(
-            "half of a surrogate pair: write whole characters", code="lone_surrogate"
+            "half a surrogate pair: write whole characters", code="lone_surrogate"
         ) from error
 
 
@@ -192,8 +193,7 @@ def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
             f"not JSON at line {error.lineno} column {error.colno}: {error.msg}", code="not_json"
         ) from error
     if b"\\u" in data:
-        # Only an escape can write half a pair: valid UTF-8 holds none.
-        _refuse_surrogates(value)
+        _check_surrogates(value)
     return value
 
 
