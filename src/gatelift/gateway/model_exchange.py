@@ -82,7 +82,7 @@ class ModelExchange(RecordedExchange):
             )
             return
         self.steps.on(Event.IDENTIFY)
-        request = self._parse(bundle)
+        request = _carried(self._parse(bundle), bundle)
         if isinstance(request, Denial):
             self.begin(self._subject(who, bundle, request, None))
             await self.deny(request, self._body)
@@ -96,14 +96,9 @@ class ModelExchange(RecordedExchange):
         except DialectError as error:
             message, param = str(error), error.param
         else:
-            part = bundle.candidate.model_part
-            if request.model != part.model:
-                code, message, param = "not_found", f"no model {request.model[:60]!r} here", "model"
-            elif part.system_prompt is not None and not request.carries_system:
-                code = "candidate_has_system_prompt"
-                message = "this endpoint has no place for the candidate's system prompt: use chat"
-            else:
+            if request.model == bundle.candidate.model_part.model:
                 return request
+            code, message, param = "not_found", f"no model {request.model[:60]!r} here", "model"
         return Denial(code=code, message=message, outcome=Outcome.STOPPED, detail={"param": param})
 
     def _subject(
@@ -273,3 +268,15 @@ class ModelExchange(RecordedExchange):
             return
         denial = Denial(code=refusal.code, message=refusal.message, outcome=Outcome.STOPPED)
         await self._turn_down(denial)
+
+
+def _carried(request: ModelRequest | Denial, bundle: VerifiedBundle) -> ModelRequest | Denial:
+    """Return a request, or why not where it would leave out the candidate's system prompt."""
+    prompt = bundle.candidate.model_part.system_prompt
+    if isinstance(request, Denial) or request.carries_system or prompt is None:
+        return request
+    return Denial(
+        code="candidate_has_system_prompt",
+        message="this endpoint has no place for the candidate's system prompt: use chat",
+        outcome=Outcome.STOPPED,
+    )
