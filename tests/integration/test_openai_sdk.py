@@ -278,7 +278,7 @@ def test_a_response_is_answered_and_its_items_go_back(
         "function_call",
     ]
     assert answer.output[0].summary[0].text == "hm"
-    assert answer.usage.total_tokens == 8
+    assert answer.usage.output_tokens == 3
     sent = upstream.bodies[0]
     assert sent["store"] is False
     assert sent["instructions"].startswith("You are a helpful assistant")

@@ -222,7 +222,7 @@ def inspect_prompt(
     context: Context, envelope: Envelope, request: ModelRequest
 ) -> tuple[tuple[Verdict, ...], Denial | None]:
     """Return the safeguards' verdicts on the prompt, and the denial if one forbids it."""
-    verdicts = context.suite(envelope).inspect_prompt(request.parts)
+    verdicts = context.suite(envelope).inspect_prompt(request.inspected)
     if not refuses(verdicts):
         return verdicts, None
     first = next(verdict for verdict in verdicts if verdict.stops)

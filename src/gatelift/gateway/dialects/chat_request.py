@@ -22,6 +22,7 @@ from gatelift.gateway.dialects.fields import (
     read_schema_format,
     read_stops,
     read_usage_wanted,
+    told_apart,
 )
 from gatelift.gateway.dialects.images import MAX_IMAGES, read_detail, read_image
 from gatelift.gateway.dialects.request import (
@@ -261,13 +262,15 @@ def parse_chat(data: bytes) -> ChatRequest:
         for number, item in enumerate([] if declared is None else expect(declared, list, "tools"))
     ]
     form, form_parts = _response_format(body)
-    said = [part for _, more in tools for part in more]
+    said = [part for _, more in tools for part in more] + form_parts
+    parts, readings = told_apart([*said, *(part for _, more, _ in messages for part in more)])
     parallel = body.get("parallel_tool_calls")
     return ChatRequest(
         model=expect(body.get("model"), str, "model"),
         conversation=tuple(sent for sent, _, _ in messages),
         messages=len(messages),
-        parts=(*said, *form_parts, *(part for _, more, _ in messages for part in more)),
+        parts=parts,
+        readings=readings,
         stream=read_bool(body, "stream"),
         wants_usage=read_usage_wanted(body),
         max_tokens=_limit(body),

@@ -3,7 +3,7 @@
 Invariants
 - Every text in a function, a schema or a call's arguments becomes a `Part`.
 - JSON inside a text is inspected as it is written and, where it has escapes, as it reads: some
-  model servers show the model the one, some the other.
+  model servers show the model the one, some the other. Counted is the one that is sent.
 - Keys of a schema that differ only by case are refused: some parsers take them for one.
 
 Follows the OpenAI API reference: "Function calling" and "Structured outputs".
@@ -12,6 +12,7 @@ Follows the OpenAI API reference: "Function calling" and "Structured outputs".
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 from gatelift.encoding import encode_json
@@ -26,6 +27,7 @@ from gatelift.safeguards import Part, PartKind
 
 __all__ = [
     "MAX_CHOICES",
+    "Reading",
     "arguments_parts",
     "read_call_id",
     "read_choices",
@@ -34,6 +36,7 @@ __all__ = [
     "read_schema_format",
     "read_stops",
     "read_usage_wanted",
+    "told_apart",
 ]
 
 MAX_CHOICES: Final = 8
@@ -70,16 +73,30 @@ def _unescaped(text: str) -> str:
     return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _both_readings(kind: PartKind, text: str) -> list[Part]:
+class Reading(Part, frozen=True, kw_only=True):
+    """The part before it as it reads: inspected, never counted as more text."""
+
+
+def told_apart(found: Iterable[Part]) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """Return the parts that are sent, and the other readings of some of them."""
+    parts: list[Part] = []
+    readings: list[Part] = []
+    for part in found:
+        (readings if isinstance(part, Reading) else parts).append(part)
+    return tuple(parts), tuple(readings)
+
+
+def _both_readings(kind: PartKind, text: str, read_as: PartKind) -> list[Part]:
     parts = [Part(kind=kind, text=text)]
     if "\\" in text:
-        parts.append(Part(kind=kind, text=_unescaped(text)))
+        parts.append(Reading(kind=read_as, text=_unescaped(text)))
     return parts
 
 
 def arguments_parts(text: str) -> list[Part]:
     """Return a call's arguments as they are written, and as they read where they have escapes."""
-    return _both_readings(PartKind.TOOL_CALL_ARGUMENTS, text)
+    # A second time it is no step of an agent any more, only a text that was there.
+    return _both_readings(PartKind.TOOL_CALL_ARGUMENTS, text, PartKind.TOOL_RESULT)
 
 
 def _check_keys(value: object, param: str) -> None:
@@ -98,7 +115,8 @@ def _check_keys(value: object, param: str) -> None:
 def _schema_parts(value: object, param: str) -> list[Part]:
     schema = expect(value, dict, param)
     _check_keys(schema, param)
-    return _both_readings(PartKind.SYSTEM, encode_json(schema).decode("utf-8"))
+    text = encode_json(schema).decode("utf-8")
+    return _both_readings(PartKind.SYSTEM, text, PartKind.SYSTEM)
 
 
 def _spec_parts(

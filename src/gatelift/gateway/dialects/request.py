@@ -56,12 +56,14 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     does not `generate` (embeddings) reserves no output tokens and at most `data_bytes` of answer.
     `images` counts what the model sees and no safeguard reads. One without `carries_system` has no
     place for the candidate's system prompt, and is refused where the candidate has one.
-    `event_bytes` bounds one event of the upstream's stream.
+    `event_bytes` bounds one event of the upstream's stream. `readings` are parts as they read where
+    they are sent in another spelling: `inspected` with the rest, counted never.
     """
 
     model: str
     parts: tuple[Part, ...]
     messages: int
+    readings: tuple[Part, ...] = ()
     stream: bool = False
     max_tokens: int | None = None
     choices: int = 1
@@ -71,6 +73,11 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     images: int = 0
     carries_system: bool = True
     event_bytes: int = MAX_EVENT_BYTES
+
+    @property
+    def inspected(self) -> tuple[Part, ...]:
+        """Return every text that the safeguards are shown."""
+        return (*self.parts, *self.readings) if self.readings else self.parts
 
 
 R = TypeVar("R", bound=ModelRequest)

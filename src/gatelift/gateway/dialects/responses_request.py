@@ -20,6 +20,7 @@ from gatelift.gateway.dialects.fields import (
     read_end_user,
     read_function,
     read_schema_format,
+    told_apart,
 )
 from gatelift.gateway.dialects.images import MAX_IMAGES
 from gatelift.gateway.dialects.request import (
@@ -189,13 +190,15 @@ def parse_responses(data: bytes) -> ResponsesRequest:
     said = [part for _, more in tools for part in more] + form_parts
     if instructions is not None:
         said.append(Part(kind=PartKind.SYSTEM, text=instructions))
+    parts, readings = told_apart([*said, *(part for item in items for part in item.parts)])
     limit, parallel = body.get("max_output_tokens"), body.get("parallel_tool_calls")
     return ResponsesRequest(
         model=expect(body.get("model"), str, "model"),
         items=sent,
         instructions=instructions,
         messages=len(sent) + (instructions is not None),
-        parts=(*said, *(part for item in items for part in item.parts)),
+        parts=parts,
+        readings=readings,
         stream=read_bool(body, "stream"),
         max_tokens=None if limit is None else expect_positive(limit, "max_output_tokens"),
         tools=tuple(tool for tool, _ in tools),
