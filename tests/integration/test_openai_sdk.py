@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
@@ -502,9 +503,25 @@ def test_the_one_model_is_listed_and_looked_up(sdk: Sdk) -> None:
     assert sdk("models.retrieve").id == MODEL
 
 
+def raw_get(house: GatewayHouse, path: str) -> bytes:
+    """Return the reply to a path that no client would send as it is."""
+    with socket.create_connection(("127.0.0.1", house.port), timeout=10) as caller:
+        head = f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {API_KEY}\r\n\r\n"
+        caller.sendall(head.encode())
+        return caller.recv(4096)
+
+
 def test_another_model_is_not_found(house: GatewayHouse) -> None:
     with openai.OpenAI(base_url=house.url + "/v1", api_key=API_KEY) as client:
         with pytest.raises(openai.NotFoundError) as caught:
             client.models.retrieve("another")
         assert caught.value.param == "model"
     assert house.finishes()[-1].status == 404
+
+
+@pytest.mark.parametrize("name", ["", "/", ".", "..", f"{MODEL}/", f"/{MODEL}", f"x/../{MODEL}"])
+def test_what_is_no_name_of_a_model_is_no_route(house: GatewayHouse, name: str) -> None:
+    before = len(house.starts())
+    reply = raw_get(house, f"/v1/models/{name}")
+    assert reply.startswith(b"HTTP/1.1 404")
+    assert len(house.starts()) == before

@@ -238,7 +238,7 @@ def test_a_stream_that_breaks_off_never_ends_cleanly(
     assert '"finish_reason": "' not in "".join(got)
     assert "response.completed" not in "".join(got)
     until = time.monotonic() + 3
-    while untroubled.finishes()[-1].outcome is not Outcome.UPSTREAM_FAILED:
+    while [each.outcome for each in untroubled.finishes()] != [Outcome.UPSTREAM_FAILED]:
         assert time.monotonic() < until
         time.sleep(0.05)
 

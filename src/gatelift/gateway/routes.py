@@ -29,7 +29,6 @@ __all__ = ["ROUTES", "Router"]
 _LOG = logging.getLogger(__name__)
 _RECEIPTS: Final = "/v1/receipts/"
 _MODELS: Final = "/v1/models/"
-_NAMED: Final = (_RECEIPTS, _MODELS)
 ROUTES: Final[dict[str, str]] = {
     **dict.fromkeys(DIALECTS, "POST"),
     "/v1/models": "GET",
@@ -61,7 +60,7 @@ class Router:
 
     async def _route(self, request: Request, responder: Responder) -> None:
         path = request.path
-        named = path.startswith(_NAMED)
+        named = path.startswith(_RECEIPTS) or _names_model(path)
         method = "GET" if named else ROUTES.get(path)
         if method is None:
             self._away(responder, "not_found", f"no route {path[:80]!r} here", path)
@@ -95,6 +94,12 @@ class Router:
         dialect = DIALECTS.get(path)
         shape = dialect.errors if dialect else ErrorShape.OPENAI
         send_reply(responder, error_reply(code, message, shape=shape))
+
+
+def _names_model(path: str) -> bool:
+    # One segment that is a name: nothing that another server would fold into another path.
+    name = path.removeprefix(_MODELS)
+    return path.startswith(_MODELS) and "/" not in name and name.strip(".") != ""
 
 
 def _is_json(request: Request) -> bool:
