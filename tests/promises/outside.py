@@ -103,7 +103,6 @@ class Deployment:
         bootstrap: bool = True,
         more: tuple[str, ...] = (),
         environment: dict[str, str] | None = None,
-        more: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self._environment = {**os.environ, **(environment or {})}

@@ -31,6 +31,7 @@ def describe(envelope: Envelope) -> list[tuple[str, str]]:
         ("context tokens", _limit(scope.context_tokens)),
         ("output tokens", _limit(scope.output_tokens)),
         ("logprobs", "yes" if scope.logprobs else "no"),
+        ("images", "yes" if scope.images else "no"),
         ("unlocked", _names(scope.unlocked)),
     ]
     for cap in envelope.caps:

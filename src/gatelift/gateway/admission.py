@@ -7,8 +7,8 @@ Invariants
 - Before `identify` nothing of the caller is recorded, only counted by reason.
 - After it every way out is a `Denial`, recorded with a start and a finish.
 - Every cap of the effective envelope is reserved in full before the prompt goes anywhere.
-- Input is reserved at one token for each byte of text that the model reads, and 16 for each
-  message: the stated bound, never less than a byte-level tokenizer makes of it.
+- Input is reserved at one token for each byte of text that the model reads, 16 for each message:
+  the stated bound, never less than a byte-level tokenizer makes of it. An image has its own bound.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 from gatelift.errors import CallerError
 from gatelift.gateway.bindings import check_bound
 from gatelift.gateway.context import Context, boot_ms, now_ms
-from gatelift.gateway.dialects import ModelRequest
+from gatelift.gateway.dialects import IMAGE_TOKENS_BOUND, ModelRequest
 from gatelift.gateway.holdings import Identified
 from gatelift.gateway.honey_touch import touch_honey
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
@@ -119,7 +119,7 @@ def identify(context: Context, request: Request) -> Identified | None:
 
 def _input_bound(request: ModelRequest) -> int:
     text = sum(len(part.text.encode("utf-8", "surrogatepass")) for part in request.parts)
-    return text + _MESSAGE_TOKENS * request.messages
+    return text + _MESSAGE_TOKENS * request.messages + IMAGE_TOKENS_BOUND * request.images
 
 
 def permitted(context: Context, who: Identified, endpoint: Endpoint) -> Standing | Denial:
@@ -154,6 +154,12 @@ def admit(
             detail={"param": "safety_identifier"},
         )
     scope = found.envelope.scope
+    if request.images and not scope.images:
+        return Denial(
+            code="images_not_granted",
+            message="the stage does not open images, because no safeguard reads them",
+            outcome=Outcome.STOPPED,
+        )
     bound = _input_bound(request)
     if scope.context_tokens is not None and bound > scope.context_tokens:
         return Denial(
@@ -235,7 +241,7 @@ def inspect_prompt(
     context: Context, standing: Standing, request: ModelRequest
 ) -> tuple[tuple[Verdict, ...], Denial | None]:
     """Return the safeguards' verdicts on the prompt, and the denial if one forbids it."""
-    verdicts = context.suite(standing).inspect_prompt(request.parts)
+    verdicts = context.suite(standing).inspect_prompt(request.inspected)
     if not refuses(verdicts):
         return verdicts, None
     first = next(verdict for verdict in verdicts if verdict.stops)

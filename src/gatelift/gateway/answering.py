@@ -186,7 +186,7 @@ class Answering:
 
     async def _events(self, response: UpstreamResponse) -> AsyncIterator[Answer]:
         """Yield what each event says until the stream ends in order; raises if it just stops."""
-        parser = SseParser()
+        parser = SseParser(max_event_bytes=self._request.event_bytes)
         async for data in response.chunks():
             for event in parser.feed(data):
                 answer = self._codec.parse_event(event)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -167,24 +168,20 @@ async def serve_receipt(
     send_reply(responder, Reply(status=200, headers=headers, body=answer.proof))
 
 
-def _models_body(context: Context, stage: str) -> bytes:
-    bundle = context.holdings.bundle
-    model = bundle.candidate.model_part.model if bundle else ""
-    return encode_json(
-        {
-            "object": "list",
-            "data": [
-                {"id": model, "object": "model", "created": 0, "owned_by": f"gatelift:{stage}"}
-            ],
-        }
+def _no_model(name: str) -> Denial:
+    return Denial(
+        code="not_found",
+        message=f"no model {name[:60]!r} here",
+        outcome=Outcome.STOPPED,
+        detail={"param": "model"},
     )
 
 
 class ModelsExchange(RecordedExchange):
-    """Lists the one candidate that a grant reaches, as a recorded exchange."""
+    """Lists the one candidate that a grant reaches, or shows it, as a recorded exchange."""
 
-    async def run(self, request: Request) -> None:
-        """Answer the request."""
+    async def run(self, request: Request, name: str | None = None) -> None:
+        """Answer the request: the list, or the one model of this name, as it stands in the path."""
         who = identify(self.context, request)
         bundle = self.context.holdings.bundle
         if who is None or bundle is None:
@@ -213,13 +210,19 @@ class ModelsExchange(RecordedExchange):
             await self.deny(found, b"")
             return
         self.steps.on(Event.ADMIT)
+        model = bundle.candidate.model_part.model
+        if name is not None and unquote(name) != model:
+            await self.deny(_no_model(unquote(name)), b"")
+            return
         needs = NOTHING_SPENT | {CapUnit.REQUESTS: 1, CapUnit.PARALLEL: 1}
         reserved = await reserve(self.context, found, needs)
         if isinstance(reserved, Denial):
             await self.deny(reserved, b"")
             return
         self.reserved(reserved)
-        await self._answer(_models_body(self.context, stage))
+        shown = {"id": model, "object": "model", "created": 0, "owned_by": f"gatelift:{stage}"}
+        listed = {"object": "list", "data": [shown]}
+        await self._answer(encode_json(listed if name is None else shown))
 
     async def _answer(self, body: bytes) -> None:
         try:

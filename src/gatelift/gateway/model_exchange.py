@@ -84,7 +84,7 @@ class ModelExchange(RecordedExchange):
             )
             return
         self.steps.on(Event.IDENTIFY)
-        request = self._parse(bundle)
+        request = _carried(self._parse(bundle), bundle)
         if isinstance(request, Denial):
             self.begin(self._subject(who, bundle, request, None))
             await self.deny(request, self._body)
@@ -130,6 +130,7 @@ class ModelExchange(RecordedExchange):
             ),
             endpoint=self._dialect.endpoint,
             stream=request.stream if request else False,
+            images=request.images if request else 0,
         )
 
     async def _admit(self, asked: _Asked) -> None:
@@ -268,3 +269,15 @@ class ModelExchange(RecordedExchange):
             return
         denial = Denial(code=refusal.code, message=refusal.message, outcome=Outcome.STOPPED)
         await self._turn_down(denial)
+
+
+def _carried(request: ModelRequest | Denial, bundle: VerifiedBundle) -> ModelRequest | Denial:
+    """Return a request, or why not where it would leave out the candidate's system prompt."""
+    prompt = bundle.candidate.model_part.system_prompt
+    if isinstance(request, Denial) or request.carries_system or prompt is None:
+        return request
+    return Denial(
+        code="candidate_has_system_prompt",
+        message="this endpoint has no place for the candidate's system prompt: use chat",
+        outcome=Outcome.STOPPED,
+    )

@@ -48,6 +48,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     session: str
     endpoint: Endpoint
     stream: bool
+    images: int = 0
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +106,7 @@ class Recorder:
                 request=commit_content(self._request_salt, request),
                 request_bytes=len(request),
                 reserved=reservation.charges() if reservation else (),
+                images=subject.images,
             )
 
         self.start = journal.append(make)

@@ -71,6 +71,19 @@ CODES: Final[dict[str, ErrorCode]] = {
         retry=False,
         means="The body is not a request of this dialect; `param` names the field.",
     ),
+    "candidate_has_system_prompt": ErrorCode(
+        status=400,
+        type="invalid_request_error",
+        retry=False,
+        means="This endpoint would leave out the candidate's system prompt, so it is shut for this "
+        "candidate: use chat completions or responses.",
+    ),
+    "images_not_granted": ErrorCode(
+        status=403,
+        type="permission_error",
+        retry=False,
+        means="The stage's scope does not open images.",
+    ),
     "endpoint_not_granted": ErrorCode(
         status=403,
         type="permission_error",
@@ -259,7 +272,9 @@ def render_codes() -> str:
         "A stage whose plan says `refusal: completion` answers `refused` and `withheld` with 200 and a",
         "chat completion instead: `message.content` is null, `message.refusal` says why in a sentence,",
         "`finish_reason` is `content_filter`, and `gatelift` holds `category`, `band`, `rule` and",
-        "`references`. The record is the same, but for its status. All else in this list stays an error.",
+        "`references`. A response says it in a `refusal` part and is `incomplete` for `content_filter`;",
+        "completions and embeddings have no such form. The record is the same, but for its status. All",
+        "else in this list stays an error.",
         "",
         "| code | status | type | retry | means |",
         "|---|---|---|---|---|",

@@ -39,9 +39,11 @@ __all__ = ["ROUTES", "Router"]
 _LOG = logging.getLogger(__name__)
 _RECEIPTS: Final = "/v1/receipts/"
 _PRIVATE: Final = "/e/"
+_MODELS: Final = "/v1/models/"
 ROUTES: Final[dict[str, str]] = {
     **dict.fromkeys(DIALECTS, "POST"),
     "/v1/models": "GET",
+    "/v1/models/{model}": "GET",
     "/v1/access": "GET",
     "/v1/receipts/{sha256 of a batch entry}": "GET",
     "/healthz": "GET",
@@ -77,8 +79,8 @@ class Router:
 
     async def _route(self, request: Request, responder: Responder) -> None:
         path = request.path
-        known = _RECEIPTS if path.startswith(_RECEIPTS) else path
-        method = "GET" if known == _RECEIPTS else ROUTES.get(path)
+        named = path.startswith(_RECEIPTS) or _names_model(path)
+        method = "GET" if named else ROUTES.get(path)
         if method is None:
             if path in self._context.honey.paths:
                 self._touch_path(request)
@@ -96,13 +98,16 @@ class Router:
                 return
             await ModelExchange(self._context, dialect, request, responder).run()
             return
-        match known:
+        match path:
             case "/v1/models":
                 await ModelsExchange(self._context, responder).run(request)
             case "/v1/access":
                 await serve_access(self._context, request, responder)
             case "/healthz":
                 serve_health(self._context, responder)
+            case _ if path.startswith(_MODELS):
+                name = path.removeprefix(_MODELS)
+                await ModelsExchange(self._context, responder).run(request, name)
             case _:
                 hexes = path.removeprefix(_RECEIPTS)
                 await serve_receipt(self._context, request, responder, hexes)
@@ -133,6 +138,12 @@ def _at_endpoint(request: Request) -> Request:
     if not is_segment(segment) or not rest.startswith("v1/"):
         return request
     return msgspec.structs.replace(request, path=f"/{rest}", segment=segment)
+
+
+def _names_model(path: str) -> bool:
+    # One segment that is a name: nothing that another server would fold into another path.
+    name = path.removeprefix(_MODELS)
+    return path.startswith(_MODELS) and "/" not in name and name.strip(".") != ""
 
 
 def _is_json(request: Request) -> bool:

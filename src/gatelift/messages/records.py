@@ -122,7 +122,8 @@ class Start(
     """Written before the first upstream byte, durable before the first byte to the caller.
 
     `at` in ms UTC; `request` commits to the body as it was inspected and sent. `certificate` is null
-    where none stood and the exchange was denied for it.
+    where none stood and the exchange was denied for it. `images` counts what was sent and no
+    safeguard read.
     """
 
     v: int
@@ -145,6 +146,7 @@ class Start(
     request: Digest
     request_bytes: int
     reserved: tuple[Charge, ...]
+    images: int = 0
 
 
 class Finish(

@@ -143,7 +143,8 @@ def _envelope(values: Mapping[str, Any]) -> Envelope:
     retention = values["retention"]
     return Envelope(
         audience=Audience(**values["audience"]),
-        scope=Scope(**values["scope"]),
+        # No safeguard reads an image: what a plan does not write stays shut.
+        scope=Scope(**{"images": False, **values["scope"]}),
         caps=_caps(values["caps"]),
         safeguards=SafeguardTerms(postures=values["safeguards"]),
         retention=Retention(

@@ -80,7 +80,7 @@ _SCOPE = Record(
             kind=ListOf(
                 kind=Word(
                     words=tuple(Endpoint),
-                    refused=not_enforced("responses", "completions", "embeddings", "messages"),
+                    refused=not_enforced("messages"),
                 ),
                 low=1,
                 unique=True,
@@ -100,6 +100,12 @@ _SCOPE = Record(
             name="output_tokens", kind=Whole(low=1, high=10_000_000), says="tokens out, a request"
         ),
         Field(name="logprobs", kind=Flag(), says="whether log probabilities may be asked for"),
+        Field(
+            name="images",
+            kind=Flag(),
+            says="whether prompts may hold images, which no safeguard reads; false if left out",
+            required=False,
+        ),
         Field(
             name="unlocked",
             kind=ListOf(kind=_UNLOCKED, unique=True),

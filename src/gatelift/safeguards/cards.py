@@ -100,7 +100,9 @@ CARDS: dict[Category, Card] = {
             "English prompts that ask for hidden instructions or secrets, or tell the model to "
             "set its instructions aside."
         ),
-        misses="Every such request in other words, other languages, encodings or role play.",
+        misses=(
+            "Every such request in other words, other languages, encodings, images or role play."
+        ),
         stops_wrongly=(
             "Harmless curiosity, and talk about passwords and prompts. Meant for the posture "
             "`observe`."
@@ -128,7 +130,7 @@ BLOCK_RULES_CARD = Card(
         "The literal phrases of a plan or an order, as whole words, in any part of a prompt, "
         "whatever their case, accents, invisible characters or spacing."
     ),
-    misses="Every other way of saying the same.",
+    misses="Every other way of saying the same, and text in images.",
     stops_wrongly="Whoever quotes the phrase. Always `block`.",
     cost="One search a rule and prompt.",
     rules=("block_rule:<id>",),

@@ -71,7 +71,10 @@ class Audience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What may be asked for. Token limits are for one request."""
+    """What may be asked for. Token limits are for one request.
+
+    `images` opens what no safeguard reads; a plan that does not write it leaves it shut.
+    """
 
     endpoints: tuple[Endpoint, ...] | None = None
     tools: tuple[str, ...] | None = None
@@ -79,6 +82,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     context_tokens: int | None = None
     output_tokens: int | None = None
     logprobs: bool = True
+    images: bool = True
     unlocked: tuple[Band, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -151,6 +155,7 @@ def _meet_scope(left: Scope, right: Scope) -> Scope:
         context_tokens=_smaller(left.context_tokens, right.context_tokens),
         output_tokens=_smaller(left.output_tokens, right.output_tokens),
         logprobs=left.logprobs and right.logprobs,
+        images=left.images and right.images,
         unlocked=_common(left.unlocked, right.unlocked),
     )
 

@@ -72,6 +72,7 @@ def describe(envelope: Envelope) -> tuple[Term, ...]:
         ("Context", _limit(scope.context_tokens, "tokens a request")),
         ("Answer", _limit(scope.output_tokens, "tokens a request")),
         ("Log probabilities", "yes" if scope.logprobs else "no"),
+        ("Images (no safeguard reads them)", "yes" if scope.images else "no"),
         ("Unlocked uses", _listed(scope.unlocked)),
         ("Caps", "; ".join(_cap(each) for each in envelope.caps) or "none"),
         (

@@ -38,7 +38,7 @@ from gatelift.wire.http_response import (
     UpstreamResponse,
     UpstreamTimeouts,
 )
-from gatelift.wire.http_response_head import check_head
+from gatelift.wire.http_response_head import SINGLE, check_head
 
 __all__ = ["ClientConnection"]
 
@@ -273,7 +273,7 @@ class ClientConnection(asyncio.Protocol):
             self._headers.append((name.lower(), value.strip(b" \t")))
             if len(self._headers) > self._limits.max_headers:
                 raise self._error("bad_response", "the upstream sent too many headers")
-        elif name.lower() in _SINGLE:
+        elif name.lower() in SINGLE:
             raise self._error("bad_response", "the upstream sent framing or type as a trailer")
 
     def on_headers_complete(self) -> None:

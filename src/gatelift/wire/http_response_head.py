@@ -15,9 +15,9 @@ from typing import Final
 
 from gatelift.wire.http_response import UpstreamError
 
-__all__ = ["check_head"]
+__all__ = ["SINGLE", "check_head"]
 
-_SINGLE: Final = frozenset(
+SINGLE: Final = frozenset(
     {b"content-encoding", b"content-length", b"content-type", b"location", b"transfer-encoding"}
 )
 
@@ -33,7 +33,7 @@ def check_head(
     for name, value in received:
         if name not in headers:
             headers[name] = value
-        elif name in _SINGLE:
+        elif name in SINGLE:
             raise _refuse(f"the upstream sent {name.decode()!r} twice")
         else:
             headers[name] += b", " + value

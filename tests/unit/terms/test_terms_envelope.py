@@ -81,6 +81,7 @@ ENVELOPES = st.builds(
         context_tokens=LIMITS,
         output_tokens=LIMITS,
         logprobs=st.booleans(),
+        images=st.booleans(),
         unlocked=some(list(Band)[1:4]),
     ),
     caps=caps(),
@@ -174,6 +175,7 @@ def test_a_meet_written_out_by_hand():
             context_tokens=None,
             output_tokens=100,
             logprobs=True,
+            images=True,
             unlocked=(Band.DUAL_USE, Band.DEFENSIVE),
         ),
         caps=(a_cap(10), a_cap(7, CapUnit.BYTES_OUT)),
@@ -189,6 +191,7 @@ def test_a_meet_written_out_by_hand():
             context_tokens=2048,
             output_tokens=64,
             logprobs=False,
+            images=False,
             unlocked=(Band.DUAL_USE,),
         ),
         caps=(a_cap(4),),
@@ -209,6 +212,7 @@ def test_a_meet_written_out_by_hand():
             context_tokens=2048,
             output_tokens=64,
             logprobs=False,
+            images=False,
             unlocked=(Band.DUAL_USE,),
         ),
         caps=(a_cap(4), a_cap(7, CapUnit.BYTES_OUT)),
@@ -230,6 +234,7 @@ def allows(envelope: Envelope, request: dict) -> bool:
         and (scope.tools is None or request["tool"] in scope.tools)
         and (scope.output_tokens is None or request["tokens"] <= scope.output_tokens)
         and (scope.logprobs or not request["logprobs"])
+        and (scope.images or not request["images"])
         and all(request["used"] <= cap.limit for cap in envelope.caps)
     )
 
@@ -242,6 +247,7 @@ REQUESTS = st.fixed_dictionaries(
         "tool": st.sampled_from(["search", "shell"]),
         "tokens": st.integers(0, 4),
         "logprobs": st.booleans(),
+        "images": st.booleans(),
         "used": st.integers(0, 4),
     }
 )
@@ -262,6 +268,7 @@ TIGHTENINGS = [
     pytest.param(Envelope(scope=Scope(tools=())), id="no-tools"),
     pytest.param(Envelope(scope=Scope(output_tokens=0)), id="no-tokens"),
     pytest.param(Envelope(scope=Scope(logprobs=False)), id="no-logprobs"),
+    pytest.param(Envelope(scope=Scope(images=False)), id="no-images"),
     pytest.param(Envelope(scope=Scope(unlocked=())), id="no-bands"),
     pytest.param(
         Envelope(

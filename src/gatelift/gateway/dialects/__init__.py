@@ -7,6 +7,7 @@ Every dialect passes untranslated: what came as chat completions goes upstream a
 from types import MappingProxyType
 
 from gatelift.gateway.dialects.chat import ChatDialect
+from gatelift.gateway.dialects.completions import CompletionsDialect
 from gatelift.gateway.dialects.dialect import (
     Answer,
     AnswerCodec,
@@ -17,10 +18,14 @@ from gatelift.gateway.dialects.dialect import (
     Piece,
     UpstreamAnswerError,
 )
+from gatelift.gateway.dialects.embeddings import EmbeddingsDialect
+from gatelift.gateway.dialects.images import IMAGE_TOKENS_BOUND
 from gatelift.gateway.dialects.request import DialectError, ModelRequest
+from gatelift.gateway.dialects.responses import ResponsesDialect
 
 __all__ = [
     "DIALECTS",
+    "IMAGE_TOKENS_BOUND",
     "Answer",
     "AnswerCodec",
     "AnswerEnd",
@@ -33,5 +38,10 @@ __all__ = [
     "UpstreamAnswerError",
 ]
 
-_ALL: tuple[Dialect, ...] = (ChatDialect(),)
+_ALL: tuple[Dialect, ...] = (
+    ChatDialect(),
+    ResponsesDialect(),
+    CompletionsDialect(),
+    EmbeddingsDialect(),
+)
 DIALECTS = MappingProxyType({dialect.path: dialect for dialect in _ALL})

@@ -9,12 +9,23 @@ Follows the OpenAI API reference, "Create chat completion", as of 2026-10.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from gatelift.encoding import encode_json
+from gatelift.gateway.dialects.fields import (
+    MAX_CHOICES,
+    arguments_parts,
+    read_call_id,
+    read_choices,
+    read_end_user,
+    read_function,
+    read_schema_format,
+    read_stops,
+    read_usage_wanted,
+    told_apart,
+)
+from gatelift.gateway.dialects.images import MAX_IMAGES, read_detail, read_image
 from gatelift.gateway.dialects.request import (
-    MAX_END_USER_CHARS,
     DialectError,
     ModelRequest,
     check_fields,
@@ -27,7 +38,7 @@ from gatelift.gateway.dialects.request import (
 from gatelift.plan import Candidate
 from gatelift.safeguards import Part, PartKind
 
-__all__ = ["EDITS", "MAX_CHOICES", "ChatRequest", "parse_chat", "read_end_user", "upstream_chat"]
+__all__ = ["EDITS", "MAX_CHOICES", "ChatRequest", "parse_chat", "upstream_chat"]
 
 EDITS: Final = (
     "model_set",
@@ -36,12 +47,10 @@ EDITS: Final = (
     "max_tokens_set",
     "usage_requested",
     "metadata_dropped",
+    "texts_joined",
 )
 
-MAX_CHOICES: Final = 8
 _MAX_MESSAGES = 256
-_MAX_STOPS = 4
-_CALL_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FIXED: Final = frozenset({"temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"})
 _KNOWN: Final = frozenset(
     {
@@ -59,6 +68,7 @@ _KNOWN: Final = frozenset(
         "tool_choice",
         "parallel_tool_calls",
         "metadata",
+        "response_format",
     }
 )
 _ROLE_KINDS: Final = {
@@ -79,27 +89,54 @@ class ChatRequest(ModelRequest, frozen=True, kw_only=True):
     tools: tuple[dict[str, Any], ...]
     tool_choice: str | dict[str, Any] | None
     parallel_tool_calls: bool | None
+    response_format: dict[str, Any] | None
 
 
 def _content_text(value: object, param: str) -> str:
     if isinstance(value, str):
         return value
-    texts = []
+    listed = expect(value, list, param)
+    return "".join(_text(item, f"{param}[{number}]") for number, item in enumerate(listed))
+
+
+def _text(value: object, param: str) -> str:
+    item = expect(value, dict, param)
+    expect_only(item, frozenset({"type", "text"}), param)
+    if item.get("type") != "text":
+        raise DialectError(f"expected {param}.type to be 'text'", param=f"{param}.type")
+    return expect(item.get("text"), str, f"{param}.text")
+
+
+def _user_content(value: object, param: str) -> tuple[str | list[dict[str, Any]], list[Part], int]:
+    """Return what is sent of a user's content, its texts, and how many images it holds."""
+    if isinstance(value, str) or not any(
+        isinstance(item, dict) and item.get("type") == "image_url"
+        for item in expect(value, list, param)
+    ):
+        text = _content_text(value, param)
+        return text, [Part(kind=PartKind.USER, text=text)], 0
+    sent: list[dict[str, Any]] = []
+    parts: list[Part] = []
     for number, item in enumerate(expect(value, list, param)):
         here = f"{param}[{number}]"
-        expect_only(expect(item, dict, here), frozenset({"type", "text"}), here)
-        if item.get("type") != "text":
-            raise DialectError(f"expected {here}.type to be 'text'", param=f"{here}.type")
-        texts.append(expect(item.get("text"), str, f"{here}.text"))
-    return "".join(texts)
+        if isinstance(item, dict) and item.get("type") == "image_url":
+            sent.append(_image(item, here))
+            continue
+        text = _text(item, here)
+        sent.append({"type": "text", "text": text})
+        parts.append(Part(kind=PartKind.USER, text=text))
+    return sent, parts, len(sent) - len(parts)
 
 
-def _call_id(value: object, param: str) -> str:
-    # Some chat templates show it to the model, so it may hold no words of its own.
-    text = expect(value, str, param)
-    if not _CALL_ID.fullmatch(text):
-        raise DialectError(f"expected {param} of 1 to 64 of A-Z a-z 0-9 _ -", param=param)
-    return text
+def _image(item: dict[str, Any], param: str) -> dict[str, Any]:
+    expect_only(item, frozenset({"type", "image_url"}), param)
+    image = expect(item.get("image_url"), dict, f"{param}.image_url")
+    expect_only(image, frozenset({"url", "detail"}), f"{param}.image_url")
+    made = {"url": read_image(image.get("url"), f"{param}.image_url.url")}
+    detail = read_detail(image.get("detail"), f"{param}.image_url.detail")
+    if detail is not None:
+        made["detail"] = detail
+    return {"type": "image_url", "image_url": made}
 
 
 def _tool_call(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
@@ -110,18 +147,18 @@ def _tool_call(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
     name = expect(function.get("name"), str, f"{param}.function.name")
     arguments = expect(function.get("arguments"), str, f"{param}.function.arguments")
     sent = {
-        "id": _call_id(call.get("id"), f"{param}.id"),
+        "id": read_call_id(call.get("id"), f"{param}.id"),
         "type": "function",
         "function": {"name": name, "arguments": arguments},
     }
     parts = [
         Part(kind=PartKind.TOOL_CALL_NAME, text=name),
-        Part(kind=PartKind.TOOL_CALL_ARGUMENTS, text=arguments),
+        *arguments_parts(arguments),
     ]
     return sent, parts
 
 
-def _message(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
+def _message(value: object, param: str) -> tuple[dict[str, Any], list[Part], int]:
     message = expect(value, dict, param)
     expect_only(message, frozenset({"role", "content", "tool_calls", "tool_call_id"}), param)
     role = message.get("role")
@@ -131,8 +168,11 @@ def _message(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
         )
     sent: dict[str, Any] = {"role": "system" if role == "developer" else role}
     parts: list[Part] = []
+    images = 0
     content = message.get("content")
-    if content is not None or role != "assistant":
+    if role == "user":
+        sent["content"], parts, images = _user_content(content, f"{param}.content")
+    elif content is not None or role != "assistant":
         text = _content_text(content, f"{param}.content")
         sent["content"] = text
         parts.append(Part(kind=_ROLE_KINDS[role], text=text))
@@ -147,29 +187,34 @@ def _message(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
         for _, more in calls:
             parts.extend(more)
     if role == "tool":
-        sent["tool_call_id"] = _call_id(message.get("tool_call_id"), f"{param}.tool_call_id")
-    return sent, parts
+        sent["tool_call_id"] = read_call_id(message.get("tool_call_id"), f"{param}.tool_call_id")
+    return sent, parts, images
 
 
 def _tool(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
     tool = expect(value, dict, param)
     expect_only(tool, frozenset({"type", "function"}), param)
+    if tool.get("type", "function") != "function":
+        raise DialectError(f"expected {param}.type to be 'function'", param=f"{param}.type")
     function = expect(tool.get("function"), dict, f"{param}.function")
-    expect_only(
-        function, frozenset({"name", "description", "parameters", "strict"}), f"{param}.function"
-    )
-    name = expect(function.get("name"), str, f"{param}.function.name")
-    parts = [Part(kind=PartKind.TOOL_DECLARATION, text=name)]
-    if "strict" in function:
-        expect(function["strict"], bool, f"{param}.function.strict")
-    if "description" in function:
-        text = expect(function["description"], str, f"{param}.function.description")
-        parts.append(Part(kind=PartKind.SYSTEM, text=text))
-    if "parameters" in function:
-        # A schema's texts reach the model too: they are inspected as one text.
-        schema = expect(function["parameters"], dict, f"{param}.function.parameters")
-        parts.append(Part(kind=PartKind.SYSTEM, text=encode_json(schema).decode("utf-8")))
-    return {"type": "function", "function": function}, parts
+    return {"type": "function", "function": function}, read_function(function, f"{param}.function")
+
+
+def _response_format(body: dict[str, Any]) -> tuple[dict[str, Any] | None, list[Part]]:
+    value = body.get("response_format")
+    if value is None:
+        return None, []
+    form = expect(value, dict, "response_format")
+    if form in ({"type": "text"}, {"type": "json_object"}):
+        return form, []
+    expect_only(form, frozenset({"type", "json_schema"}), "response_format")
+    if form.get("type") != "json_schema":
+        raise DialectError(
+            "expected response_format.type text, json_object or json_schema",
+            param="response_format.type",
+        )
+    spec = expect(form.get("json_schema"), dict, "response_format.json_schema")
+    return form, read_schema_format(spec, "response_format.json_schema")
 
 
 def _limit(body: dict[str, Any]) -> int | None:
@@ -177,37 +222,6 @@ def _limit(body: dict[str, Any]) -> int | None:
     if len(named) > 1:
         raise DialectError("write max_tokens or max_completion_tokens, not both", param=named[1])
     return expect_positive(body[named[0]], named[0]) if named else None
-
-
-def _stops(body: dict[str, Any]) -> tuple[str, ...]:
-    value = body.get("stop")
-    if value is None:
-        return ()
-    stops = [value] if isinstance(value, str) else expect(value, list, "stop")
-    if len(stops) > _MAX_STOPS:
-        raise DialectError(f"expected at most {_MAX_STOPS} stop texts", param="stop")
-    return tuple(expect(stop, str, "stop") for stop in stops)
-
-
-def _choices(body: dict[str, Any]) -> int:
-    value = body.get("n")
-    choices = 1 if value is None else expect_positive(value, "n")
-    if choices > MAX_CHOICES:
-        raise DialectError(f"expected n of at most {MAX_CHOICES}, got {choices}", param="n")
-    return choices
-
-
-def read_end_user(body: dict[str, Any]) -> str:
-    """Return who the caller says is behind the request, empty where it does not."""
-    for name in ("safety_identifier", "user"):
-        if body.get(name) is not None:
-            value = expect(body[name], str, name)
-            if len(value) > MAX_END_USER_CHARS:
-                raise DialectError(
-                    f"expected {name} of at most {MAX_END_USER_CHARS} characters", param=name
-                )
-            return value
-    return ""
 
 
 def _tool_choice(body: dict[str, Any], declared: frozenset[str]) -> str | dict[str, Any] | None:
@@ -225,42 +239,50 @@ def _tool_choice(body: dict[str, Any], declared: frozenset[str]) -> str | dict[s
     return choice
 
 
-def parse_chat(data: bytes) -> ChatRequest:
-    """Return the request in a body; raises `DialectError` that names the field."""
-    body = parse_body(data)
-    check_fields(body, _KNOWN, _FIXED)
+def _listed(body: dict[str, Any]) -> list[Any]:
     listed = expect(body.get("messages"), list, "messages")
     if not 1 <= len(listed) <= _MAX_MESSAGES:
         raise DialectError(
             f"expected 1 to {_MAX_MESSAGES} messages, got {len(listed)}", param="messages"
         )
-    messages = [_message(item, f"messages[{number}]") for number, item in enumerate(listed)]
+    return listed
+
+
+def parse_chat(data: bytes) -> ChatRequest:
+    """Return the request in a body; raises `DialectError` that names the field."""
+    body = parse_body(data)
+    check_fields(body, _KNOWN, _FIXED)
+    messages = [_message(item, f"messages[{n}]") for n, item in enumerate(_listed(body))]
+    images = sum(count for _, _, count in messages)
+    if images > MAX_IMAGES:
+        raise DialectError(f"expected at most {MAX_IMAGES} images, got {images}", param="messages")
     declared = body.get("tools")
     tools = [
         _tool(item, f"tools[{number}]")
         for number, item in enumerate([] if declared is None else expect(declared, list, "tools"))
     ]
-    options = body.get("stream_options")
-    if options is not None:
-        expect_only(
-            expect(options, dict, "stream_options"), frozenset({"include_usage"}), "stream_options"
-        )
+    form, form_parts = _response_format(body)
+    said = [part for _, more in tools for part in more] + form_parts
+    parts, readings = told_apart([*said, *(part for _, more, _ in messages for part in more)])
     parallel = body.get("parallel_tool_calls")
     return ChatRequest(
         model=expect(body.get("model"), str, "model"),
-        conversation=tuple(sent for sent, _ in messages),
+        conversation=tuple(sent for sent, _, _ in messages),
         messages=len(messages),
-        parts=tuple(part for _, more in (*tools, *messages) for part in more),
+        parts=parts,
+        readings=readings,
         stream=read_bool(body, "stream"),
-        wants_usage=bool(options and options.get("include_usage")),
+        wants_usage=read_usage_wanted(body),
         max_tokens=_limit(body),
-        choices=_choices(body),
-        stop=_stops(body),
+        choices=read_choices(body),
+        stop=read_stops(body),
         tools=tuple(sent for sent, _ in tools),
         tool_choice=_tool_choice(body, frozenset(sent["function"]["name"] for sent, _ in tools)),
         parallel_tool_calls=(
             None if parallel is None else expect(parallel, bool, "parallel_tool_calls")
         ),
+        response_format=form,
+        images=images,
         end_user=read_end_user(body),
     )
 
@@ -285,6 +307,8 @@ def upstream_chat(chat: ChatRequest, candidate: Candidate, *, model: str, max_to
         body["stream_options"] = {"include_usage": True}
     if chat.stop:
         body["stop"] = list(chat.stop)
+    if chat.response_format is not None:
+        body["response_format"] = chat.response_format
     if chat.tools:
         body["tools"] = list(chat.tools)
         if chat.tool_choice is not None:

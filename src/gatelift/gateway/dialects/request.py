@@ -6,6 +6,7 @@ Invariants
 - Fields are allow-listed by name. Any other field is refused by name, so that no engine-specific
   field reaches the upstream unseen.
 - A value is of exactly the type that was asked for: a bool is no number.
+- Text holds no NUL, where a model server written in C could stop reading and the safeguards go on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from gatelift.encoding import EncodingError, parse_json
 from gatelift.errors import CallerError
 from gatelift.safeguards import Part
+from gatelift.wire.sse import MAX_EVENT_BYTES
 
 __all__ = [
     "MAX_END_USER_CHARS",
@@ -52,17 +54,30 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     `max_tokens` is what the caller asked for, null where it left that open; of each of `choices`
     answers. `messages` counts what the model server puts words of its own around. A request that
     does not `generate` (embeddings) reserves no output tokens and at most `data_bytes` of answer.
+    `images` counts what the model sees and no safeguard reads. One without `carries_system` has no
+    place for the candidate's system prompt, and is refused where the candidate has one.
+    `event_bytes` bounds one event of the upstream's stream. `readings` are parts as they read where
+    they are sent in another spelling: `inspected` with the rest, counted never.
     """
 
     model: str
     parts: tuple[Part, ...]
     messages: int
+    readings: tuple[Part, ...] = ()
     stream: bool = False
     max_tokens: int | None = None
     choices: int = 1
     end_user: str = ""
     generates: bool = True
     data_bytes: int = 0
+    images: int = 0
+    carries_system: bool = True
+    event_bytes: int = MAX_EVENT_BYTES
+
+    @property
+    def inspected(self) -> tuple[Part, ...]:
+        """Return every text that the safeguards are shown."""
+        return (*self.parts, *self.readings) if self.readings else self.parts
 
 
 R = TypeVar("R", bound=ModelRequest)
@@ -75,7 +90,17 @@ def parse_body(data: bytes) -> dict[str, Any]:
     except EncodingError as error:
         raise DialectError(str(error), code=error.code) from error
     found: dict[str, Any] = expect(body, dict, "body")
+    if b"\\u0000" in data and _holds_nul(found):
+        raise DialectError("a text holds U+0000: leave it out", code="nul")
     return found
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(key) or _holds_nul(each) for key, each in value.items())
+    return isinstance(value, list) and any(_holds_nul(each) for each in value)
 
 
 def expect(value: object, kind: type[T], param: str) -> T:

@@ -1,0 +1,117 @@
+"""A model server that speaks every OpenAI route as it is scripted to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from tests.support.upstream import ScriptedUpstream
+
+CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
+COMPLETIONS = "/v1/completions"
+EMBEDDINGS = "/v1/embeddings"
+
+
+class Die:
+    """In a script: the connection breaks here."""
+
+
+class OpenAIUpstream(ScriptedUpstream):
+    """`script` maps a route to what it answers: a dict as one body, a list as events of a stream."""
+
+    def __init__(self) -> None:
+        self.script: dict[str, Any] = {}
+        super().__init__()
+
+    async def _answer(
+        self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        lines = head.decode().lower().split("\r\n")
+        length = next((int(x.split(":")[1]) for x in lines if x.startswith("content-length")), 0)
+        body = json.loads(await reader.readexactly(length) or b"{}")
+        path = lines[0].split()[1]
+        if f"authorization: bearer {self.key}" not in lines:
+            return self._send(writer, 401, b"{}")
+        if path not in self.script:
+            return self._send(writer, 200, b"{}")
+        self.calls += 1
+        self.bodies.append(body)
+        answer = self.script[path]
+        if self.status != 200:
+            return self._send(writer, self.status, b"{}")
+        if isinstance(answer, dict):
+            return self._send(writer, 200, json.dumps(answer).encode())
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+            b"transfer-encoding: chunked\r\n\r\n"
+        )
+        for event in answer:
+            if event is Die:
+                await writer.drain()
+                await asyncio.sleep(0.05)
+                writer.transport.abort()
+                return None
+            self._event(writer, event)
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        return None
+
+    def _event(self, writer: asyncio.StreamWriter, value: Any) -> None:
+        data = value if isinstance(value, str) else json.dumps(value)
+        text = f"data: {data}\n\n"
+        if isinstance(value, dict) and "type" in value:
+            text = f"event: {value['type']}\n" + text
+        writer.write(b"%x\r\n%b\r\n" % (len(text.encode()), text.encode()))
+
+
+USAGE = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+
+
+def chat(*messages: dict[str, Any], finish: str = "stop") -> dict[str, Any]:
+    """Return a whole chat answer, one choice a message."""
+    choices = [
+        {"index": number, "message": {"role": "assistant", **said}, "finish_reason": finish}
+        for number, said in enumerate(messages)
+    ]
+    return {"id": "upstream-id", "choices": choices, "usage": USAGE}
+
+
+def chat_stream(
+    *deltas: dict[str, Any] | tuple[int, dict[str, Any]], finish: str = "stop", choices: int = 1
+) -> list[Any]:
+    """Return the events of a chat answer; a delta of another choice comes with its number."""
+    events: list[Any] = []
+    for delta in deltas:
+        index, said = delta if isinstance(delta, tuple) else (0, delta)
+        events.append({"id": "upstream-id", "choices": [{"index": index, "delta": said}]})
+    for index in range(choices):
+        end = {"index": index, "delta": {}, "finish_reason": finish}
+        events.append({"choices": [end]})
+    return [*events, {"choices": [], "usage": USAGE}, "[DONE]"]
+
+
+def response(*output: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return a whole response."""
+    usage = {"input_tokens": 5, "output_tokens": 3, "total_tokens": 8}
+    made = {"id": "upstream-id", "status": "completed", "output": list(output), "usage": usage}
+    return made | changes
+
+
+def message(text: str) -> dict[str, Any]:
+    """Return a message of a response."""
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    return {"type": "message", "id": "upstream-msg", "role": "assistant", "content": content}
+
+
+def response_stream(*events: dict[str, Any], **changes: Any) -> list[Any]:
+    """Return the events of a response; each event is (what follows `response.`, fields)."""
+    begun = {"id": "upstream-id", "status": "in_progress", "output": []}
+    done = response(**changes)
+    return [
+        {"type": "response.created", "response": begun},
+        *events,
+        {"type": f"response.{done['status']}", "response": done},
+    ]
