@@ -190,6 +190,15 @@ def _check_surrogates(value: Any) -> None:
         ) from error
 
 
+# Made once: `json.loads` with any of these would make one for each text.
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_refuse_duplicates,
+    parse_constant=_refuse_constant,
+    parse_int=_parse_int,
+    parse_float=_parse_float,
+)
+
+
 def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """Return the value of strict JSON bytes, or raise `EncodingError` that says why not."""
     try:
@@ -199,13 +208,7 @@ def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     if data.count(b"{") + data.count(b"[") > max_depth:
         _check_depth(text, max_depth)
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_refuse_duplicates,
-            parse_constant=_refuse_constant,
-            parse_int=_parse_int,
-            parse_float=_parse_float,
-        )
+        value = _STRICT.decode(text)
     except json.JSONDecodeError as error:
         raise EncodingError(
             f"not JSON at line {error.lineno} column {error.colno}: {error.msg}", code="not_json"

@@ -281,7 +281,7 @@ def test_a_full_disk_refuses_and_a_new_segment_goes_on_without_a_gap(tmp_path, e
                 writer.append(beat)
             assert caught.value.code == "journal_failed"
         assert writer.broken is not None
-        assert writer.try_recover()
+        await recover(writer)
         assert writer.broken is None
         pending = writer.append(beat)
         await pending.durable

@@ -40,6 +40,11 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 
     wants: tuple[Want, ...]
     units: tuple[CapUnit, ...]
+    slots: tuple[tuple[str, int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        # Where each want is booked, looked up several times in the life of an exchange.
+        msgspec.structs.force_setattr(self, "slots", tuple([_slot(want) for want in self.wants]))
 
     def charges(self) -> tuple[Charge, ...]:
         """Return the reserved amounts for the start record; `parallel` is never charged."""
@@ -174,7 +179,7 @@ class LeaseBook:
         """
         for want in wanted.wants:
             self._until[want.counter, want.window] = want.until
-        short = self._take(wanted.wants)
+        short = self._take(wanted)
         if not short:
             return None
         # Nothing is set aside while the keeper is asked: what a waiting request held back would be
@@ -182,23 +187,25 @@ class LeaseBook:
         answer = await self._draw(tuple(map(self._whole, short)))
         if isinstance(answer, Granted):
             self._book(answer, wanted.wants)
-            if not self._take(wanted.wants):
+            if not self._take(wanted):
                 return None
             # The rest went elsewhere meanwhile: now all at once, which leaves nothing to chance.
             answer = await self._draw(tuple(map(self._whole, wanted.wants)))
         if isinstance(answer, Denied):
             return answer
         self._book(answer, wanted.wants)
-        if self._take(wanted.wants):
+        if self._take(wanted):
             raise KeeperUnavailableError("the keeper granted less than was asked")
         return None
 
-    def _take(self, wants: tuple[Want, ...]) -> list[Want]:
-        """Set aside all of `wants`, or nothing: then return those that are short."""
-        short = [want for want in wants if self._free.get(_slot(want), 0) < want.need]
+    def _take(self, wanted: Reservation) -> list[Want]:
+        """Set aside everything, or nothing: then return the wants that are short."""
+        free = self._free
+        have = [free.get(slot, 0) for slot in wanted.slots]
+        short = [w for w, left in zip(wanted.wants, have, strict=True) if left < w.need]
         if not short:
-            for want in wants:
-                self._free[_slot(want)] = self._free.get(_slot(want), 0) - want.need
+            for slot, want, left in zip(wanted.slots, wanted.wants, have, strict=True):
+                free[slot] = left - want.need
         return short
 
     def _whole(self, want: Want) -> Want:
@@ -226,17 +233,16 @@ class LeaseBook:
         free = self._free.get((want.counter, want.window, want.limit), 0)
         return max(0, want.limit - used) + free
 
-    def _give(self, slot: tuple[str, int, int], amount: int) -> None:
-        if slot[:2] in self._until:
-            self._free[slot] = self._free.get(slot, 0) + amount
-
     def settle(self, reservation: Reservation, spent: dict[CapUnit, int]) -> None:
         """Give back what was reserved and not spent; `parallel` comes back whole."""
         idle = []
-        for want, unit in zip(reservation.wants, reservation.units, strict=True):
+        free, known = self._free, self._until
+        for want, unit, slot in zip(
+            reservation.wants, reservation.units, reservation.slots, strict=True
+        ):
             left = want.need - (min(want.need, spent[unit]) if want.until else 0)
-            if left:
-                self._give(_slot(want), left)
+            if left and slot[:2] in known:
+                free[slot] = free.get(slot, 0) + left
             if want.counter in self._recalled:
                 idle.append(want.counter)
         if idle and (leases := self._take_idle(idle)):

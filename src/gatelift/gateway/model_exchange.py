@@ -39,7 +39,7 @@ from gatelift.gateway.http_responder import Responder
 from gatelift.gateway.recorded import NOTHING_SPENT, RecordedExchange
 from gatelift.gateway.recording import Subject
 from gatelift.gateway.refusals import refusal_completion
-from gatelift.gateway.releasing import Release, least_tokens
+from gatelift.gateway.releasing import Release, may_be_tokens
 from gatelift.gateway.replies import Reply
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome, VerifiedBundle
@@ -206,8 +206,9 @@ class ModelExchange(RecordedExchange):
             codec,
             max_tokens=admitted.max_tokens * admitted.choices,
             max_bytes=admitted.max_bytes,
-            least_input=lambda: sum(
-                least_tokens(part.text.encode("utf-8", "surrogatepass")) for part in request.parts
+            may_have_read=lambda count: may_be_tokens(
+                count,
+                b"\n".join([p.text.encode("utf-8", "surrogatepass") for p in request.parts]),
             ),
         )
         answering = Answering(

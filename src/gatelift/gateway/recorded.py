@@ -9,7 +9,6 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any
 
 from gatelift.encoding import ID_ENTROPY_BYTES, make_id
@@ -49,7 +48,7 @@ class RecordedExchange:
         self.responder = responder
         self._shape = shape
         self.steps = Exchange()
-        self.id = make_id("req", now_ms(), os.urandom(ID_ENTROPY_BYTES))
+        self.id = make_id("req", now_ms(), context.journal.entropy.take(ID_ENTROPY_BYTES))
         self.headers: tuple[tuple[bytes, bytes], ...] = ((b"x-request-id", self.id.encode()),)
         self.verdicts: tuple[Verdict, ...] = ()
         self.reservation: Reservation | None = None

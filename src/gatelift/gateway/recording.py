@@ -9,7 +9,6 @@ Invariants
 
 from __future__ import annotations
 
-import os
 import time
 
 import msgspec
@@ -74,8 +73,8 @@ class Recorder:
     def __init__(self, journal: Writer, subject: Subject) -> None:
         self._journal = journal
         self._subject = subject
-        self._request_salt = os.urandom(SALT_BYTES)
-        self._answer_salt = os.urandom(SALT_BYTES)
+        self._request_salt = journal.entropy.take(SALT_BYTES)
+        self._answer_salt = journal.entropy.take(SALT_BYTES)
         self.start: Pending | None = None
         self.finish: Pending | None = None
 

@@ -19,9 +19,10 @@ from typing import Any
 from gatelift.gateway.dialects import Answer, AnswerCodec, AnswerEnd, FinishReason, Piece
 from gatelift.safeguards import AnswerInspector, Verdict
 
-__all__ = ["BYTES_PER_TOKEN_BOUND", "Release", "least_tokens"]
+__all__ = ["BYTES_PER_TOKEN_BOUND", "Release", "least_tokens", "may_be_tokens"]
 
 BYTES_PER_TOKEN_BOUND = 32
+_BLANKS = (b" ", b"\n", b"\t", b"\r", b"\x0b", b"\x0c")
 
 
 def least_tokens(text: bytes | bytearray) -> int:
@@ -29,11 +30,22 @@ def least_tokens(text: bytes | bytearray) -> int:
     return max(len(text.split()), -(-len(text) // BYTES_PER_TOKEN_BOUND))
 
 
+def may_be_tokens(count: int, text: bytes | bytearray) -> bool:
+    """Return whether a text may have as few tokens as `count`."""
+    # As many words as blanks, and one: seen without cutting the text up.
+    most = 1 + sum(map(text.count, _BLANKS))
+    return count >= max(most, -(-len(text) // BYTES_PER_TOKEN_BOUND)) or count >= least_tokens(text)
+
+
+def _anything(_count: int) -> bool:
+    return True
+
+
 class Release:
     """The released part of one answer, its counts and its verdicts.
 
     `max_tokens` and `max_bytes` are what was reserved, over all choices; `open_inspector` makes
-    the inspector of one choice; `least_input` how many tokens the prompt has at least.
+    the inspector of one choice; `may_have_read` says whether the prompt may have as few tokens.
     """
 
     def __init__(
@@ -43,15 +55,15 @@ class Release:
         *,
         max_tokens: int,
         max_bytes: int,
-        least_input: Callable[[], int] = int,
+        may_have_read: Callable[[int], bool] = _anything,
     ) -> None:
         self._open_inspector = open_inspector
         self._codec = codec
         self._max_tokens = max_tokens
         self._max_bytes = max_bytes
         self._inspectors: dict[int, AnswerInspector] = {}
-        self._least_input = least_input
-        self._least_output: int | None = None
+        self._may_have_read = may_have_read
+        self._believed_output: tuple[int, int] | None = None
         self._whole = False
         self._counted = 0
         self._usage_output: int | None = None
@@ -95,16 +107,18 @@ class Release:
     def output_tokens(self) -> int:
         """Tokens of the answer by our own count, never more than was reserved."""
         made = self._usage_output
-        if made is None or made < self._least():
+        if made is None or not self._is_believed(made):
             # A piece may hold many tokens: without the upstream's word, one a byte at most. Of a
             # whole answer the upstream may have made more than it sent.
             made = self._max_tokens if self._whole else min(self._max_tokens, len(self.released))
         return min(self._max_tokens, max(self._counted, made))
 
-    def _least(self) -> int:
-        if self._least_output is None:
-            self._least_output = least_tokens(self.released)
-        return self._least_output
+    def _is_believed(self, made: int) -> bool:
+        if self._believed_output != (made, len(self.released)):
+            if not may_be_tokens(made, self.released):
+                return False
+            self._believed_output = (made, len(self.released))
+        return True
 
     @property
     def overrun_tokens(self) -> int:
@@ -116,7 +130,7 @@ class Release:
         if self._usage_input is None:
             return bound
         if self._believed_input is None:
-            believed = self._usage_input >= self._least_input()
+            believed = self._may_have_read(self._usage_input)
             self._believed_input = self._usage_input if believed else bound
         return min(bound, self._believed_input)
 
@@ -191,5 +205,4 @@ class Release:
             self.exhausted = True
             return b""
         self.released += data
-        self._least_output = None
         return self._codec.release(piece, text)

@@ -39,6 +39,7 @@ from typing import Final
 
 from gatelift.encoding import encode_json
 from gatelift.journal.batches import Pending, SignedBatch, make_batch
+from gatelift.journal.entropy import Entropy
 from gatelift.journal.errors import JournalError
 from gatelift.journal.lock import JournalLock
 from gatelift.journal.replica import REPLICA_TIMEOUT_S, Replica
@@ -113,6 +114,8 @@ class Writer:
         self._broken: JournalError | None = None
         self._closing = False
         self._next_seq = 0
+        self.entropy = Entropy()
+        """For salts and ids that are made on the thread that appends."""
         # Holds a token from the moment that the commit thread has something to do until it looks.
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._woken = False
@@ -172,7 +175,7 @@ class Writer:
                 f"{record.seq} of ({record.node}, {record.worker}, {record.run})"
             )
         data = encode_json(record)
-        salt = os.urandom(SALT_BYTES)
+        salt = self.entropy.take(SALT_BYTES)
         frame = _record_frame(salt, data)
         pending = Pending(seq, salt, data, self._loop.create_future())
         with self._lock:

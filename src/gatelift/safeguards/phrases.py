@@ -98,46 +98,41 @@ class _Compiled(msgspec.Struct, frozen=True, kw_only=True):
     verbs: re.Pattern[str]
     objects: re.Pattern[str]
     verb_words: tuple[frozenset[bytes], ...]
-    object_words: tuple[frozenset[bytes], ...]
-
-    def may_fire(self, words: frozenset[bytes]) -> bool:
-        """Return whether a text of these words may hold a verb and an object of the rule."""
-        return any(each <= words for each in self.object_words) and any(
-            each <= words for each in self.verb_words
-        )
 
 
 class RuleBook:
     """Rules compiled once. `find` looks at the words of a text, and only then at whole phrases."""
 
-    __slots__ = ("_key_words", "_rules", "_rules_of")
+    __slots__ = ("_key_words", "_named_by", "_rules")
 
     def __init__(self, rules: Sequence[NearRule]) -> None:
-        self._rules_of: dict[bytes, set[int]] = {}
+        # By the longest word of each phrase of an object: its words, and whose rule it is.
+        self._named_by: dict[bytes, list[tuple[frozenset[bytes], int]]] = {}
         self._rules = tuple(
             _Compiled(
                 rule=rule,
                 verbs=first_char_union(_expressions(rule.verbs)),
                 objects=first_char_union(_expressions(rule.objects)),
                 verb_words=_word_sets(rule.verbs),
-                object_words=_word_sets(rule.objects),
             )
             for rule in rules
         )
-        for number, compiled in enumerate(self._rules):
-            for words in compiled.object_words:
-                self._rules_of.setdefault(max(words, key=len), set()).add(number)
-        self._key_words = frozenset(self._rules_of)
+        for number, rule in enumerate(rules):
+            for words in _word_sets(rule.objects):
+                self._named_by.setdefault(max(words, key=len), []).append((words, number))
+        self._key_words = frozenset(self._named_by)
 
     def find(self, folded: FoldedText) -> tuple[Finding, ...]:
         """Return the first finding of each rule that fires, in the order of the rules."""
-        named = self._key_words & folded.words
-        if not named:
+        words = folded.words
+        seen = self._key_words & words
+        if not seen:
             return ()
+        numbers = {n for key in seen for phrase, n in self._named_by[key] if phrase <= words}
         findings = []
-        for number in sorted(set().union(*(self._rules_of[word] for word in named))):
+        for number in sorted(numbers):
             compiled = self._rules[number]
-            if not compiled.may_fire(folded.words):
+            if not any(verb <= words for verb in compiled.verb_words):
                 continue
             span = _first(compiled, folded.text)
             if span is not None:
