@@ -44,8 +44,12 @@ def test_the_check_sees_an_import() -> None:
 
 def test_each_promise_has_its_file_and_says_how_it_was_seen_to_fail() -> None:
     for number in range(1, 11):
-        (path,) = HERE.glob(f"test_p{number:02d}_*.py")
-        text = ast.get_docstring(ast.parse(path.read_text())) or ""
-        assert text.startswith(f"Promise {number}: "), path.name
-        assert "Attacked here" in text, path.name
-        assert "Seen to fail:" in text, path.name
+        paths = sorted(HERE.glob(f"test_p{number:02d}_*.py"))
+        assert paths
+        for path in paths:
+            text = ast.get_docstring(ast.parse(path.read_text())) or ""
+            assert text.startswith(
+                (f"Promise {number}: ", f"Promise {number} ", f"Promise {number},")
+            )
+            assert "Attacked here" in text, path.name
+            assert "Seen to fail:" in text, path.name

@@ -6,6 +6,11 @@ streamed answers, and started anew at once; now and then the keeper is killed wi
 be in the exported records, every start must be finished, the public verifier must find nothing
 wrong, and nobody may have read an `internal_error`.
 
+Seen to fail: with the keeper closing every orphan as sent upstream, also one that was denied for want
+of a certificate, the public verifier found records that went upstream under none (red, 4 times in 300
+kills); with a connection that was given up as it was made taken for a living one (`wire.frames`) a
+worker ended by itself (red, once in 100 kills on a loaded machine).
+
 30 kills in `make test`, 1,000 in `make test-slow`.
 """
 
@@ -152,9 +157,6 @@ def test_nothing_acknowledged_is_lost_through_many_kills(
 def _check(deployment: Deployment, callers: Callers, upstream: ScriptedUpstream, out: Path) -> None:
     assert "internal_error" not in callers.told
     deployment.cli("dossier", "export", "--dir", deployment.folder, "--out", out).must()
-    root = (deployment.folder / "root.sha256").read_text().strip()
-    done = gatelift("verify", out, "--root", root, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
     stored = {
         json.loads(line)["record"]
         for path in (out / "records").iterdir()
@@ -180,3 +182,6 @@ def _check(deployment: Deployment, callers: Callers, upstream: ScriptedUpstream,
     assert len(callers.tickets) > 100
     assert lost == 0
     assert set(starts) <= finished, "a start that nobody finished"
+    root = (deployment.folder / "root.sha256").read_text().strip()
+    done = gatelift("verify", out, "--root", root, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr

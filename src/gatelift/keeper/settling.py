@@ -113,7 +113,9 @@ class Settling:
                 session=start.session,
                 outcome=Outcome.ABORTED,
                 reason="worker_died",
-                upstream=True,
+                # One that was denied for want of a certificate never went anywhere; of any other
+                # only the dead worker knew.
+                upstream=start.certificate is not None,
                 status=0,
                 answer=None,
                 answer_bytes=0,
