@@ -52,6 +52,10 @@ __all__ = ["MAX_PENDING", "SEGMENT_BYTES", "Writer"]
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 MAX_PENDING: Final = 16_384
+# Each batch costs a signature here and its check in the keeper, whatever its size. Where records
+# come by the dozen, a moment's wait makes one batch of many; where they come singly, none is made.
+_BUSY_RECORDS: Final = 8
+_GATHER_S: Final = 0.003
 
 
 def _now_ms() -> int:
@@ -259,6 +263,8 @@ class Writer:
             self._busy = False
             if closing:
                 return
+            if len(group.pendings) >= _BUSY_RECORDS:
+                time.sleep(_GATHER_S)
 
     def _commit(self, group: _Group) -> bool:
         try:

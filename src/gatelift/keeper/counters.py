@@ -26,6 +26,7 @@ certificate and the orders, which each worker verifies for itself.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -99,6 +100,7 @@ class _Pool:
         return self.settled + sum(self.granted.values())
 
 
+@functools.lru_cache(maxsize=8192)
 def window_end_ms(counter: str, window: int) -> int:
     """Return when a counter's window ends, in ms UTC; 0 for `parallel`, which has no window.
 
