@@ -38,6 +38,7 @@ __all__ = ["ClientConnection"]
 
 _BEGINNING: Final = b"HTTP/1."
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _SINGLE: Final = frozenset(
     {b"content-encoding", b"content-length", b"content-type", b"location", b"transfer-encoding"}
 )
@@ -241,6 +242,8 @@ class ClientConnection(asyncio.Protocol):
             self._interim += 1
             if status == 101 or self._interim > self._limits.max_interim:
                 raise self._error("bad_response", f"the upstream sent {status}, or too many 1xx")
+            if any(name in _FRAMING for name, _ in self._headers):
+                raise self._error("bad_response", "the upstream framed an interim response")
             return
         headers = self._checked_headers(status)
         self._response = UpstreamResponse(
