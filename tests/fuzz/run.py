@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,9 @@ def fuzz_here(name: str, options: list[str]) -> None:
     with atheris.instrument_imports(include=["gatelift", "tests.fuzz"]):
         from tests.fuzz.targets import TARGETS
 
-    atheris.Setup([sys.argv[0], *options], TARGETS[name])
+    # To merge, libFuzzer starts itself anew by what it takes for its own name, through a shell.
+    itself = shlex.join([sys.executable, "-m", "tests.fuzz.run", "--here", name])
+    atheris.Setup([itself, *options], TARGETS[name])
     atheris.Fuzz()
 
 

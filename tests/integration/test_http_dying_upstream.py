@@ -129,6 +129,11 @@ STREAMS: dict[str, tuple[tuple[bytes, ...], str, bytes]] = {
     "answers whole when a stream was asked for": ((lengthed(whole("hi ")),), "keep", b""),
     "floods with 1xx": ((b"HTTP/1.1 100 Continue\r\n\r\n" * 1000 + GOOD,), "keep", b""),
     "floods with early hints": ((b"HTTP/1.1 103 X\r\nLink: y\r\n\r\n" * 1000 + GOOD,), "keep", b""),
+    "frames an interim answer": (
+        (b"HTTP/1.1 103 X\r\ncontent-length: 5\r\n\r\n" + GOOD,),
+        "keep",
+        b"",
+    ),
     "switches protocols": (
         (b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n" + GOOD,),
         "keep",

@@ -44,6 +44,7 @@ __all__ = ["ClientConnection"]
 
 _BEGINNING: Final = b"HTTP/1."
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _STALE: Final = select.POLLIN | getattr(select, "POLLRDHUP", 0)
 
 
@@ -287,6 +288,8 @@ class ClientConnection(asyncio.Protocol):
             self._interim += 1
             if status == 101 or self._interim > self._limits.max_interim:
                 raise self._error("bad_response", f"the upstream sent {status}, or too many 1xx")
+            if any(name in _FRAMING for name, _ in self._headers):
+                raise self._error("bad_response", "the upstream framed an interim response")
             return
         headers, self._reusable = check_head(status, self._parser.get_http_version(), self._headers)
         self._response = UpstreamResponse(
