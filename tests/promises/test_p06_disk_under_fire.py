@@ -167,7 +167,7 @@ ILLS = {
     "sync-eio": (SYNC, errno.EIO, 1),
     "now-and-then": (WRITE | SYNC, errno.EIO, 7),
 }
-SLOW_ONES = {"write-enospc", "now-and-then"}
+SLOW_ONES = {"write-eio", "write-enospc", "now-and-then"}
 
 
 @pytest.mark.parametrize(
