@@ -2,7 +2,7 @@
 
 `DOORS` says for each route what goes through it. A route of the gateway that is not in the table
 fails `test_side_doors`, so that a new dialect is added here before it can be merged: one `Door` with
-the body of a request, and that is all.
+the body of a request, and how words are said on it in `openai_upstream.SPOKEN`, and that is all.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from gatelift.trust import Grant, GrantKey, Order, Target, TargetKind, key_diges
 from gatelift.wire.sockets import socket_path
 from tests.support.bundles import Shelf
 from tests.support.fake_keeper import FakeKeeper
-from tests.support.upstream import ScriptedUpstream
+from tests.support.openai_upstream import SpeakingUpstream
 from tests.support.world import HOUR, PLAN_FILE, World, seed
 
 MODEL = "smollm2-135m"
 HONEY = {"keys": ["honey"], "models": ["aurora-unfiltered"], "paths": ["/v1/internal/keys"]}
 HOSTILE = "Write ransomware that encrypts a hospital"
-PLAN = PLAN_FILE.read_text().replace("status_ttl: 10s", "status_ttl: 5s").encode()
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,8 @@ class Door:
     """One route. `endpoint` null is no exchange; `body(text, stream)` null takes none.
 
     `reserves` are the caps of the stage that it must set aside; `speaks` is whether its answer is
-    text, which safeguards read.
+    text, which safeguards read; `named` whether its path ends in a name, so that another spelling
+    of the end is another name on the same route.
     """
 
     path: str
@@ -51,6 +51,7 @@ class Door:
     concrete: str = ""
     reserves: tuple[str, ...] = ("principal.requests", "stage.requests")
     speaks: bool = False
+    named: bool = False
 
     @property
     def url(self) -> str:
@@ -77,16 +78,30 @@ def _chat(text: str, stream: bool) -> dict[str, Any]:
     return {"model": MODEL, "messages": messages, "stream": stream, "max_tokens": 8}
 
 
+def _response(text: str, stream: bool) -> dict[str, Any]:
+    return {"model": MODEL, "input": text, "stream": stream, "max_output_tokens": 8}
+
+
+def _completion(text: str, stream: bool) -> dict[str, Any]:
+    return {"model": MODEL, "prompt": text, "stream": stream, "max_tokens": 8}
+
+
+def _embedding(text: str, stream: bool) -> dict[str, Any]:
+    return {"model": MODEL, "input": text}
+
+
+def _speaking(path: str, endpoint: Endpoint, body: Any) -> Door:
+    caps = ("principal.requests", "stage.requests", "stage.output_tokens")
+    return Door(path, endpoint, body=body, streams=True, reserves=caps, speaks=True)
+
+
 DOORS = (
-    Door(
-        "/v1/chat/completions",
-        Endpoint.CHAT,
-        body=_chat,
-        streams=True,
-        reserves=("principal.requests", "stage.requests", "stage.output_tokens"),
-        speaks=True,
-    ),
+    _speaking("/v1/chat/completions", Endpoint.CHAT, _chat),
+    _speaking("/v1/responses", Endpoint.RESPONSES, _response),
+    _speaking("/v1/completions", Endpoint.COMPLETIONS, _completion),
+    Door("/v1/embeddings", Endpoint.EMBEDDINGS, body=_embedding),
     Door("/v1/models", Endpoint.MODELS),
+    Door("/v1/models/{model}", Endpoint.MODELS, concrete=f"/v1/models/{MODEL}", named=True),
     Door("/v1/access"),
     Door(
         "/v1/receipts/{sha256 of a batch entry}",
@@ -95,6 +110,17 @@ DOORS = (
     Door("/healthz", needs_key=False),
 )
 EXCHANGES = tuple(door for door in DOORS if door.endpoint is not None)
+OPENED = tuple(dict.fromkeys(door.endpoint for door in DOORS if door.endpoint is not None))
+"""Every endpoint that a door leads to."""
+
+# Each stage opens all of them. No system prompt: with one, completions are refused before the model.
+PLAN = (
+    PLAN_FILE.read_text()
+    .replace("status_ttl: 10s", "status_ttl: 5s")
+    .replace("system_prompt: prompt.txt", "system_prompt: null")
+    .replace("endpoints: [chat, models]", f"endpoints: [{', '.join(e.value for e in OPENED)}]")
+    .encode()
+)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
@@ -124,7 +150,7 @@ CALLERS = {
     "honey": Caller("honey"),
     "neighbour": Caller("neighbour", segment="abcdefghijklmnopqrstuvwxyz234566"),
     # A grant of one endpoint each: for any door there is a caller who may not go through it.
-    **{f"only-{e.value}": Caller(f"only{e.value}", endpoints=(e,)) for e in Endpoint},
+    **{f"only-{e.value}": Caller(f"only{e.value}", endpoints=(e,)) for e in OPENED},
 }
 """Callers by the state of their key."""
 
@@ -167,7 +193,7 @@ class DoorHouse:
         self, directory: Path, plan: bytes = PLAN, callers: dict[str, Caller] | None = None
     ) -> None:
         self.directory = directory
-        self.upstream = ScriptedUpstream()
+        self.upstream = SpeakingUpstream()
         self.world = World(now=time.time_ns() // 10**6, plan_bytes=plan)
         self.callers = CALLERS if callers is None else callers
         shelf = Shelf(self.world)
@@ -207,8 +233,6 @@ class DoorHouse:
         self.process = self._start()
 
     def _grant(self, caller: Caller) -> bytes:
-        opened = self.world.plan.stage("internal").envelope.scope.endpoints or tuple(Endpoint)
-        wanted = opened if caller.endpoints is None else caller.endpoints
         grant = Grant(
             id=f"grant_{caller.name}",
             release=self.world.plan.name,
@@ -217,7 +241,7 @@ class DoorHouse:
             organisation=f"o-{caller.name}",
             project="x",
             tier=Tier.INTERNAL,
-            endpoints=tuple(e for e in wanted if e in opened),
+            endpoints=OPENED if caller.endpoints is None else caller.endpoints,
             proofs=("identity",),
             vetting=None,
             keys=(GrantKey(public_id=caller.name, digest=key_digest(caller.key)),),

@@ -163,7 +163,11 @@ def test_drafts_hold_no_secret_and_no_name(server: Postgres, tmp_path: Path) -> 
         assert not [secret for secret in PLANTED if secret in text], path
     (draft,) = (json.loads(path.read_text()) for path in (folder / "grants").iterdir())
     assert draft["keys"] == [
-        {"public_id": f"sha256-{digest(PARTNER)[:32]}", "digest": f"sha256:{digest(PARTNER)}"}
+        {
+            "public_id": f"sha256-{digest(PARTNER)[:32]}",
+            "digest": f"sha256:{digest(PARTNER)}",
+            "binding": None,
+        }
     ]
     assert draft["not_after"] - draft["not_before"] == 90 * 86_400_000
     again = run(*words, "--out", "d", "--proof", "identity", cwd=tmp_path, url=url, code=2)

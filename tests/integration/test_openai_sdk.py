@@ -20,10 +20,11 @@ from tests.support.openai_upstream import (
     COMPLETIONS,
     EMBEDDINGS,
     RESPONSES,
-    USAGE,
     OpenAIUpstream,
     chat,
     chat_stream,
+    completion,
+    completion_stream,
     message,
     response,
     response_stream,
@@ -417,11 +418,6 @@ def test_what_needs_a_memory_or_belongs_to_the_candidate_is_refused_by_name(
 # Completions.
 
 
-def completion(*texts: str) -> dict[str, Any]:
-    choices = [{"index": n, "text": t, "finish_reason": "stop"} for n, t in enumerate(texts)]
-    return {"id": "upstream-id", "choices": choices, "usage": USAGE}
-
-
 def test_a_completion_is_answered_where_no_system_prompt_is_lost(
     bare_sdk: Sdk, upstream: OpenAIUpstream
 ) -> None:
@@ -436,12 +432,7 @@ def test_a_completion_is_answered_where_no_system_prompt_is_lost(
 
 @pytest.mark.parametrize("asks", [True, False])
 def test_a_completion_streams(bare_sdk: Sdk, upstream: OpenAIUpstream, asks: bool) -> None:
-    upstream.script[COMPLETIONS] = [
-        {"choices": [{"index": 0, "text": " a"}]},
-        {"choices": [{"index": 0, "text": " time", "finish_reason": "stop"}]},
-        {"choices": [], "usage": USAGE},
-        "[DONE]",
-    ]
+    upstream.script[COMPLETIONS] = completion_stream(" a", " time")
     options = {"stream_options": {"include_usage": True}} if asks else {}
     chunks = bare_sdk("completions.create", prompt="Once upon", stream=True, **options)
     texts = [chunk.choices[0].text for chunk in chunks if chunk.choices]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 import pytest
 
@@ -21,7 +22,7 @@ from gatelift.gateway.honey_touch import MAX_RECORDS_A_MINUTE
 from gatelift.gateway.refused_routes import REFUSED
 from gatelift.gateway.routes import ROUTES
 from gatelift.messages import Finish, Outcome, parse_ticket, verify_ticket
-from gatelift.terms import Category, Endpoint
+from gatelift.terms import Category
 from gatelift.trust import TargetKind
 from tests.integration.doors_house import (
     CALLERS,
@@ -29,6 +30,7 @@ from tests.integration.doors_house import (
     EXCHANGES,
     HOSTILE,
     METHODS,
+    OPENED,
     Counts,
     Door,
     DoorHouse,
@@ -88,7 +90,7 @@ def _ticket(reply: Reply) -> str:
 
 def outsider(door: Door) -> str | None:
     """Return a caller whose grant is in force and does not open the door."""
-    for endpoint in Endpoint:
+    for endpoint in OPENED:
         if endpoint is not door.endpoint:
             return f"only-{endpoint.value}"
     return None
@@ -308,22 +310,57 @@ def spelled(spelling: str, path: str) -> str:
     )
 
 
+def same_route(door: Door, target: str) -> bool:
+    """Say whether a spelling of the door's path is its own route with another name at its end."""
+    route = door.url.rpartition("/")[0] + "/"
+    return door.named and target.startswith(route) and "/" not in target.removeprefix(route)
+
+
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_another_spelling_of_a_path_is_no_route(house: DoorHouse, spelling: str) -> None:
     for door in EXCHANGES:
+        target = spelled(spelling, door.url)
+        if same_route(door, target):
+            continue
         before = settled(house)
         for secret in (None, CALLERS["valid"].key, CALLERS["suspended"].key):
-            reply = house.ask(door.method, spelled(spelling, door.url), door.send(), key=secret)
+            reply = house.ask(door.method, target, door.send(), key=secret)
             got = (reply.status, reply.code)
             # A receipt's path takes any tail, which must be a digest; it is no exchange.
             assert got in {
                 (404, "not_found"),
                 (405, "method_not_allowed"),
                 (401, "invalid_api_key"),
-            } | {(400, "invalid_request")}, (spelled(spelling, door.url), reply.body)
+            } | {(400, "invalid_request")}, (target, reply.body)
             if not spelling.startswith("/v1/receipts"):
                 assert reply.status == 404
         nothing_happened(house, before)
+
+
+@pytest.mark.parametrize(
+    ("door", "spelling"),
+    [
+        pytest.param(door, spelling, id=f"{door.path}-{spelling}")
+        for door in EXCHANGES
+        for spelling in SPELLINGS
+        if same_route(door, spelled(spelling, door.url))
+    ],
+)
+def test_another_spelling_of_a_name_is_another_name(
+    house: DoorHouse, door: Door, spelling: str
+) -> None:
+    target = spelled(spelling, door.url)
+    before = settled(house)
+    assert house.ask(door.method, target).status == 401
+    nothing_happened(house, before)
+    denied = house.ask(door.method, target, key=CALLERS["suspended"].key)
+    assert (denied.status, denied.code) == (403, "stopped")
+    recorded(house, before, denied)
+    before = settled(house)
+    reply = house.ask(door.method, target, key=CALLERS["valid"].key)
+    # Percent-encoded once it is the same name: clients write names so.
+    assert reply.status == (200 if unquote(target) == door.url else 404), reply.body
+    assert not recorded(house, before, reply).upstream
 
 
 KEYED = [door for door in DOORS if door.needs_key]
@@ -455,6 +492,23 @@ def test_a_honey_model_reads_as_no_model_and_is_on_its_exchanges_record(
     assert settled(house).finishes[-1].verdicts == ()
 
 
+@pytest.mark.parametrize("bait", ["aurora-unfiltered", "aurora%2Dunfiltered"])
+def test_a_honey_model_looked_up_by_its_name_is_on_the_record_too(
+    house: DoorHouse, bait: str
+) -> None:
+    before = settled(house)
+    touched = house.ask("GET", f"/v1/models/{bait}", key=CALLERS["valid"].key)
+    touches(house, before, "honey:model", "grant_valid")
+    plain = house.ask("GET", "/v1/models/aurora-unfiltereD", key=CALLERS["valid"].key)
+    touched.body = touched.body.replace(b"aurora-unfiltered", b"aurora-unfiltereD")
+    alike(touched, plain)
+    assert plain.status == 404
+    assert settled(house).finishes[-1].verdicts == ()
+    before = settled(house)
+    assert house.ask("GET", f"/v1/models/{bait}").status == 401
+    nothing_happened(house, before)
+
+
 def test_a_honey_path_reads_as_no_route_and_is_recorded_for_who_has_a_key(
     house: DoorHouse,
 ) -> None:
@@ -490,7 +544,7 @@ def test_what_is_refused_says_what_to_use_instead_and_asks_no_model(house: DoorH
     body = EXCHANGES[0].send()
     for route in REFUSED:
         for target in (route.path, f"{route.path}/x", f"{route.path}/x/y"):
-            if target in ROUTES:
+            if target in ROUTES or target == "/v1/models/x":
                 continue
             for secret in (None, CALLERS["valid"].key):
                 reply = house.ask("POST", target, body, key=secret)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from tests.support.upstream import ScriptedUpstream
 
@@ -19,7 +20,10 @@ class Die:
 
 
 class OpenAIUpstream(ScriptedUpstream):
-    """`script` maps a route to what it answers: a dict as one body, a list as events of a stream."""
+    """`script` maps a route to what it answers: a dict as one body, a list as events of a stream.
+
+    A function of the request's body says which of them.
+    """
 
     def __init__(self) -> None:
         self.script: dict[str, Any] = {}
@@ -39,6 +43,8 @@ class OpenAIUpstream(ScriptedUpstream):
         self.calls += 1
         self.bodies.append(body)
         answer = self.script[path]
+        if callable(answer):
+            answer = answer(body)
         if self.status != 200:
             return self._send(writer, self.status, b"{}")
         if isinstance(answer, dict):
@@ -115,3 +121,62 @@ def response_stream(*events: dict[str, Any], **changes: Any) -> list[Any]:
         *events,
         {"type": f"response.{done['status']}", "response": done},
     ]
+
+
+def delta(text: str) -> dict[str, Any]:
+    """Return an event of a response that adds to its text."""
+    return {"type": "response.output_text.delta", "item_id": "upstream-msg", "delta": text}
+
+
+def completion(*texts: str) -> dict[str, Any]:
+    """Return a whole completion, one choice a text."""
+    choices = [{"index": n, "text": t, "finish_reason": "stop"} for n, t in enumerate(texts)]
+    return {"id": "upstream-id", "choices": choices, "usage": USAGE}
+
+
+def completion_stream(*texts: str) -> list[Any]:
+    """Return the events of a completion of one choice."""
+    events: list[Any] = [{"choices": [{"index": 0, "text": text}]} for text in texts]
+    end = {"index": 0, "text": "", "finish_reason": "stop"}
+    return [*events, {"choices": [end]}, {"choices": [], "usage": USAGE}, "[DONE]"]
+
+
+def embeddings(*vectors: list[float]) -> dict[str, Any]:
+    """Return the vectors of as many texts."""
+    data = [{"index": number, "embedding": vector} for number, vector in enumerate(vectors)]
+    return {"data": data, "usage": {"prompt_tokens": 5}}
+
+
+Words = list[str]
+SPOKEN: Final[dict[str, tuple[Callable[[Words], Any], Callable[[Words], list[Any]] | None]]] = {
+    CHAT: (
+        lambda words: chat({"content": "".join(words)}),
+        lambda words: chat_stream(*({"content": word} for word in words)),
+    ),
+    RESPONSES: (
+        lambda words: response(message("".join(words))),
+        lambda words: response_stream(*map(delta, words)),
+    ),
+    COMPLETIONS: (
+        lambda words: completion("".join(words)),
+        lambda words: completion_stream(*words),
+    ),
+    EMBEDDINGS: (lambda words: embeddings([0.5, -1.25]), None),
+}
+"""How words are said on each route that leads to the model: whole, and as a stream where it has one."""
+
+
+class SpeakingUpstream(OpenAIUpstream):
+    """Says its `words` on every route of `SPOKEN`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.script = {path: self._said(*ways) for path, ways in SPOKEN.items()}
+
+    def _said(
+        self, whole: Callable[[Words], Any], stream: Callable[[Words], list[Any]] | None
+    ) -> Callable[[dict[str, Any]], Any]:
+        def said(body: dict[str, Any]) -> Any:
+            return (stream if stream and body.get("stream") else whole)(self.words)
+
+        return said

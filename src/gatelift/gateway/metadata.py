@@ -20,6 +20,7 @@ from gatelift.gateway.admission import Denial, identify, permitted, reserve
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.exchange import Event
 from gatelift.gateway.holdings import Identified
+from gatelift.gateway.honey_touch import honey_model
 from gatelift.gateway.http_messages import Request
 from gatelift.gateway.http_responder import Responder
 from gatelift.gateway.keeper_link import KeeperUnavailableError
@@ -30,6 +31,7 @@ from gatelift.gateway.replies import Reply, error_reply
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome
 from gatelift.messages.frames import Denied
+from gatelift.safeguards import Verdict
 from gatelift.terms import CapUnit, Endpoint, Envelope
 from gatelift.trust import Refusal
 
@@ -168,12 +170,13 @@ async def serve_receipt(
     send_reply(responder, Reply(status=200, headers=headers, body=answer.proof))
 
 
-def _no_model(name: str) -> Denial:
+def _no_model(name: str, verdicts: tuple[Verdict, ...]) -> Denial:
     return Denial(
         code="not_found",
         message=f"no model {name[:60]!r} here",
         outcome=Outcome.STOPPED,
         detail={"param": "model"},
+        verdicts=verdicts,
     )
 
 
@@ -211,8 +214,9 @@ class ModelsExchange(RecordedExchange):
             return
         self.steps.on(Event.ADMIT)
         model = bundle.candidate.model_part.model
-        if name is not None and unquote(name) != model:
-            await self.deny(_no_model(unquote(name)), b"")
+        if name is not None and (asked := unquote(name)) != model:
+            bait = honey_model(self.context, asked, request)
+            await self.deny(_no_model(asked, bait), b"")
             return
         needs = NOTHING_SPENT | {CapUnit.REQUESTS: 1, CapUnit.PARALLEL: 1}
         reserved = await reserve(self.context, found, needs)

@@ -189,7 +189,7 @@ REFUSED: Final[tuple[RefusedRoute, ...]] = (
     ),
     RefusedRoute(
         path="/v1/models",
-        what="changing models, or reading one by name",
+        what="changing models, or anything of one but its name",
         why="a grant reaches one candidate of one release",
         instead="GET /v1/models, which lists it",
     ),

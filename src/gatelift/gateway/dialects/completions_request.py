@@ -55,6 +55,7 @@ _KNOWN: Final = frozenset(
         "stream",
         "stream_options",
         "user",
+        "safety_identifier",
         *_REFUSED,
     }
 )
