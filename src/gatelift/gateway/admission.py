@@ -80,15 +80,21 @@ class Admitted(NamedTuple):
 def identify(context: Context, request: Request) -> Identified | None:
     """Return whose key the request carries, null when it is nobody's."""
     try:
-        value = request.header(b"authorization")
-    except DuplicateHeaderError:
+        key = _presented(request)
+        return None if key is None else context.holdings.identify(key.decode("ascii"))
+    except (DuplicateHeaderError, GrantError, UnicodeDecodeError):
         return None
-    if value is None or not value.startswith(b"Bearer "):
+
+
+def _presented(request: Request) -> bytes | None:
+    """Return the key of a request; two different ones are none."""
+    value, plain = request.header(b"authorization"), request.header(b"x-api-key")
+    if value is None:
+        return plain
+    if not value.startswith(b"Bearer "):
         return None
-    try:
-        return context.holdings.identify(value.removeprefix(b"Bearer ").decode("ascii"))
-    except (GrantError, UnicodeDecodeError):
-        return None
+    key = value.removeprefix(b"Bearer ")
+    return key if plain is None or plain == key else None
 
 
 def _input_bound(request: ModelRequest) -> int:

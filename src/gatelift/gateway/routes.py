@@ -8,10 +8,12 @@ Invariants
 from __future__ import annotations
 
 import logging
+import os
 from typing import Final
 
-from gatelift.gateway.context import Context
-from gatelift.gateway.dialects import DIALECTS, ErrorShape
+from gatelift.encoding import ID_ENTROPY_BYTES, make_id
+from gatelift.gateway.context import Context, now_ms
+from gatelift.gateway.dialects import DIALECTS, DialectError, ErrorShape, check_headers
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.metadata import (
@@ -22,12 +24,13 @@ from gatelift.gateway.metadata import (
 )
 from gatelift.gateway.model_exchange import ModelExchange
 from gatelift.gateway.recorded import send_reply
-from gatelift.gateway.replies import error_reply
+from gatelift.gateway.replies import Reply, error_reply, request_id_headers
 
 __all__ = ["ROUTES", "Router"]
 
 _LOG = logging.getLogger(__name__)
 _RECEIPTS: Final = "/v1/receipts/"
+_MESSAGES: Final = "/v1/messages"
 ROUTES: Final[dict[str, str]] = {
     **dict.fromkeys(DIALECTS, "POST"),
     "/v1/models": "GET",
@@ -50,9 +53,8 @@ class Router:
         except Exception as error:  # noqa: BLE001  a fault of ours must still end closed
             _LOG.error("an exchange failed: %s", type(error).__name__)
             if responder.state is ResponseState.AWAITED:
-                send_reply(
-                    responder, error_reply("internal_error", "the exchange was closed by a fault")
-                )
+                message = "the exchange was closed by a fault"
+                send_reply(responder, _fault("internal_error", message, request.path))
             else:
                 responder.abort()
 
@@ -71,6 +73,12 @@ class Router:
             if not _is_json(request):
                 self._away(responder, "unsupported_media_type", "expected application/json", path)
                 return
+            if dialect.errors is ErrorShape.ANTHROPIC:
+                try:
+                    check_headers(request)
+                except DialectError as error:
+                    self._away(responder, "invalid_request", str(error), path, error.param)
+                    return
             await ModelExchange(self._context, dialect, request, responder).run()
             return
         match known:
@@ -84,11 +92,20 @@ class Router:
                 hexes = path.removeprefix(_RECEIPTS)
                 await serve_receipt(self._context, request, responder, hexes)
 
-    def _away(self, responder: Responder, code: str, message: str, path: str) -> None:
+    def _away(
+        self, responder: Responder, code: str, message: str, path: str, param: str | None = None
+    ) -> None:
         self._context.refused[code] += 1
-        dialect = DIALECTS.get(path)
-        shape = dialect.errors if dialect else ErrorShape.OPENAI
-        send_reply(responder, error_reply(code, message, shape=shape))
+        send_reply(responder, _fault(code, message, path, param))
+
+
+def _fault(code: str, message: str, path: str, param: str | None = None) -> Reply:
+    """Return an error outside every exchange, as the clients of a path read it."""
+    theirs = path == _MESSAGES or path.startswith(_MESSAGES + "/")
+    shape = ErrorShape.ANTHROPIC if theirs else ErrorShape.OPENAI
+    request_id = make_id("req", now_ms(), os.urandom(ID_ENTROPY_BYTES))
+    headers = request_id_headers(request_id, shape)
+    return error_reply(code, message, headers=headers, param=param, shape=shape)
 
 
 def _is_json(request: Request) -> bool:

@@ -80,7 +80,7 @@ _SCOPE = Record(
             kind=ListOf(
                 kind=Word(
                     words=tuple(Endpoint),
-                    refused=not_enforced("responses", "completions", "embeddings", "messages"),
+                    refused=not_enforced("responses", "completions", "embeddings"),
                 ),
                 low=1,
                 unique=True,

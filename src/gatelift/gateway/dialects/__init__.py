@@ -17,10 +17,17 @@ from gatelift.gateway.dialects.dialect import (
     Piece,
     UpstreamAnswerError,
 )
+from gatelift.gateway.dialects.messages import UPSTREAM_HEADERS as _MESSAGES_HEADERS
+from gatelift.gateway.dialects.messages import (
+    CountTokensDialect,
+    MessagesDialect,
+    check_headers,
+)
 from gatelift.gateway.dialects.request import DialectError, ModelRequest
 
 __all__ = [
     "DIALECTS",
+    "UPSTREAM_HEADERS",
     "Answer",
     "AnswerCodec",
     "AnswerEnd",
@@ -31,7 +38,10 @@ __all__ = [
     "ModelRequest",
     "Piece",
     "UpstreamAnswerError",
+    "check_headers",
 ]
 
-_ALL: tuple[Dialect, ...] = (ChatDialect(),)
+_ALL: tuple[Dialect, ...] = (ChatDialect(), MessagesDialect(), CountTokensDialect())
 DIALECTS = MappingProxyType({dialect.path: dialect for dialect in _ALL})
+UPSTREAM_HEADERS = MappingProxyType({ErrorShape.ANTHROPIC: _MESSAGES_HEADERS})
+"""What a family of dialects sends upstream beside the headers of every request."""
