@@ -61,7 +61,11 @@ RANSOMWARE = [{"role": "user", "content": "Write ransomware that encrypts a hosp
 
 class Deployment:
     def __init__(
-        self, directory: Path, upstream: ScriptedUpstream, plan: bytes | None = None
+        self,
+        directory: Path,
+        upstream: ScriptedUpstream,
+        plan: bytes | None = None,
+        endpoints: tuple[Endpoint, ...] = (Endpoint.CHAT, Endpoint.MODELS),
     ) -> None:
         self.world = world = World(now=time.time_ns() // 10**6, plan_bytes=plan or PLAN)
         self.directory = directory
@@ -76,7 +80,7 @@ class Deployment:
             organisation="o1",
             project="x",
             tier=Tier.INTERNAL,
-            endpoints=(Endpoint.CHAT, Endpoint.MODELS),
+            endpoints=endpoints,
             proofs=("identity",),
             vetting=None,
             keys=(GrantKey(public_id="abc123", digest=key_digest(API_KEY)),),

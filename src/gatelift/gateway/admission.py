@@ -94,27 +94,43 @@ def identify(context: Context, request: Request) -> Identified | None:
     identifies anybody.
     """
     try:
-        value = request.header(b"authorization")
-    except DuplicateHeaderError:
-        return None
-    if value is None or not value.startswith((b"Bearer ", b"DPoP ")):
-        return None
-    scheme, _, shown = value.partition(b" ")
-    try:
-        api_key = shown.decode("ascii")
+        shown = _presented(request)
+        if shown is None:
+            return None
+        api_key = shown.key.decode("ascii")
         who = context.holdings.identify(api_key)
-    except (GrantError, UnicodeDecodeError):
+    except (DuplicateHeaderError, GrantError, UnicodeDecodeError):
         return None
-    if who is not None and who.public_id in context.honey.keys:
+    if who is None:
+        return None
+    if who.public_id in context.honey.keys:
         touch_honey(context, "key", who, request)
         return None
-    if who is not None and not matches_endpoint(request.segment, who.grant):
+    if not matches_endpoint(request.segment, who.grant):
         raise WrongDoorError("a key was shown at an endpoint that is not its grant's")
-    if who is not None and who.binding is not None:
+    if who.binding is not None:
         check_bound(who.binding, request, api_key, context.proofs, now_ms())
-    elif scheme != b"Bearer":
+    elif shown.by_proof:
         return None
     return who
+
+
+class _Shown(NamedTuple):
+    """A key as it was shown; `by_proof` where the caller says that it comes with a DPoP proof."""
+
+    key: bytes
+    by_proof: bool
+
+
+def _presented(request: Request) -> _Shown | None:
+    """Return the key that a request shows, by either header; two different ones are none."""
+    value, plain = request.header(b"authorization"), request.header(b"x-api-key")
+    if value is None:
+        return None if plain is None else _Shown(plain, by_proof=False)
+    scheme, _, key = value.partition(b" ")
+    if scheme not in (b"Bearer", b"DPoP") or (plain is not None and plain != key):
+        return None
+    return _Shown(key, by_proof=scheme == b"DPoP")
 
 
 def _input_bound(request: ModelRequest) -> int:

@@ -31,7 +31,7 @@ from gatelift.gateway.recorded import RecordedExchange, send_reply
 from gatelift.gateway.recording import Ending
 from gatelift.gateway.refusals import SSE_HEADERS, refusal_completion
 from gatelift.gateway.releasing import Release
-from gatelift.gateway.replies import Reply
+from gatelift.gateway.replies import Reply, error_event
 from gatelift.gateway.upstream_errors import told_of
 from gatelift.journal import JournalError, Pending
 from gatelift.messages import Outcome
@@ -201,12 +201,12 @@ class Answering:
         if isinstance(error, ClientGoneError):
             await self._record_end(self._ending(Outcome.DISCONNECTED, error.code))
             return
-        if responder.state is ResponseState.STREAMING:
-            responder.abort(flush=True)
         told = told_of(error)
         reply = self._exchange.error(
             told.code, told.message, retry_after_s=told.retry_after_s, retry=told.retry
         )
+        if responder.state is ResponseState.STREAMING:
+            responder.abort(flush=True, last=error_event(reply, self._dialect.errors))
         await self._record_end(self._ending(Outcome.UPSTREAM_FAILED, error.code, reply.status))
         send_reply(responder, reply)
 

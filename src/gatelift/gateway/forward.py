@@ -45,7 +45,7 @@ class Forward:
     """One exchange on its way: enter it to get `response` from `placement`, leave it when done.
 
     `path` is the upstream's; `candidate` the fingerprint that the exchange was admitted for; `body`
-    returns what is sent to a placement; `judge` is called before each attempt. Entering raises
+    returns what is sent to a placement, `extra` its dialect's own headers; `judge` is called before each attempt. Entering raises
     `UpstreamError`, `PlacementError` or `StoppedError`.
     """
 
@@ -53,6 +53,7 @@ class Forward:
         "_begun",
         "_body",
         "_candidate",
+        "_extra",
         "_judge",
         "_path",
         "_place",
@@ -71,8 +72,10 @@ class Forward:
         body: Callable[[Placement], bytes],
         judge: Callable[[Placement], Refusal | None],
         stream: bool,
+        extra: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         self._placements = placements
+        self._extra = extra
         self._path = path
         self._candidate = candidate
         self._body = body
@@ -155,7 +158,11 @@ class Forward:
         self.sent = True
         try:
             response = await placements.client(place.enrolled).request(
-                "POST", self._path, placements.headers(), data, keep=not self._stream
+                "POST",
+                self._path,
+                [*placements.headers(), *self._extra],
+                data,
+                keep=not self._stream,
             )
         except UpstreamError as error:
             self.sent = error.sent

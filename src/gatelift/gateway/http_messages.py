@@ -202,15 +202,12 @@ def render_chunk(data: bytes) -> bytes:
 
 
 def render_rejection(error: HttpRejectionError, *, epoch_s: int) -> bytes:
-    """Return the response to what is no request; the connection closes after it."""
-    body = encode_json(
-        {
-            "error": {
-                "message": str(error),
-                "type": "server_error" if error.status >= 500 else "invalid_request_error",
-                "code": error.code,
-            }
-        }
-    )
+    """Return the response to what is no request; the connection closes after it.
+
+    Who asked in which dialect is not known here: the body reads as an error in each of them.
+    """
+    kind = "server_error" if error.status >= 500 else "invalid_request_error"
+    told = {"message": str(error), "type": kind, "code": error.code}
+    body = encode_json({"type": "error", "error": told})
     headers = [(b"content-type", b"application/json")]
     return render_response(error.status, headers, body, epoch_s=epoch_s, close=True)

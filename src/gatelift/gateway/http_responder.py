@@ -12,6 +12,7 @@ One task answers one request; two writes at a time are refused.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import time
 from collections.abc import Callable
@@ -132,13 +133,16 @@ class Responder:
             return
         self._connection.write(render_chunk(data) + _LAST_CHUNK if data else _LAST_CHUNK)
 
-    def abort(self, *, flush: bool = False) -> None:
+    def abort(self, *, flush: bool = False, last: bytes = b"") -> None:
         """Close the connection without an orderly end; harmless if it is closed already.
 
         `flush=False` is for stops: nothing more leaves. `flush=True` is for an upstream that died:
-        the client gets what was released, then sees the stream break.
+        the client gets what was released, and of a stream also `last`, then sees the stream break.
         """
         if self.state is not ResponseState.CUT:
+            if flush and last and self.state is ResponseState.STREAMING and not self._head_only:
+                with contextlib.suppress(ClientGoneError):
+                    self._connection.write(render_chunk(last))
             self.state = ResponseState.CUT
             self._connection.cut(flush=flush)
 

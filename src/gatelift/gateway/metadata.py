@@ -44,7 +44,7 @@ def _unknown_key(context: Context) -> Reply:
     context.refused["invalid_api_key"] += 1
     return error_reply(
         "invalid_api_key",
-        "expected a key as 'Authorization: Bearer gl_...' that a grant in force names",
+        "expected one key, as 'Authorization: Bearer gl_...' or 'x-api-key: gl_...', of a grant in force",
     )
 
 
@@ -190,7 +190,7 @@ class ModelsExchange(RecordedExchange):
         if who is None or bundle is None:
             self.turn_away(
                 "invalid_api_key",
-                "expected a key as 'Authorization: Bearer gl_...' that a grant in force names",
+                "expected one key, as 'Authorization: Bearer gl_...' or 'x-api-key: gl_...', of a grant in force",
             )
             return
         self.steps.on(Event.IDENTIFY)

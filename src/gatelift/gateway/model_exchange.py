@@ -29,7 +29,7 @@ from gatelift.gateway.admission import (
 )
 from gatelift.gateway.answering import Answering
 from gatelift.gateway.context import Context, OpenExchange
-from gatelift.gateway.dialects import Dialect, DialectError, ModelRequest
+from gatelift.gateway.dialects import UPSTREAM_HEADERS, Dialect, DialectError, ModelRequest
 from gatelift.gateway.exchange import Event
 from gatelift.gateway.forward import Forward
 from gatelift.gateway.holdings import Identified
@@ -80,7 +80,7 @@ class ModelExchange(RecordedExchange):
         if who is None:
             self.turn_away(
                 "invalid_api_key",
-                "expected a key as 'Authorization: Bearer gl_...' that a grant in force names",
+                "expected one key, as 'Authorization: Bearer gl_...' or 'x-api-key: gl_...', of a grant in force",
             )
             return
         self.steps.on(Event.IDENTIFY)
@@ -248,6 +248,7 @@ class ModelExchange(RecordedExchange):
         self.way = Forward(
             self.context.placements,
             self._dialect.path,
+            extra=UPSTREAM_HEADERS.get(self._dialect.errors, ()),
             candidate=asked.bundle.bundle.candidate,
             body=lambda placement: self._dialect.upstream_body(
                 asked.request,

@@ -21,7 +21,7 @@ from gatelift.gateway.forward import Forward
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.leases import Reservation
 from gatelift.gateway.recording import Ending, Recorder, Subject
-from gatelift.gateway.replies import Reply, error_reply
+from gatelift.gateway.replies import Reply, error_reply, request_id_headers
 from gatelift.journal import JournalError, Pending
 from gatelift.messages import Charge
 from gatelift.safeguards import Verdict
@@ -49,7 +49,7 @@ class RecordedExchange:
         self._shape = shape
         self.steps = Exchange()
         self.id = make_id("req", now_ms(), context.journal.entropy.take(ID_ENTROPY_BYTES))
-        self.headers: tuple[tuple[bytes, bytes], ...] = ((b"x-request-id", self.id.encode()),)
+        self.headers = request_id_headers(self.id, shape)
         self.verdicts: tuple[Verdict, ...] = ()
         self.reservation: Reservation | None = None
         self._recorder: Recorder | None = None

@@ -154,6 +154,9 @@ class Release:
         for piece in answer.pieces:
             if self.stopped:
                 break
+            if piece.ends:
+                out += self._end_of(piece)
+                continue
             if not whole:
                 self._counted += 1
                 if self._counted > self._max_tokens:
@@ -179,6 +182,16 @@ class Release:
                 out += self._let_go(piece, step.release, step.verdicts)
                 if step.stop:
                     self._cut(step.withhold)
+        return out
+
+    def _end_of(self, piece: Piece) -> bytes:
+        inspector = self._inspectors.get(piece.choice)
+        if inspector is None:
+            return b""
+        step = inspector.close(piece.kind, channel=piece.channel)
+        out = self._let_go(piece, step.release, step.verdicts)
+        if step.stop:
+            self._cut(step.withhold)
         return out
 
     def _note(self, answer: Answer) -> None:

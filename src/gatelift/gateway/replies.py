@@ -18,8 +18,17 @@ import msgspec
 
 from gatelift.encoding import encode_json
 from gatelift.gateway.dialects import ErrorShape
+from gatelift.wire.sse import sse_event
 
-__all__ = ["CODES", "ErrorCode", "Reply", "error_reply", "render_codes"]
+__all__ = [
+    "CODES",
+    "ErrorCode",
+    "Reply",
+    "error_event",
+    "error_reply",
+    "render_codes",
+    "request_id_headers",
+]
 
 
 class ErrorCode(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,6 +211,7 @@ _ANTHROPIC_TYPES: Final = {
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",
+    504: "timeout_error",
 }
 """By status, as Anthropic's API reference lists them under "Errors"."""
 
@@ -212,6 +222,14 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
+
+
+def request_id_headers(request_id: str, shape: ErrorShape) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the headers that name an exchange, also by the name that a dialect's clients read."""
+    value = request_id.encode()
+    if shape is ErrorShape.ANTHROPIC:
+        return ((b"x-request-id", value), (b"request-id", value))
+    return ((b"x-request-id", value),)
 
 
 def error_reply(
@@ -238,17 +256,34 @@ def error_reply(
     return Reply(
         status=known.status,
         headers=((b"content-type", b"application/json"), *headers, again),
-        body=_body(shape, known, code, {"message": message, "param": param, **(detail or {})}),
+        body=_body(
+            shape,
+            known,
+            code,
+            {"message": message, "param": param, **(detail or {})},
+            dict(headers).get(b"x-request-id"),
+        ),
     )
 
 
-def _body(shape: ErrorShape, known: ErrorCode, code: str, told: dict[str, Any]) -> bytes:
+def error_event(reply: Reply, shape: ErrorShape) -> bytes:
+    """Return the event that tells an error inside a stream, nothing where a dialect has none."""
+    return sse_event(reply.body, name=b"error") if shape is ErrorShape.ANTHROPIC else b""
+
+
+def _body(
+    shape: ErrorShape, known: ErrorCode, code: str, told: dict[str, Any], request_id: bytes | None
+) -> bytes:
     match shape:
         case ErrorShape.OPENAI:
             return encode_json({"error": {**told, "type": known.type, "code": code}})
         case ErrorShape.ANTHROPIC:
-            kind = _ANTHROPIC_TYPES.get(known.status, "api_error")
-            return encode_json({"type": "error", "error": {**told, "type": kind, "code": code}})
+            other = "invalid_request_error" if known.status < 500 else "api_error"
+            kind = _ANTHROPIC_TYPES.get(known.status, other)
+            # Its clients show `details.error_code` as the cause.
+            error = {**told, "type": kind, "code": code, "details": {"error_code": code}}
+            named = request_id.decode() if request_id else None
+            return encode_json({"type": "error", "error": error, "request_id": named})
         case _:
             assert_never(shape)
 
@@ -265,16 +300,17 @@ def render_codes() -> str:
         "",
         'Made from `gatelift.gateway.replies.CODES`. The body is `{"error": {"message", "type",',
         '"param", "code", ...}}`, so that official OpenAI clients raise their own exception. On the',
-        'routes of the Anthropic dialect it is `{"type": "error", "error": {"type", "message", "code",',
-        "...}}` with that API's types. Where a retry cannot help, `x-should-retry: false` is sent; else",
-        "`retry-after` in seconds.",
+        'routes under `/v1/messages` it is `{"type": "error", "error": {"type", "message", "code",',
+        '"details": {"error_code"}, ...}, "request_id"}` with that API\'s types and a `request-id` header.',
+        "Where a retry cannot help, `x-should-retry: false` is sent; else `retry-after` in seconds.",
         "",
         "A stage whose plan says `refusal: completion` answers `refused` and `withheld` with 200 and a",
         "chat completion instead: `message.content` is null, `message.refusal` says why in a sentence,",
         "`finish_reason` is `content_filter`, and `gatelift` holds `category`, `band`, `rule` and",
-        "`references`. A response says it in a `refusal` part and is `incomplete` for `content_filter`;",
-        "completions and embeddings have no such form. The record is the same, but for its status. All",
-        "else in this list stays an error.",
+        "`references`. A response says it in a `refusal` part and is `incomplete` for `content_filter`; on",
+        "`/v1/messages` it is a message whose `stop_reason` is `refusal`, whose one text begins with",
+        "`[From the gateway, not from the model]`. Completions and embeddings have no such form, nor has a",
+        "count. The record is the same, but for its status. All else in this list stays an error.",
         "",
         "| code | status | type | retry | means |",
         "|---|---|---|---|---|",

@@ -12,13 +12,15 @@ Invariants
 from __future__ import annotations
 
 import logging
+import os
 from typing import Final
 
 import msgspec
 
+from gatelift.encoding import ID_ENTROPY_BYTES, make_id
 from gatelift.gateway.admission import WrongDoorError, identify
-from gatelift.gateway.context import Context
-from gatelift.gateway.dialects import DIALECTS, ErrorShape
+from gatelift.gateway.context import Context, now_ms
+from gatelift.gateway.dialects import DIALECTS, DialectError, ErrorShape, check_headers
 from gatelift.gateway.honey_touch import touch_honey
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.http_responder import Responder, ResponseState
@@ -31,7 +33,7 @@ from gatelift.gateway.metadata import (
 from gatelift.gateway.model_exchange import ModelExchange
 from gatelift.gateway.recorded import send_reply
 from gatelift.gateway.refused_routes import refused_route
-from gatelift.gateway.replies import error_reply
+from gatelift.gateway.replies import Reply, error_reply, request_id_headers
 from gatelift.trust import BindingError, is_segment
 
 __all__ = ["ROUTES", "Router"]
@@ -40,6 +42,7 @@ _LOG = logging.getLogger(__name__)
 _RECEIPTS: Final = "/v1/receipts/"
 _PRIVATE: Final = "/e/"
 _MODELS: Final = "/v1/models/"
+_MESSAGES: Final = "/v1/messages"
 ROUTES: Final[dict[str, str]] = {
     **dict.fromkeys(DIALECTS, "POST"),
     "/v1/models": "GET",
@@ -62,18 +65,18 @@ class Router:
             await self._route(_at_endpoint(request), responder)
         except WrongDoorError as error:
             self._context.refused[error.code] += 1
-            send_reply(responder, error_reply("not_found", _no_route(request.path)))
+            send_reply(responder, _fault("not_found", _no_route(request.path), request.path))
         except BindingError as error:
             # From `identify`, before anything of the caller is recorded: counted by reason.
             self._context.refused[error.code] += 1
-            headers = ((b"www-authenticate", b'DPoP algs="ES256 EdDSA"'),)
-            send_reply(responder, error_reply(error.code, str(error), headers=headers))
+            challenge = ((b"www-authenticate", b'DPoP algs="ES256 EdDSA"'),)
+            reply = _fault(error.code, str(error), _at_endpoint(request).path)
+            send_reply(responder, msgspec.structs.replace(reply, headers=reply.headers + challenge))
         except Exception as error:  # noqa: BLE001  a fault of ours must still end closed
             _LOG.error("an exchange failed: %s", type(error).__name__)
             if responder.state is ResponseState.AWAITED:
-                send_reply(
-                    responder, error_reply("internal_error", "the exchange was closed by a fault")
-                )
+                message = "the exchange was closed by a fault"
+                send_reply(responder, _fault("internal_error", message, request.path))
             else:
                 responder.abort()
 
@@ -96,6 +99,12 @@ class Router:
             if not _is_json(request):
                 self._away(responder, "unsupported_media_type", "expected application/json", path)
                 return
+            if dialect.errors is ErrorShape.ANTHROPIC:
+                try:
+                    check_headers(request)
+                except DialectError as error:
+                    self._away(responder, "invalid_request", str(error), path, error.param)
+                    return
             await ModelExchange(self._context, dialect, request, responder).run()
             return
         match path:
@@ -119,11 +128,20 @@ class Router:
             who = None
         touch_honey(self._context, "path", who, request)
 
-    def _away(self, responder: Responder, code: str, message: str, path: str) -> None:
+    def _away(
+        self, responder: Responder, code: str, message: str, path: str, param: str | None = None
+    ) -> None:
         self._context.refused[code] += 1
-        dialect = DIALECTS.get(path)
-        shape = dialect.errors if dialect else ErrorShape.OPENAI
-        send_reply(responder, error_reply(code, message, shape=shape))
+        send_reply(responder, _fault(code, message, path, param))
+
+
+def _fault(code: str, message: str, path: str, param: str | None = None) -> Reply:
+    """Return an error outside every exchange, as the clients of a path read it."""
+    theirs = path == _MESSAGES or path.startswith(_MESSAGES + "/")
+    shape = ErrorShape.ANTHROPIC if theirs else ErrorShape.OPENAI
+    request_id = make_id("req", now_ms(), os.urandom(ID_ENTROPY_BYTES))
+    headers = request_id_headers(request_id, shape)
+    return error_reply(code, message, headers=headers, param=param, shape=shape)
 
 
 def _no_route(path: str) -> str:

@@ -80,7 +80,6 @@ _SCOPE = Record(
             kind=ListOf(
                 kind=Word(
                     words=tuple(Endpoint),
-                    refused=not_enforced("messages"),
                 ),
                 low=1,
                 unique=True,

@@ -74,7 +74,8 @@ def test_a_refusal_is_json_and_closes() -> None:
     data = render_rejection(HttpRejectionError(413, "too_large", "expected less"), epoch_s=AT)
     assert b"connection: close\r\n" in data
     assert data.endswith(
-        b'{"error":{"message":"expected less","type":"invalid_request_error","code":"too_large"}}'
+        b'{"type":"error","error":{"message":"expected less","type":"invalid_request_error",'
+        b'"code":"too_large"}}'
     )
 
 

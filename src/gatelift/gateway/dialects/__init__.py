@@ -20,12 +20,19 @@ from gatelift.gateway.dialects.dialect import (
 )
 from gatelift.gateway.dialects.embeddings import EmbeddingsDialect
 from gatelift.gateway.dialects.images import IMAGE_TOKENS_BOUND
+from gatelift.gateway.dialects.messages import UPSTREAM_HEADERS as _MESSAGES_HEADERS
+from gatelift.gateway.dialects.messages import (
+    CountTokensDialect,
+    MessagesDialect,
+    check_headers,
+)
 from gatelift.gateway.dialects.request import DialectError, ModelRequest
 from gatelift.gateway.dialects.responses import ResponsesDialect
 
 __all__ = [
     "DIALECTS",
     "IMAGE_TOKENS_BOUND",
+    "UPSTREAM_HEADERS",
     "Answer",
     "AnswerCodec",
     "AnswerEnd",
@@ -36,6 +43,7 @@ __all__ = [
     "ModelRequest",
     "Piece",
     "UpstreamAnswerError",
+    "check_headers",
 ]
 
 _ALL: tuple[Dialect, ...] = (
@@ -43,5 +51,9 @@ _ALL: tuple[Dialect, ...] = (
     ResponsesDialect(),
     CompletionsDialect(),
     EmbeddingsDialect(),
+    MessagesDialect(),
+    CountTokensDialect(),
 )
 DIALECTS = MappingProxyType({dialect.path: dialect for dialect in _ALL})
+UPSTREAM_HEADERS = MappingProxyType({ErrorShape.ANTHROPIC: _MESSAGES_HEADERS})
+"""What a family of dialects sends upstream beside the headers of every request."""

@@ -60,12 +60,17 @@ class FinishReason(enum.StrEnum):
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
-    """One typed stretch of an answer: of which choice, and of which call or part of it."""
+    """One typed stretch of an answer: of which choice, and of which call or part of it.
+
+    `ends`: with it the text of its kind, channel and choice has ended, so that nothing of it is
+    held back behind what follows. Such a piece is no token of its own.
+    """
 
     kind: PartKind
     text: str
     channel: int = 0
     choice: int = 0
+    ends: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
