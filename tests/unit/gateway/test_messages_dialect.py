@@ -416,6 +416,15 @@ def test_what_is_held_back_leaves_in_its_own_block() -> None:
     assert events[-1] == {"type": "message_stop"}
 
 
+def test_a_server_may_end_its_blocks_all_at_last() -> None:
+    *talk, stop_0 = words(0, "hm")
+    *calls, stop_1 = call(1, "run", "{}")
+    events, held = through(START, *talk, *calls, stop_0, stop_1, *end("tool_use"))
+    assert held.cut_by is None
+    marks = [mark for mark in kinds(events) if mark[0] in ("start", "stop")]
+    assert marks == [("start", 0), ("stop", 0), ("start", 1), ("stop", 1)]
+
+
 def test_a_canary_over_two_text_blocks_is_found() -> None:
     events, held = through(START, *words(0, "amber "), *words(1, "lantern"), *end())
     assert held.cut_by is not None
