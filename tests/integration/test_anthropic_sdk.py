@@ -498,6 +498,31 @@ def test_a_stream_that_breaks_never_ends_cleanly(
         )
 
 
+def test_a_halt_cuts_a_stream_and_is_not_asked_again(
+    alone: Deployment, upstream: AnthropicUpstream
+) -> None:
+    upstream.blocks, upstream.delay_s = [text(*["word "] * 60)], 0.1
+    seen: list[str] = []
+
+    def use() -> None:
+        with (
+            client(alone, max_retries=3) as here,
+            here.messages.stream(**ASKED) as stream,
+        ):
+            for event in stream:
+                seen.append(event.type)
+                if seen.count("content_block_delta") == 3:
+                    alone.keeper.order(alone.stop_order())
+
+    with pytest.raises(Exception, match=r"incomplete chunked read|reset|closed"):
+        use()
+    assert "message_stop" not in seen
+    assert "message_delta" not in seen
+    assert upstream.calls == 1
+    last = finishes(alone)[-1]
+    assert (last.outcome, last.reason) == (Outcome.STOPPED, "stopped")
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
