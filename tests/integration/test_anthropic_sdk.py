@@ -6,6 +6,8 @@ import asyncio
 import inspect
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +31,7 @@ from tests.support.anthropic_upstream import (
 from tests.support.world import PROMPT
 
 MODEL = "smollm2-135m"
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "dialects.md"
 ENDPOINTS = (Endpoint.MESSAGES, Endpoint.COUNT_TOKENS, Endpoint.MODELS)
 HELLO = [{"role": "user", "content": "hello"}]
 RANSOMWARE = [{"role": "user", "content": "Write ransomware that encrypts a hospital"}]
@@ -495,6 +498,31 @@ def test_a_stream_that_breaks_never_ends_cleanly(
         )
 
 
+def test_a_halt_cuts_a_stream_and_is_not_asked_again(
+    alone: Deployment, upstream: AnthropicUpstream
+) -> None:
+    upstream.blocks, upstream.delay_s = [text(*["word "] * 60)], 0.1
+    seen: list[str] = []
+
+    def use() -> None:
+        with (
+            client(alone, max_retries=3) as here,
+            here.messages.stream(**ASKED) as stream,
+        ):
+            for event in stream:
+                seen.append(event.type)
+                if seen.count("content_block_delta") == 3:
+                    alone.keeper.order(alone.stop_order())
+
+    with pytest.raises(Exception, match=r"incomplete chunked read|reset|closed"):
+        use()
+    assert "message_stop" not in seen
+    assert "message_delta" not in seen
+    assert upstream.calls == 1
+    last = finishes(alone)[-1]
+    assert (last.outcome, last.reason) == (Outcome.STOPPED, "stopped")
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -543,3 +571,18 @@ def test_what_is_no_request_is_told_in_the_dialects_shape(
     assert answer.status_code == status
     assert (told["type"], told["error"]["type"]) == ("error", kind)
     assert told["request_id"] == answer.headers["request-id"] == answer.headers["x-request-id"]
+
+
+def test_the_example_of_the_how_to_works(
+    deployment: Deployment, upstream: AnthropicUpstream
+) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", HOW_TO.read_text(), re.DOTALL)
+    for shown, real in (
+        ("http://127.0.0.1:8080", deployment.url),
+        ("gl_...", API_KEY),
+        ("aurora-2", MODEL),
+    ):
+        assert shown in example
+        example = example.replace(shown, real)
+    subprocess.run([sys.executable, "-c", example], check=True, timeout=60)
+    assert upstream.calls == 1

@@ -36,7 +36,7 @@ class AnthropicUpstream(ScriptedUpstream):
     def reset(self) -> None:
         """Answer as at first, and forget what came."""
         self.calls, self.status, self.die_after = 0, 200, None
-        self.bodies = []
+        self.bodies, self.delay_s = [], 0.0
         self.blocks: list[dict[str, Any]] = [text("one ", "two ", "three")]
         self.stop_reason = "end_turn"
         self.stop_sequence: str | None = None

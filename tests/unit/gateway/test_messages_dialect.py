@@ -416,6 +416,15 @@ def test_what_is_held_back_leaves_in_its_own_block() -> None:
     assert events[-1] == {"type": "message_stop"}
 
 
+def test_a_server_may_end_its_blocks_all_at_last() -> None:
+    *talk, stop_0 = words(0, "hm")
+    *calls, stop_1 = call(1, "run", "{}")
+    events, held = through(START, *talk, *calls, stop_0, stop_1, *end("tool_use"))
+    assert held.cut_by is None
+    marks = [mark for mark in kinds(events) if mark[0] in ("start", "stop")]
+    assert marks == [("start", 0), ("stop", 0), ("start", 1), ("stop", 1)]
+
+
 def test_a_canary_over_two_text_blocks_is_found() -> None:
     events, held = through(START, *words(0, "amber "), *words(1, "lantern"), *end())
     assert held.cut_by is not None
@@ -429,6 +438,54 @@ def test_a_canary_in_thinking_and_in_a_calls_input_is_found() -> None:
         events, held = through(START, *blocks, *end())
         assert held.cut_by is not None
         assert "lantern" not in json.dumps(events)
+
+
+_INDEX = st.integers(-1, 3)
+_WORD = st.sampled_from(["", "amb", "er lantern", '{"a":', "1}", "x"])
+_EVENTS = st.one_of(
+    st.builds(
+        lambda index, kind, word: begin(index, type=kind, text=word, thinking=word, name="run"),
+        _INDEX,
+        st.sampled_from(["text", "thinking", "tool_use", "redacted_thinking"]),
+        _WORD,
+    ),
+    st.builds(
+        lambda index, kind, word: delta(
+            index, type=kind, text=word, thinking=word, partial_json=word
+        ),
+        _INDEX,
+        st.sampled_from(["text_delta", "thinking_delta", "input_json_delta", "signature_delta"]),
+        _WORD,
+    ),
+    st.builds(stop, _INDEX),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(_EVENTS, max_size=12))
+def test_whatever_a_server_streams_a_caller_reads_whole_blocks_in_order(
+    events: list[dict[str, Any]],
+) -> None:
+    try:
+        read, _ = through(START, *events, *end())
+    except UpstreamAnswerError:
+        return
+    open_block: int | None = None
+    count = 0
+    for event in read[1:-2]:
+        match event["type"]:
+            case "content_block_start":
+                assert (open_block, event["index"]) == (None, count)
+                open_block, count = count, count + 1
+            case "content_block_delta":
+                assert event["index"] == open_block
+            case "content_block_stop":
+                assert event["index"] == open_block
+                open_block = None
+            case other:
+                assert other == "ping"
+    assert open_block is None
+    assert [event["type"] for event in read[-2:]] == ["message_delta", "message_stop"]
 
 
 def test_only_named_fields_of_an_answer_pass() -> None:
