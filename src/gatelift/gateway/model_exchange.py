@@ -206,9 +206,12 @@ class ModelExchange(RecordedExchange):
             codec,
             max_tokens=admitted.max_tokens * admitted.choices,
             max_bytes=admitted.max_bytes,
-            may_have_read=lambda count: may_be_tokens(
-                count,
-                b"\n".join([p.text.encode("utf-8", "surrogatepass") for p in request.parts]),
+            may_have_read=lambda count: (
+                not request.costs_input
+                or may_be_tokens(
+                    count,
+                    b"\n".join([p.text.encode("utf-8", "surrogatepass") for p in request.parts]),
+                )
             ),
         )
         answering = Answering(

@@ -157,6 +157,7 @@ def _read(data: bytes, known: frozenset[str], *, counts: bool) -> MessagesReques
         tool_choice=_tool_choice(body, frozenset(sent["name"] for sent, _ in tools)),
         end_user=_end_user(body),
         generates=not counts,
+        costs_input=not counts,
         data_bytes=COUNT_BYTES if counts else 0,
     )
 
