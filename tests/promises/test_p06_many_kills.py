@@ -38,7 +38,8 @@ CAPS = {
 }
 SERVED_BYTES = 15_000
 KEEPER_EVERY_S = 33.0
-"""A supervisor starts its back-off anew for what has lived for 30 seconds."""
+"""A supervisor starts its back-off anew for what has lived for 30 seconds. A keeper that begins anew
+reads all journals first, which takes the longer the more was written."""
 
 
 @pytest.fixture
@@ -137,7 +138,8 @@ def test_nothing_acknowledged_is_lost_through_many_kills(
             wait_for(fleet[number % 3].has_served, seconds=60, every=0.01)
             fleet[number % 3].kill()
             fleet[number % 3].start()
-            if time.monotonic() - last_s > KEEPER_EVERY_S or number == kills // 2:
+            late = number % 100 == 99 and time.monotonic() - last_s > KEEPER_EVERY_S
+            if late or number == kills // 2:
                 last_s = time.monotonic()
                 deployment.kill("keeper")
                 keepers += 1
