@@ -186,7 +186,7 @@ class Worker:
         self.door = Terminator(*authority.issue().write(folder, "server"), self.stub.port, trusted)
         self.now, self.alive = 1_000, True
         self.context = Context(
-            **dict.fromkeys(("holdings", "journal", "link", "leases")),  # type: ignore[arg-type]
+            **dict.fromkeys(("holdings", "journal", "link", "leases", "honey")),  # type: ignore[arg-type]
             upstream_key=CREDENTIAL,
             session_secret=b"",
             identity=UpstreamIdentity(

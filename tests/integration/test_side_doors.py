@@ -3,10 +3,12 @@
 The judge is always the same: what reached the model server is what the journal says was sent there,
 and what was served has a start, a finish and a ticket under a grant that may.
 
-Seen to fail: a router that strips a final slash, `permitted` without the grant's endpoints, and
-`inspect_prompt` that takes every verdict for harmless (each red).
+Seen to fail: a router that strips a final slash, `permitted` without the grant's endpoints,
+`inspect_prompt` that takes every verdict for harmless, and a dialect that is not asked for bait (each
+red).
 
-Fallback, retry, alias and shadow do not exist in this version: there is one placement and one try.
+Here is one placement; trying another one is in `test_gateway_placements`. There are no aliases and
+no shadows.
 """
 
 from __future__ import annotations
