@@ -18,6 +18,7 @@ import logging
 import secrets
 import signal
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import uvloop
@@ -35,6 +36,7 @@ from gatelift.gateway.http_server import (
 )
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
+from gatelift.gateway.overload import OverloadTerms
 from gatelift.gateway.placements import PlacementTerms
 from gatelift.gateway.routes import Router
 from gatelift.gateway.upstream_identity import UpstreamIdentity
@@ -63,7 +65,9 @@ __all__ = ["WorkerSettings", "run"]
 _LOG = logging.getLogger(__name__)
 _BEAT_S = 1.0
 _DRAIN_S = 10.0
+_LAG_EVERY_S = 0.05
 _CALLERS = 20_000
+_TermsT = TypeVar("_TermsT", PlacementTerms, OverloadTerms)
 # Ed25519 is deterministic, so all workers of a node make the same secret and nobody else can.
 _SESSION_LABEL = b"gatelift/session/v1\n"
 
@@ -115,7 +119,8 @@ class _Worker:
             upstream_key=_upstream_key(directory),
             session_secret=hashlib.sha256(key.sign(_SESSION_LABEL)).digest(),
             identity=UpstreamIdentity(files.get, self._holdings.is_alive, boot_ms),
-            placement_terms=_placement_terms(directory),
+            placement_terms=_terms(directory / "upstream.json", PlacementTerms),
+            overload_terms=_terms(directory / "overload.json", OverloadTerms),
             honey=load_honey(directory / "keys" / "honey.json"),
         )
         self._tls = self._listener(settings.tls) if settings.tls else None
@@ -218,6 +223,13 @@ class _Worker:
                 await asyncio.to_thread(self._context.journal.try_recover)
             await asyncio.sleep(_BEAT_S)
 
+    async def _lags(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + _LAG_EVERY_S
+            await asyncio.sleep(_LAG_EVERY_S)
+            self._context.overload.sample((loop.time() - due_s) * 1000)
+
     def _beat(self) -> None:
         journal, refused = self._context.journal, dict(self._context.refused)
         at = now_ms()
@@ -252,11 +264,11 @@ class _Worker:
         )
         async with asyncio.TaskGroup() as group:
             link = group.create_task(self._link.run())
-            beats = group.create_task(self._beats())
+            tasks = [group.create_task(self._beats()), group.create_task(self._lags())]
             await stop.wait()
             await self._leave(server)
-            link.cancel()
-            beats.cancel()
+            for task in (link, *tasks):
+                task.cancel()
 
     async def _leave(self, server: HttpServer) -> None:
         await server.drain(_DRAIN_S)
@@ -271,10 +283,9 @@ def _upstream_key(directory: Path) -> str | None:
     return load_secret_text(path) if path.exists() else None
 
 
-def _placement_terms(directory: Path) -> PlacementTerms:
-    """Return `DIR/upstream.json`, or what holds where there is none; raises `EncodingError`."""
-    path = directory / "upstream.json"
-    return decode_json(path.read_bytes(), PlacementTerms) if path.exists() else PlacementTerms()
+def _terms(path: Path, kind: type[_TermsT]) -> _TermsT:
+    """Return the settings in a file, or what holds where there is none; raises `EncodingError`."""
+    return decode_json(path.read_bytes(), kind) if path.exists() else kind()
 
 
 def run(settings: WorkerSettings) -> None:
