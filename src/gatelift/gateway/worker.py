@@ -7,16 +7,20 @@ Invariants
 - What arrives from the keeper is verified by `Holdings` before it counts; what does not hold is
   logged by its code and ignored, and the status that needs it is not adopted.
 - Renewed TLS files are taken up within two seconds; a handshake that fails is counted in the beat.
-- SIGTERM: accept nothing new, let answers end, settle, give leases back.
+- SIGTERM: accept nothing new, let answers end (10 s), settle, give leases back.
+- A worker that takes over from another listens only once it would serve: it says so on `ready_fd`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
+import os
 import secrets
 import signal
+import socket
 from pathlib import Path
 from typing import TypeVar
 
@@ -65,6 +69,8 @@ __all__ = ["WorkerSettings", "run"]
 _LOG = logging.getLogger(__name__)
 _BEAT_S = 1.0
 _DRAIN_S = 10.0
+_IDLE_GRACE_S = 1.0
+_LOOK_S = 0.02
 _LAG_EVERY_S = 0.05
 _CALLERS = 20_000
 _TermsT = TypeVar("_TermsT", PlacementTerms, OverloadTerms)
@@ -76,7 +82,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where a worker runs. `directory` is the deployment's; `worker` its own name.
 
     With `tls` it serves TLS alone, and takes up renewed files by itself.
-    `replica` is a folder on a second store, that of all journals of the node.
+    `replica` is a folder on a second store, that of all journals of the node. A supervisor that
+    keeps the listening socket can put another process in this one's place and lose no connection.
     """
 
     directory: Path
@@ -86,6 +93,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     tls: TlsFiles | None = None
     replica: Path | None = None
+    listen_fd: int | None = None
+    """A bound socket that was inherited, instead of one of its own."""
+    ready_fd: int | None = None
+    """Wait with listening until status stands, then write a line here."""
 
 
 class _Worker:
@@ -254,24 +265,49 @@ class _Worker:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
-        server = await serve(
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each()) for each in (self._link.run, self._beats)]
+            leaving = group.create_task(stop.wait())
+            if self._settings.ready_fd is not None:
+                tasks.append(group.create_task(self._until_serving()))
+                await asyncio.wait((tasks[-1], leaving), return_when=asyncio.FIRST_COMPLETED)
+            server = await self._listen()
+            self._say_ready()
+            tasks.append(group.create_task(self._lags()))
+            await leaving
+            await self._leave(server)
+            for task in tasks:
+                task.cancel()
+
+    async def _until_serving(self) -> None:
+        holdings = self._holdings
+        # What makes it serve comes in three frames in any order, and status lives by the clock.
+        while not (  # noqa: ASYNC110
+            holdings.is_alive(boot_ms()) and holdings.bundle and holdings.roster
+        ):
+            await asyncio.sleep(_LOOK_S)
+
+    async def _listen(self) -> HttpServer:
+        inherited = self._settings.listen_fd
+        return await serve(
             Router(self._context).handle,
-            host=self._settings.host,
+            host=None if inherited is not None else self._settings.host,
             port=self._settings.port,
+            sock=None if inherited is None else socket.socket(fileno=inherited),
             reuse_port=True,
             ssl_context=self._tls,
             limits=ServerLimits(max_connections=connections_that_fit(_CALLERS)),
         )
-        async with asyncio.TaskGroup() as group:
-            link = group.create_task(self._link.run())
-            tasks = [group.create_task(self._beats()), group.create_task(self._lags())]
-            await stop.wait()
-            await self._leave(server)
-            for task in (link, *tasks):
-                task.cancel()
+
+    def _say_ready(self) -> None:
+        if self._settings.ready_fd is not None:
+            # Who asked may have given up waiting; this worker serves all the same.
+            with contextlib.suppress(OSError):
+                os.write(self._settings.ready_fd, b"ready\n")
+                os.close(self._settings.ready_fd)
 
     async def _leave(self, server: HttpServer) -> None:
-        await server.drain(_DRAIN_S)
+        await server.drain(_DRAIN_S, idle_grace_s=_IDLE_GRACE_S)
         held = {lease.counter for lease in self._leases.held()}
         self._link.give_back(self._leases.give_back(tuple(held)))
         await self._context.close()
