@@ -501,6 +501,67 @@ def test_draining_lets_answers_end_and_cuts_what_does_not() -> None:
     run(main())
 
 
+def test_who_waits_in_the_kernels_queue_when_draining_begins_is_served() -> None:
+    async def main() -> None:
+        async with serving() as (server, _):
+            # Nothing is awaited meanwhile, so the loop has accepted none of them.
+            waiting = [socket.create_connection(server.addresses[0], 5) for _ in range(8)]
+            for sock in waiting:
+                sock.sendall(GET)
+            assert server.open_connections == 0
+            assert await server.drain(2, idle_grace_s=0.2) == 0
+            for sock in waiting:
+                answer = sock.recv(65536)
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                assert b"connection: close\r\n" in answer
+                sock.close()
+
+    run(main())
+
+
+def test_a_kept_connection_has_a_moment_to_learn_that_it_ends() -> None:
+    async def main() -> None:
+        async with serving() as (server, connect):
+            late, late_writer = await connect()
+            idle, idle_writer = await connect()
+            for reader, writer in ((late, late_writer), (idle, idle_writer)):
+                writer.write(GET)
+                _, headers, _ = await read_response(reader)
+                assert "connection" not in headers
+            draining = asyncio.ensure_future(server.drain(5, idle_grace_s=0.3))
+            await asyncio.sleep(0.1)
+            late_writer.write(GET)
+            status, headers, _ = await read_response(late)
+            assert (status, headers["connection"]) == (200, "close")
+            assert await idle.read() == b""
+            assert await draining == 0
+
+    run(main())
+
+
+def test_a_stream_that_began_before_draining_leaves_its_connection_a_moment() -> None:
+    """Its head said nothing of closing, so the client may ask again."""
+
+    async def handler(_: Request, responder: Responder) -> None:
+        responder.start_stream(200, [])
+        await asyncio.sleep(0.1)
+        await responder.finish(b"x")
+
+    async def main() -> None:
+        async with serving(handler, linger_timeout_s=0.5) as (server, connect):
+            reader, writer = await connect()
+            writer.write(GET)
+            assert b"connection" not in await reader.readuntil(b"\r\n\r\n")
+            draining = asyncio.ensure_future(server.drain(5, idle_grace_s=0.5))
+            await reader.readuntil(b"0\r\n\r\n")
+            writer.write(GET)
+            assert b"connection: close" in await reader.readuntil(b"\r\n\r\n")
+            await reader.read()
+            assert await draining == 0
+
+    run(main())
+
+
 def test_a_handler_that_ignores_its_stop_is_cancelled() -> None:
     async def handler(_: Request, __: Responder) -> None:
         await asyncio.Event().wait()

@@ -39,6 +39,7 @@ COMMANDS = (
         "init", "init", "init", "Ask six questions; write plan, root, keys and a to-do list", _RUN
     ),
     Entry("up", "up", "up", "Run everything on this machine, and serve", _RUN),
+    Entry("restart", "restart", "restart", "Renew the workers without losing a request", _RUN),
     Entry("doctor", "doctor", "doctor", "Say what is wrong here and what to do", _RUN),
     Entry("control", "processes", "control", "Run control alone", _RUN),
     Entry("keeper", "processes", "keeper", "Run this node's keeper alone", _RUN),

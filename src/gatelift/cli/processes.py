@@ -113,6 +113,8 @@ def worker(
     tls_key: TlsKeyOption = None,
     tls_client_ca: TlsClientCaOption = None,
     replica: ReplicaOption = None,
+    listen_fd: Annotated[int | None, typer.Option("--listen-fd", hidden=True)] = None,
+    ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
 ) -> None:
     """Run one worker: the gateway that callers reach. Several share one port."""
     _log_to_stderr()
@@ -128,6 +130,8 @@ def worker(
             port=port or settings.port,
             tls=own or settings.tls_files,
             replica=second_store(directory, replica),
+            listen_fd=listen_fd,
+            ready_fd=ready_fd,
         )
     )
 

@@ -1,141 +1,47 @@
-"""Running a deployment's processes: start, watch, restart with back-off, stop in order.
+"""Running a deployment's processes: start, watch, restart with back-off, renew, stop in order.
 
     started --died--> waiting (0.5 s, doubled up to 30 s) --> started
     a process that lived for 30 s starts its back-off anew
+    SIGHUP: each worker in turn, its successor serves on the same socket before it is told to end
 
 Invariants
-- Children are started from argument lists with this interpreter, without a shell, and inherit only
-  the variables of `_KEPT`: whatever keys stand in the environment stay here.
-- Each child writes to its own file in `run/`; a child dies with its supervisor (its parent's death
-  signal), so that nothing is left over.
+- No connection is lost to a renewal: the queue of a listening socket outlives each of its processes.
+- A successor that does not come to serve changes nothing: its predecessor goes on.
 - Stopping goes workers, keeper, control, witness: who serves stops before who permits, so that the
   last records are counted. A child that ignores SIGTERM for its grace is killed.
 
-Does not judge health beyond "the process lives": `doctor` looks inside.
+Does not judge health beyond "the process lives": `doctor` looks inside. `child` is one process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
+from gatelift.cli.child import Address, Child, ChildDiedError
 from gatelift.cli.errors import InputError
-from gatelift.errors import PeerError
+from gatelift.encoding import encode_json
 
-__all__ = ["Child", "ChildDiedError", "Supervisor"]
+__all__ = ["RESTARTED", "Child", "ChildDiedError", "RestartResult", "Supervisor", "supervisor_of"]
 
-_FIRST_BACKOFF_S = 0.5
-_MAX_BACKOFF_S = 30.0
-_LIVED_S = 30.0
-_GRACE_S = 15.0
-_PR_SET_PDEATHSIG = 1
-_KEPT = frozenset(
-    {
-        "HOME",
-        "LANG",
-        "LC_ALL",
-        "PATH",
-        "PYTHONPATH",
-        "SSL_CERT_DIR",
-        "SSL_CERT_FILE",
-        "TMPDIR",
-        "TZ",
-    }
-)
+RESTARTED = "restarted.json"
+"""In `run/`: what became of the last restart of the workers."""
+_READY_S = 20.0
 
 
-class ChildDiedError(PeerError):
-    """A process ended before it was ready."""
+class RestartResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a restart of the workers ended."""
 
-    code = "process_died"
-
-
-def _die_with_parent() -> None:
-    # Between fork and exec: the kernel sends SIGTERM to the child when this process dies.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-class Child:
-    """One supervised process: a name, and the arguments after `python -m gatelift`."""
-
-    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
-        self.name = name
-        self._arguments = [sys.executable, "-m", "gatelift", *arguments]
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-        self._started_s = 0.0
-        self._backoff_s = _FIRST_BACKOFF_S
-        self._again_s: float | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """The process id, null when it is not running."""
-        return self._process.pid if self._process is not None else None
-
-    def start(self) -> None:
-        """Start the process; its output is appended to its log."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={name: value for name, value in os.environ.items() if name in _KEPT},
-                start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 (no threads are running here)
-            )
-        self._started_s = time.monotonic()
-        self._again_s = None
-
-    def poll(self) -> int | None:
-        """Return the exit code of a process that ended, null while it runs or waits."""
-        return self._process.poll() if self._process is not None else None
-
-    def tend(self, say: Callable[[str], None]) -> None:
-        """Restart the process if it died and its back-off is over."""
-        now = time.monotonic()
-        code = self.poll()
-        if self._process is not None and code is not None:
-            if now - self._started_s >= _LIVED_S:
-                self._backoff_s = _FIRST_BACKOFF_S
-            self._process, self._again_s = None, now + self._backoff_s
-            say(
-                f"{self.name} ended with {code}; again in {self._backoff_s:g} s. "
-                f"Its log: {self._log}"
-            )
-            self._backoff_s = min(_MAX_BACKOFF_S, self._backoff_s * 2)
-        elif self._again_s is not None and now >= self._again_s:
-            self.start()
-
-    def stop(self) -> None:
-        """Ask the process to end, wait for its grace, then kill it."""
-        process, self._process, self._again_s = self._process, None, None
-        if process is None:
-            return
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            try:
-                process.wait(_GRACE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        process.wait()
-
-    def last_words(self) -> str:
-        """Return the end of the process's log, for an error message."""
-        try:
-            lines = self._log.read_text("utf-8", "replace").strip().splitlines()
-        except OSError:
-            return ""
-        return " / ".join(line.strip()[:300] for line in lines[-3:])
+    ok: bool
+    workers: int = 0
+    took_ms: int = 0
+    problem: str = ""
 
 
 class Supervisor:
@@ -145,23 +51,28 @@ class Supervisor:
         self._folder = run_folder
         self._children: list[Child] = []
         self._stopping = False
+        self._renewing = False
+        self._worker_words: Callable[[str], list[str]] | None = None
         self._pid_file = run_folder / "up.pid"
 
     def take_over(self) -> None:
         """Claim the deployment and have SIGTERM and SIGINT stop it; refuses a second supervisor."""
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            other = int(self._pid_file.read_text("ascii"))
-            if other != os.getpid() and _lives(other):
-                raise InputError(
-                    f"process {other} runs this deployment already: stop it first",
-                    code="already_running",
-                )
+        other = supervisor_of(self._folder)
+        if other is not None and other != os.getpid():
+            raise InputError(
+                f"process {other} runs this deployment already: stop it first",
+                code="already_running",
+            )
         self._pid_file.write_text(f"{os.getpid()}\n", "ascii")
         for which in (signal.SIGTERM, signal.SIGINT):
             signal.signal(which, self._asked_to_stop)
+        signal.signal(signal.SIGHUP, self._asked_to_renew)
 
     def _asked_to_stop(self, _signal: int, _frame: object) -> None:
         self._stopping = True
+
+    def _asked_to_renew(self, _signal: int, _frame: object) -> None:
+        self._renewing = True
 
     def was_stopped(self) -> bool:
         """Return whether a signal asked to stop."""
@@ -173,6 +84,21 @@ class Supervisor:
         self._children.append(child)
         child.start()
         return child
+
+    def add_workers(self, number: int, words: Callable[[str], list[str]], address: Address) -> None:
+        """Start workers `w0`, `w1`, ... that listen on one port; `words` are their arguments."""
+        self._worker_words = words
+        for each in range(number):
+            child = self._worker(each, address)
+            self._children.append(child)
+            child.start()
+
+    def _worker(self, number: int, address: Address) -> Child:
+        if self._worker_words is None:
+            raise InputError("there are no workers here")
+        name = f"worker-{number}"
+        words = self._worker_words(f"w{number}")
+        return Child(name, words, self._folder / f"{name}.log", address)
 
     def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float) -> bool:
         """Return true once `ready`, false when asked to stop; raises `ChildDiedError`.
@@ -200,9 +126,59 @@ class Supervisor:
     def watch(self, say: Callable[[str], None]) -> None:
         """Keep all processes running until a signal asks to stop."""
         while not self._stopping:
-            for child in self._children:
-                child.tend(say)
+            self._tend(say)
             time.sleep(0.1)
+            if self._renewing:
+                self._renewing = False
+                self._renew(say)
+
+    def _tend(self, say: Callable[[str], None]) -> None:
+        for child in self._children:
+            child.tend(say)
+
+    def _renew(self, say: Callable[[str], None]) -> None:
+        """Put a new process in the place of each worker, one after the other.
+
+        One name more than there are workers is in use, as a journal has one writer: the new process
+        takes the free name, and its predecessor leaves its own to the next.
+        """
+        began_s = time.monotonic()
+        workers = [child for child in self._children if child.address is not None]
+        taken = {child.name for child in workers}
+        for old in workers:
+            free = next(n for n in range(len(workers) + 1) if f"worker-{n}" not in taken)
+            problem = self._replace(old, free, say)
+            if problem is not None or self._stopping:
+                self._tell(RestartResult(ok=False, problem=problem or "stopped meanwhile"), say)
+                return
+            taken = taken - {old.name} | {f"worker-{free}"}
+        took = round((time.monotonic() - began_s) * 1000)
+        self._tell(RestartResult(ok=True, workers=len(workers), took_ms=took), say)
+
+    def _replace(self, old: Child, number: int, say: Callable[[str], None]) -> str | None:
+        """Start a worker on the socket of `old`, then stop `old`; return why not, else null."""
+        if old.address is None or old.pid is None or old.poll() is not None:
+            return f"{old.name} does not run: see its log"
+        new = self._worker(number, old.address)
+        new.start(instead_of=old)
+        until = time.monotonic() + _READY_S
+        while not new.is_ready(0.05):
+            self._tend(say)
+            if new.poll() is not None or self._stopping or time.monotonic() >= until:
+                problem = f"{new.name} was not ready in {_READY_S:g} s; {old.name} serves on: "
+                words = new.last_words()
+                new.stop()
+                return problem + words
+        self._children[self._children.index(old)] = new
+        old.stop(lambda: self._tend(say))
+        return None
+
+    def _tell(self, result: RestartResult, say: Callable[[str], None]) -> None:
+        path = self._folder / RESTARTED
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(encode_json(result))
+        fresh.replace(path)
+        say("all workers were restarted" if result.ok else f"restart ended: {result.problem}")
 
     def stop(self) -> None:
         """Stop all processes, last added first."""
@@ -210,6 +186,14 @@ class Supervisor:
             self._children.pop().stop()
         with contextlib.suppress(FileNotFoundError):
             self._pid_file.unlink()
+
+
+def supervisor_of(run_folder: Path) -> int | None:
+    """Return the process that runs a deployment, null when none does."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        pid = int((run_folder / "up.pid").read_text("ascii"))
+        return pid if _lives(pid) else None
+    return None
 
 
 def _lives(pid: int) -> bool:

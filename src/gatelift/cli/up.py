@@ -270,9 +270,11 @@ def _start(
     supervisor.add("control", ["control", *where])
     supervisor.wait_until(lambda: _control_is_well(settings), "control", _START_S)
     supervisor.add("keeper", ["keeper", *where, *copies])
-    for number in range(settings.workers):
-        words = ["worker", *where, "--name", f"w{number}", *copies]
-        supervisor.add(f"worker-{number}", words)
+    supervisor.add_workers(
+        settings.workers,
+        lambda name: ["worker", *where, "--name", name, *copies],
+        ("127.0.0.1", settings.port),
+    )
     supervisor.wait_until(
         lambda: (
             _control_is_well(settings, connected=True)

@@ -22,6 +22,7 @@ from gatelift.gateway.honey import HoneyList
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
+from gatelift.gateway.overload import Overload, OverloadTerms
 from gatelift.gateway.placements import Placements, PlacementTerms
 from gatelift.gateway.recording import Ending, Recorder
 from gatelift.gateway.standing import Standing
@@ -110,6 +111,7 @@ class Context:
         identity: UpstreamIdentity,
         honey: HoneyList,
         placement_terms: PlacementTerms | None = None,
+        overload_terms: OverloadTerms | None = None,
     ) -> None:
         self.holdings = holdings
         self.journal = journal
@@ -117,6 +119,7 @@ class Context:
         self.leases = leases
         self.open: set[OpenExchange] = set()
         self.refused: Counter[str] = Counter()
+        self.overload = Overload(overload_terms or OverloadTerms())
         self.orphans: list[Orphan] = []
         self.session_secret = session_secret
         self._sessions: dict[tuple[str, str, int, int], str] = {}
@@ -131,6 +134,10 @@ class Context:
             holdings, client=self.upstream, headers=self.upstream_headers, terms=self._terms
         )
         self._suites: dict[Hashable, Suite] = {}
+
+    def overloaded(self) -> str | None:
+        """Return what this worker has too much of to begin one exchange more, else null."""
+        return self.overload.reason(in_flight=len(self.open), waiting_records=self.journal.waiting)
 
     def suite(self, standing: Standing) -> Suite:
         """Return the safeguards of an effective envelope, built once.

@@ -111,7 +111,9 @@ class HttpServerProtocol(asyncio.Protocol):
             self._tls = True
             shown = tls.getpeercert(binary_form=True)
             self._certificate = None if shown is None else thumbprint_of(shown)
-        self.deadline = self._loop.time() + self._limits.header_timeout_s
+        limits = self._limits
+        wait_s = limits.linger_timeout_s if self._hub.draining else limits.header_timeout_s
+        self.deadline = self._loop.time() + wait_s
         if not self._hub.opened(self):
             self._refuse(HttpRejectionError(503, "too_many_connections", "too many connections"))
 
@@ -212,11 +214,20 @@ class HttpServerProtocol(asyncio.Protocol):
         self._cut_responder()
         self._gate.open()
 
-    def drain(self) -> None:
-        """Take no further request: close now if idle, else after the answer that is on its way."""
-        self.closes_after = True
+    def drain(self, idle_grace_s: float = 0.0) -> None:
+        """Close now if idle, else after the answer that is on its way.
+
+        With a grace a client that could not know yet has that long for one request more, the answer
+        to which tells it `connection: close`. A stream's head that has left told it nothing.
+        """
+        told = self._responder is None or self._responder.state is ResponseState.AWAITED
         if self._state is ConnectionState.IDLE:
-            self._finish_connection()
+            if idle_grace_s:
+                self.deadline = self._loop.time() + idle_grace_s
+            else:
+                self._finish_connection()
+        elif not idle_grace_s or told:
+            self.closes_after = True
 
     def give_way(self) -> None:
         """Let go of what is held, so that others are served: callers without an exchange are closed."""
@@ -317,7 +328,10 @@ class HttpServerProtocol(asyncio.Protocol):
             self._finish_connection()
             return
         self._state = ConnectionState.IDLE
-        self.deadline = self._loop.time() + self._limits.idle_timeout_s
+        draining = self._hub.draining
+        self.deadline = self._loop.time() + (
+            self._limits.linger_timeout_s if draining else self._limits.idle_timeout_s
+        )
         if self._reading_paused and not self._eof and self._transport is not None:
             self._reading_paused = False
             self._transport.resume_reading()

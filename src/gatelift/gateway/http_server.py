@@ -2,7 +2,8 @@
 
 Invariants
 - Every connection is in `connections` from its first to its last moment, so `abort_all` misses none.
-- While draining nothing new is accepted; what runs may end, until the timeout cuts it.
+- While draining nothing new is accepted; what runs may end, until the timeout cuts it. Whoever had
+  connected before is served: what waits in the kernel's queue is taken out before listening ends.
 - What a handler raised is reported by type alone: its message may hold a prompt or a key.
 
 It serves HTTP/1.1, in the clear or inside TLS (`wire.tls`); a connection counts from the end of its
@@ -13,7 +14,9 @@ handshake, the handshakes themselves are bounded and counted there. Connections 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -40,6 +43,7 @@ __all__ = [
 
 _LOG = logging.getLogger("gatelift.gateway.http")
 _STOP_GRACE_S = 1.0
+_LOOK_S = 0.02
 
 
 def _report(error: BaseException) -> None:
@@ -74,6 +78,8 @@ class HttpServer:
         )
         self._exchanges: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
+        self.tls: dict[str, Any] = {}
+        """How connections are accepted: empty in the clear."""
         self._emptied: asyncio.Event | None = None
 
     @property
@@ -111,21 +117,31 @@ class HttpServer:
             connection.cut(flush=False)
         return running
 
-    async def drain(self, timeout_s: float) -> int:
+    async def drain(self, timeout_s: float, *, idle_grace_s: float = 0.0) -> int:
         """Stop: accept nothing new, let answers end for `timeout_s`, cut the rest; return how many.
 
+        A kept connection that is idle has `idle_grace_s` for a request that may be on its way.
         Handlers that were cut have a second to settle, then their tasks are cancelled.
         """
         self.draining = True
         if self._listener is not None:
-            self._listener.close()
+            await self._stop_listening(self._listener)
         for connection in self._room.guests:
-            connection.drain()
+            connection.drain(idle_grace_s)
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
+        # Who is amid a handshake is no guest yet.
+        shaking_until = loop.time() + (idle_grace_s if self.tls else 0)
         # Again and again, as a request that was half here when draining began may still start.
-        while self._exchanges and (left_s := until - loop.time()) > 0:
-            await asyncio.wait(self._exchanges, timeout=left_s)
+        while (left_s := until - loop.time()) > 0:
+            if self._exchanges:
+                await asyncio.wait(self._exchanges, timeout=left_s)
+            elif loop.time() < shaking_until or (
+                idle_grace_s and any(c.state.awaits_request for c in self._room.guests)
+            ):
+                await asyncio.sleep(min(left_s, _LOOK_S))
+            else:
+                break
         cut = 0
         if self._exchanges:
             cut = self.abort_all()
@@ -136,6 +152,29 @@ class HttpServer:
         await asyncio.gather(*stuck, return_exceptions=True)
         await self._close_connections()
         return cut
+
+    async def _stop_listening(self, listener: asyncio.Server) -> None:
+        # Closing a listening socket resets all who wait in its queue, so they are let in first. What
+        # arrives between the last look and the close, some microseconds, is lost; on a socket that
+        # another process listens on too, nothing is.
+        queues = [socket.socket(fileno=os.dup(each.fileno())) for each in listener.sockets]
+        listener.close()
+        waiting: list[socket.socket] = []
+        for queue in queues:
+            queue.setblocking(False)
+            with contextlib.suppress(OSError):
+                while len(waiting) < self.limits.max_connections:
+                    waiting.append(queue.accept()[0])
+            queue.close()
+        if waiting:
+            entered = [self._let_in(each) for each in waiting]
+            await asyncio.gather(*entered, return_exceptions=True)
+
+    async def _let_in(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: HttpServerProtocol(self), sock=sock, **self.tls
+        )
 
     async def _close_connections(self) -> None:
         # Answers that were just sent may still be on their way out: linger, then cut.
@@ -157,9 +196,9 @@ class HttpServer:
     # Called by connections.
 
     def opened(self, connection: HttpServerProtocol) -> bool:
-        """Count a connection in; False if there are too many, or the server is draining."""
+        """Count a connection in; False if there are too many."""
         self._deadlines.watch(connection)
-        return self._room.enter(connection) and not self.draining
+        return self._room.enter(connection)
 
     def closed(self, connection: HttpServerProtocol) -> None:
         """Count a connection out."""
@@ -208,9 +247,9 @@ async def serve(
     def accept() -> HttpServerProtocol:
         return HttpServerProtocol(server)
 
-    tls: dict[str, Any] = {}
+    tls = server.tls
     if ssl_context is not None:
-        tls = {
+        tls |= {
             "ssl": ssl_context,
             "ssl_handshake_timeout": ssl_context.handshake_timeout_s,
             # A closing client may take that long for the rest of its answer, as without TLS.

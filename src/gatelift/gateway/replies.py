@@ -151,6 +151,13 @@ CODES: Final[dict[str, ErrorCode]] = {
         retry=True,
         means="The record cannot be written, so nothing is served.",
     ),
+    "overloaded": ErrorCode(
+        status=503,
+        type="service_unavailable",
+        retry=True,
+        means="This worker has more than it can serve well. Said at once, before the key is looked "
+        "at: nothing is spent and nothing recorded.",
+    ),
     "not_replicated": ErrorCode(
         status=503,
         type="service_unavailable",

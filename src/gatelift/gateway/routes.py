@@ -6,6 +6,7 @@ Invariants
 - A private endpoint is the same routes under `/e/<segment>`: the segment is taken off here, and
   `identify` refuses every key whose grant does not name it (and such a grant's keys elsewhere).
 - A key without what it is bound to gets a 401 on every route that takes a key.
+- What would begin an exchange is shed before anything is looked at when the worker is overloaded.
 - A handler's fault ends in a reply of ours, never in a clean answer.
 """
 
@@ -105,21 +106,40 @@ class Router:
                 except DialectError as error:
                     self._away(responder, "invalid_request", str(error), path, error.param)
                     return
-            await ModelExchange(self._context, dialect, request, responder).run()
+            if not self._shed(responder, dialect.errors):
+                await ModelExchange(self._context, dialect, request, responder).run()
             return
         match path:
             case "/v1/models":
-                await ModelsExchange(self._context, responder).run(request)
+                if not self._shed(responder):
+                    await ModelsExchange(self._context, responder).run(request)
             case "/v1/access":
                 await serve_access(self._context, request, responder)
             case "/healthz":
                 serve_health(self._context, responder)
             case _ if path.startswith(_MODELS):
                 name = path.removeprefix(_MODELS)
-                await ModelsExchange(self._context, responder).run(request, name)
+                if not self._shed(responder):
+                    await ModelsExchange(self._context, responder).run(request, name)
             case _:
                 hexes = path.removeprefix(_RECEIPTS)
                 await serve_receipt(self._context, request, responder, hexes)
+
+    def _shed(self, responder: Responder, shape: ErrorShape = ErrorShape.OPENAI) -> bool:
+        """Turn an exchange away if this worker has too much; return whether it did."""
+        context = self._context
+        reason = context.overloaded()
+        if reason is None:
+            return False
+        context.refused["overloaded"] += 1
+        reply = error_reply(
+            "overloaded",
+            f"{reason}: nothing was spent, come again",
+            retry_after_s=context.overload.terms.retry_after_s,
+            shape=shape,
+        )
+        send_reply(responder, reply)
+        return True
 
     def _touch_path(self, request: Request) -> None:
         try:

@@ -7,17 +7,22 @@ Invariants
 - What arrives from the keeper is verified by `Holdings` before it counts; what does not hold is
   logged by its code and ignored, and the status that needs it is not adopted.
 - Renewed TLS files are taken up within two seconds; a handshake that fails is counted in the beat.
-- SIGTERM: accept nothing new, let answers end, settle, give leases back.
+- SIGTERM: accept nothing new, let answers end (10 s), settle, give leases back.
+- A worker that takes over from another listens only once it would serve: it says so on `ready_fd`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
+import os
 import secrets
 import signal
+import socket
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import uvloop
@@ -35,6 +40,7 @@ from gatelift.gateway.http_server import (
 )
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
+from gatelift.gateway.overload import OverloadTerms
 from gatelift.gateway.placements import PlacementTerms
 from gatelift.gateway.routes import Router
 from gatelift.gateway.upstream_identity import UpstreamIdentity
@@ -63,7 +69,11 @@ __all__ = ["WorkerSettings", "run"]
 _LOG = logging.getLogger(__name__)
 _BEAT_S = 1.0
 _DRAIN_S = 10.0
+_IDLE_GRACE_S = 1.0
+_LOOK_S = 0.02
+_LAG_EVERY_S = 0.05
 _CALLERS = 20_000
+_TermsT = TypeVar("_TermsT", PlacementTerms, OverloadTerms)
 # Ed25519 is deterministic, so all workers of a node make the same secret and nobody else can.
 _SESSION_LABEL = b"gatelift/session/v1\n"
 
@@ -72,7 +82,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where a worker runs. `directory` is the deployment's; `worker` its own name.
 
     With `tls` it serves TLS alone, and takes up renewed files by itself.
-    `replica` is a folder on a second store, that of all journals of the node.
+    `replica` is a folder on a second store, that of all journals of the node. A supervisor that
+    keeps the listening socket can put another process in this one's place and lose no connection.
     """
 
     directory: Path
@@ -82,6 +93,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     tls: TlsFiles | None = None
     replica: Path | None = None
+    listen_fd: int | None = None
+    """A bound socket that was inherited, instead of one of its own."""
+    ready_fd: int | None = None
+    """Wait with listening until status stands, then write a line here."""
 
 
 class _Worker:
@@ -115,7 +130,8 @@ class _Worker:
             upstream_key=_upstream_key(directory),
             session_secret=hashlib.sha256(key.sign(_SESSION_LABEL)).digest(),
             identity=UpstreamIdentity(files.get, self._holdings.is_alive, boot_ms),
-            placement_terms=_placement_terms(directory),
+            placement_terms=_terms(directory / "upstream.json", PlacementTerms),
+            overload_terms=_terms(directory / "overload.json", OverloadTerms),
             honey=load_honey(directory / "keys" / "honey.json"),
         )
         self._tls = self._listener(settings.tls) if settings.tls else None
@@ -218,6 +234,13 @@ class _Worker:
                 await asyncio.to_thread(self._context.journal.try_recover)
             await asyncio.sleep(_BEAT_S)
 
+    async def _lags(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + _LAG_EVERY_S
+            await asyncio.sleep(_LAG_EVERY_S)
+            self._context.overload.sample((loop.time() - due_s) * 1000)
+
     def _beat(self) -> None:
         journal, refused = self._context.journal, dict(self._context.refused)
         at = now_ms()
@@ -242,24 +265,49 @@ class _Worker:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
-        server = await serve(
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each()) for each in (self._link.run, self._beats)]
+            leaving = group.create_task(stop.wait())
+            if self._settings.ready_fd is not None:
+                tasks.append(group.create_task(self._until_serving()))
+                await asyncio.wait((tasks[-1], leaving), return_when=asyncio.FIRST_COMPLETED)
+            server = await self._listen()
+            self._say_ready()
+            tasks.append(group.create_task(self._lags()))
+            await leaving
+            await self._leave(server)
+            for task in tasks:
+                task.cancel()
+
+    async def _until_serving(self) -> None:
+        holdings = self._holdings
+        # What makes it serve comes in three frames in any order, and status lives by the clock.
+        while not (  # noqa: ASYNC110
+            holdings.is_alive(boot_ms()) and holdings.bundle and holdings.roster
+        ):
+            await asyncio.sleep(_LOOK_S)
+
+    async def _listen(self) -> HttpServer:
+        inherited = self._settings.listen_fd
+        return await serve(
             Router(self._context).handle,
-            host=self._settings.host,
+            host=None if inherited is not None else self._settings.host,
             port=self._settings.port,
+            sock=None if inherited is None else socket.socket(fileno=inherited),
             reuse_port=True,
             ssl_context=self._tls,
             limits=ServerLimits(max_connections=connections_that_fit(_CALLERS)),
         )
-        async with asyncio.TaskGroup() as group:
-            link = group.create_task(self._link.run())
-            beats = group.create_task(self._beats())
-            await stop.wait()
-            await self._leave(server)
-            link.cancel()
-            beats.cancel()
+
+    def _say_ready(self) -> None:
+        if self._settings.ready_fd is not None:
+            # Who asked may have given up waiting; this worker serves all the same.
+            with contextlib.suppress(OSError):
+                os.write(self._settings.ready_fd, b"ready\n")
+                os.close(self._settings.ready_fd)
 
     async def _leave(self, server: HttpServer) -> None:
-        await server.drain(_DRAIN_S)
+        await server.drain(_DRAIN_S, idle_grace_s=_IDLE_GRACE_S)
         held = {lease.counter for lease in self._leases.held()}
         self._link.give_back(self._leases.give_back(tuple(held)))
         await self._context.close()
@@ -271,10 +319,9 @@ def _upstream_key(directory: Path) -> str | None:
     return load_secret_text(path) if path.exists() else None
 
 
-def _placement_terms(directory: Path) -> PlacementTerms:
-    """Return `DIR/upstream.json`, or what holds where there is none; raises `EncodingError`."""
-    path = directory / "upstream.json"
-    return decode_json(path.read_bytes(), PlacementTerms) if path.exists() else PlacementTerms()
+def _terms(path: Path, kind: type[_TermsT]) -> _TermsT:
+    """Return the settings in a file, or what holds where there is none; raises `EncodingError`."""
+    return decode_json(path.read_bytes(), kind) if path.exists() else kind()
 
 
 def run(settings: WorkerSettings) -> None:

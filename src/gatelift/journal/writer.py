@@ -154,6 +154,11 @@ class Writer:
         return self._next_seq
 
     @property
+    def waiting(self) -> int:
+        """How many records wait for the commit thread to take them."""
+        return len(self._waiting)
+
+    @property
     def broken(self) -> JournalError | None:
         """Why nothing can be written now; None while all is well."""
         return self._broken
