@@ -8,6 +8,7 @@ the body of a request, and how words are said on it in `openai_upstream.SPOKEN`,
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -90,6 +91,14 @@ def _embedding(text: str, stream: bool) -> dict[str, Any]:
     return {"model": MODEL, "input": text}
 
 
+def _message(text: str, stream: bool) -> dict[str, Any]:
+    return _counted(text, stream) | {"stream": stream, "max_tokens": 8}
+
+
+def _counted(text: str, stream: bool) -> dict[str, Any]:
+    return {"model": MODEL, "messages": [{"role": "user", "content": text}]}
+
+
 def _speaking(path: str, endpoint: Endpoint, body: Any) -> Door:
     caps = ("principal.requests", "stage.requests", "stage.output_tokens")
     return Door(path, endpoint, body=body, streams=True, reserves=caps, speaks=True)
@@ -100,6 +109,8 @@ DOORS = (
     _speaking("/v1/responses", Endpoint.RESPONSES, _response),
     _speaking("/v1/completions", Endpoint.COMPLETIONS, _completion),
     Door("/v1/embeddings", Endpoint.EMBEDDINGS, body=_embedding),
+    _speaking("/v1/messages", Endpoint.MESSAGES, _message),
+    Door("/v1/messages/count_tokens", Endpoint.COUNT_TOKENS, body=_counted),
     Door("/v1/models", Endpoint.MODELS),
     Door("/v1/models/{model}", Endpoint.MODELS, concrete=f"/v1/models/{MODEL}", named=True),
     Door("/v1/access"),
@@ -150,7 +161,9 @@ CALLERS = {
     "honey": Caller("honey"),
     "neighbour": Caller("neighbour", segment="abcdefghijklmnopqrstuvwxyz234566"),
     # A grant of one endpoint each: for any door there is a caller who may not go through it.
-    **{f"only-{e.value}": Caller(f"only{e.value}", endpoints=(e,)) for e in OPENED},
+    **{
+        f"only-{e.value}": Caller(f"only{e.value.replace('_', '')}", endpoints=(e,)) for e in OPENED
+    },
 }
 """Callers by the state of their key."""
 
@@ -164,6 +177,11 @@ class Reply:
         self.status = int(lines[0].split(" ")[1]) if raw else 0
         pairs = (line.split(": ", 1) for line in lines[1:] if ": " in line)
         self.headers = {name.lower(): value for name, value in pairs}
+
+    @property
+    def wording(self) -> bytes:
+        """The body without the id that no two requests share."""
+        return re.sub(rb'"request_id":"req_[0-9A-Z]{26}"', b"", self.body)
 
     @property
     def code(self) -> str:

@@ -12,6 +12,8 @@ from tests.support.upstream import ScriptedUpstream
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"
 COMPLETIONS = "/v1/completions"
+MESSAGES = "/v1/messages"
+COUNT_TOKENS = "/v1/messages/count_tokens"
 EMBEDDINGS = "/v1/embeddings"
 
 
@@ -147,6 +149,39 @@ def embeddings(*vectors: list[float]) -> dict[str, Any]:
     return {"data": data, "usage": {"prompt_tokens": 5}}
 
 
+def anthropic(text: str) -> dict[str, Any]:
+    """Return a whole message of the other family."""
+    return {
+        "id": "upstream-id",
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "text", "text": text}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 5, "output_tokens": 3},
+    }
+
+
+def anthropic_stream(*texts: str) -> list[Any]:
+    """Return the events of a message of one text block."""
+    begun = anthropic("") | {"content": [], "stop_reason": None}
+    block = {"index": 0, "content_block": {"type": "text", "text": ""}}
+    return [
+        {"type": "message_start", "message": begun},
+        {"type": "content_block_start", **block},
+        *(
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": t}}
+            for t in texts
+        ),
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": 3},
+        },
+        {"type": "message_stop"},
+    ]
+
+
 Words = list[str]
 SPOKEN: Final[dict[str, tuple[Callable[[Words], Any], Callable[[Words], list[Any]] | None]]] = {
     CHAT: (
@@ -162,6 +197,11 @@ SPOKEN: Final[dict[str, tuple[Callable[[Words], Any], Callable[[Words], list[Any
         lambda words: completion_stream(*words),
     ),
     EMBEDDINGS: (lambda words: embeddings([0.5, -1.25]), None),
+    MESSAGES: (
+        lambda words: anthropic("".join(words)),
+        lambda words: anthropic_stream(*words),
+    ),
+    COUNT_TOKENS: (lambda words: {"input_tokens": 5}, None),
 }
 """How words are said on each route that leads to the model: whole, and as a stream where it has one."""
 

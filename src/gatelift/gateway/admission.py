@@ -161,13 +161,15 @@ def admit(
     found = permitted(context, who, endpoint)
     if isinstance(found, Denial):
         return found
-    if found.envelope.audience.safety_identifier and not request.end_user:
+    # A count asks no model for anything, so it has no end user to name.
+    asks = found.envelope.audience.safety_identifier and request.costs_input
+    if asks and not request.end_user:
         return Denial(
             code="invalid_request",
-            message="expected safety_identifier: a stable pseudonym of the end user that this "
-            "request is made for, without personal data; this stage asks for it",
+            message=f"expected {request.end_user_field}: a stable pseudonym of the end user that "
+            "this request is made for, without personal data; this stage asks for it",
             outcome=Outcome.STOPPED,
-            detail={"param": "safety_identifier"},
+            detail={"param": request.end_user_field},
         )
     scope = found.envelope.scope
     if request.images and not scope.images:

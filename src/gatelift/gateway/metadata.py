@@ -59,7 +59,7 @@ def _must_provide(envelope: Envelope) -> list[dict[str, str]]:
     """Return what every request must carry beside its key."""
     if not envelope.audience.safety_identifier:
         return []
-    says = "a stable pseudonym of the end user, without personal data"
+    says = "a stable pseudonym of the end user, without personal data; metadata.user_id of messages"
     return [{"field": "safety_identifier", "says": says}]
 
 

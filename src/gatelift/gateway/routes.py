@@ -62,22 +62,24 @@ class Router:
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Answer one request."""
+        inner = _at_endpoint(request)
+        path = inner.path
         try:
-            await self._route(_at_endpoint(request), responder)
+            await self._route(inner, responder)
         except WrongDoorError as error:
             self._context.refused[error.code] += 1
-            send_reply(responder, _fault("not_found", _no_route(request.path), request.path))
+            send_reply(responder, _fault("not_found", _no_route(request.path), path))
         except BindingError as error:
             # From `identify`, before anything of the caller is recorded: counted by reason.
             self._context.refused[error.code] += 1
             challenge = ((b"www-authenticate", b'DPoP algs="ES256 EdDSA"'),)
-            reply = _fault(error.code, str(error), _at_endpoint(request).path)
+            reply = _fault(error.code, str(error), path)
             send_reply(responder, msgspec.structs.replace(reply, headers=reply.headers + challenge))
         except Exception as error:  # noqa: BLE001  a fault of ours must still end closed
             _LOG.error("an exchange failed: %s", type(error).__name__)
             if responder.state is ResponseState.AWAITED:
                 message = "the exchange was closed by a fault"
-                send_reply(responder, _fault("internal_error", message, request.path))
+                send_reply(responder, _fault("internal_error", message, path))
             else:
                 responder.abort()
 

@@ -156,6 +156,7 @@ def _read(data: bytes, known: frozenset[str], *, counts: bool) -> MessagesReques
         tools=tuple(sent for sent, _ in tools),
         tool_choice=_tool_choice(body, frozenset(sent["name"] for sent, _ in tools)),
         end_user=_end_user(body),
+        end_user_field="metadata.user_id",
         generates=not counts,
         costs_input=not counts,
         data_bytes=COUNT_BYTES if counts else 0,

@@ -54,6 +54,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     `max_tokens` is what the caller asked for, null where it left that open; of each of `choices`
     answers. `messages` counts what the model server puts words of its own around. A request that
     does not `generate` (embeddings) reserves no output tokens and at most `data_bytes` of answer.
+    `end_user_field` is where the dialect names who the request is made for.
     Where `costs_input` is false the prompt is measured, not answered: it spends no input tokens.
     `images` counts what the model sees and no safeguard reads. One without `carries_system` has no
     place for the candidate's system prompt, and is refused where the candidate has one.
@@ -69,6 +70,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     choices: int = 1
     end_user: str = ""
+    end_user_field: str = "safety_identifier"
     generates: bool = True
     costs_input: bool = True
     data_bytes: int = 0
