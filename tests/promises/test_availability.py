@@ -30,6 +30,9 @@ TTL_S = 2.0
 WORKERS = 2
 # A draw waits 2 s for the keeper; the rest is this machine's own slowness.
 ANSWER_S = 2.0 + 2.0
+# So long control waits for its store.
+WAITED_S = 5.0
+LOCKED_S = WAITED_S + TTL_S + 5
 # Back-off of the first restart, start of the process, its first status.
 BACK_S = 15.0
 
@@ -197,7 +200,7 @@ def test_nobody_notices_that_the_witness_is_away(deployment: Deployment) -> None
     assert found.keys() == {"200"}
 
 
-def test_a_store_that_is_locked_takes_nothing_new_and_serves_what_was_granted(
+def test_a_store_that_is_locked_is_waited_for_and_then_nothing_is_served(
     deployment: Deployment,
 ) -> None:
     back(deployment)
@@ -206,15 +209,18 @@ def test_a_store_that_is_locked_takes_nothing_new_and_serves_what_was_granted(
     lock = sqlite3.connect(store, isolation_level=None)
     try:
         lock.execute("BEGIN IMMEDIATE")
-        time.sleep(TTL_S + 1.5)
-        during = callers.codes()
+        time.sleep(WAITED_S - 2)
+        assert callers.codes().keys() == {"200"}
+        time.sleep(LOCKED_S - WAITED_S + 2)
+        answer = ask(deployment, deployment.api_key, "x", max_tokens=1)
+        assert (answer.status, answer.error["code"]) == (503, "status_lapsed")
     finally:
         lock.execute("ROLLBACK")
         lock.close()
     took = back(deployment)
     found = callers.stop()
     deployment.wait_control()
-    say(f"store locked: {dict(during)}, then {dict(found)}, back in {took:.1f} s")
+    say(f"store locked: {dict(found)}, back in {took:.1f} s")
     assert found.keys() <= {"200", "status_lapsed"}
     assert deployment.grant("after-the-lock")
 

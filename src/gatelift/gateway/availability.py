@@ -129,12 +129,11 @@ ROWS: Final[tuple[Failure, ...]] = (
     ),
     Failure(
         what="control's store is locked by another process",
-        sees="nothing: status is signed on; nothing new is logged",
-        within="never; what is submitted fails or waits until the lock is gone",
+        sees="nothing while control waits; then as when control is dead",
+        codes=("status_lapsed",),
+        within="5 s and `status_ttl`; `up` starts control again until the lock is gone",
         on_call="end the process that holds it (`fuser store/control.sqlite`)",
-        tests=(
-            f"{_HERE}test_a_store_that_is_locked_takes_nothing_new_and_serves_what_was_granted",
-        ),
+        tests=(f"{_HERE}test_a_store_that_is_locked_is_waited_for_and_then_nothing_is_served",),
     ),
     Failure(
         what="control's store is gone, and control restarts",
