@@ -1,7 +1,7 @@
 """Write what the docs draw from the code.
 
-The floors from real imports, the tables of the exchange and of the breaker, the error codes, the
-reason codes and the plan's schema. `--check` writes nothing and fails on a difference.
+The floors from real imports, the tables of the exchange, the breaker and the failures, the error codes,
+the reason codes and the plan's schema. `--check` writes nothing and fails on a difference.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import grimp
 
 from gatelift.decide import render_reasons
 from gatelift.gateway import breaker
+from gatelift.gateway.availability import render_availability
 from gatelift.gateway.exchange import TABLE
 from gatelift.gateway.refused_routes import render_endpoints
 from gatelift.gateway.replies import render_codes
@@ -108,6 +109,7 @@ def pages() -> dict[Path, str]:
         DOCS / "reference" / "exchange.md": draw_exchange(),
         DOCS / "reference" / "breaker.md": draw_breaker(),
         DOCS / "reference" / "errors.md": render_codes(),
+        DOCS / "reference" / "availability.md": render_availability(),
         DOCS / "reference" / "endpoints.md": render_endpoints(
             (method, path) for path, method in ROUTES.items()
         ),

@@ -30,7 +30,7 @@ from gatelift.messages import (
     parse_ticket,
     verify_ticket,
 )
-from gatelift.messages.frames import PlacementFrame
+from gatelift.messages.frames import BundleFrame, PlacementFrame
 from gatelift.terms import CapUnit, Endpoint, Tier
 from gatelift.trust import Grant, GrantKey, Order, Target, TargetKind, key_digest
 from gatelift.wire.sockets import socket_path
@@ -113,15 +113,16 @@ class Deployment:
         path.touch(mode=0o600)
         path.write_text(text + "\n")
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def launch(self) -> subprocess.Popen[bytes]:
         code = (
             "import sys;from pathlib import Path;from gatelift.gateway import WorkerSettings,run;"
             "run(WorkerSettings(directory=Path(sys.argv[1]),node='n1',worker='w1',"
             "host='127.0.0.1',port=int(sys.argv[2])))"
         )
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(self.directory), str(self.port)]
-        )
+        return subprocess.Popen([sys.executable, "-c", code, str(self.directory), str(self.port)])
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        process = self.launch()
         until = time.monotonic() + 10
         while time.monotonic() < until:
             try:
@@ -554,3 +555,38 @@ def test_the_worker_leaves_no_lease_behind(deployment: Deployment) -> None:
     assert left[f"internal:principal.{CapUnit.PARALLEL.value}/none:p1"] == 0
     assert left["internal:principal.requests/h:p1"] == 1
     assert sha256_digest(b"")
+
+
+def told(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"] if answer.is_error else ""
+
+
+def test_a_bundle_that_is_missing_is_not_served_from_until_it_is_there(
+    deployment: Deployment,
+) -> None:
+    keeper, held = deployment.keeper, deployment.keeper.bundle
+    keeper.bundle = sha256_digest(b"a file that nobody has")
+    keeper.push(BundleFrame(digest=keeper.bundle))
+    begin = time.monotonic()
+    while (answer := deployment.post(max_tokens=1)).status_code == 200:
+        # Status names what this worker does not hold, so none is adopted: 2 s, and a slow machine.
+        assert time.monotonic() - begin < 4
+        time.sleep(0.1)
+    assert told(answer) == (503, "status_lapsed")
+    assert answer.headers["retry-after"]
+    keeper.bundle = held
+    path = deployment.directory / "files" / "sha256" / held.removeprefix("sha256:")
+    path.rename(path.with_suffix(".away"))
+    deployment.process.send_signal(signal.SIGTERM)
+    deployment.process.wait(15)
+    deployment.process = deployment.launch()
+    begin = time.monotonic()
+    while time.monotonic() - begin < 2 or len(keeper.hellos) < 2:
+        assert time.monotonic() - begin < 10
+        time.sleep(0.1)
+    assert told(deployment.post()) == (503, "status_lapsed")
+    # One connection: a missing file is no reason to hang up on who brings the orders.
+    assert len(keeper.hellos) == 2
+    path.with_suffix(".away").rename(path)
+    time.sleep(2.5)
+    assert told(deployment.post(max_tokens=1)) == (200, "")

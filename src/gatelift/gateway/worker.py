@@ -28,7 +28,7 @@ import msgspec
 import uvloop
 
 from gatelift.encoding import ID_ENTROPY_BYTES, Digest, decode_json, make_id, parse_digest
-from gatelift.errors import CallerError, GateliftError
+from gatelift.errors import GateliftError
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.holdings import Holdings
 from gatelift.gateway.honey import load_honey
@@ -136,6 +136,8 @@ class _Worker:
         )
         self._tls = self._listener(settings.tls) if settings.tls else None
         self._lapse: asyncio.TimerHandle | None = None
+        self._missing: dict[type, KeeperToWorker] = {}
+        """Bundle and roster that were not adopted: their files may yet come, so each beat tries."""
 
     def _listener(self, files: TlsFiles) -> ListenerContext:
         def count(reason: str) -> None:
@@ -152,10 +154,14 @@ class _Worker:
         )
 
     def _take_frame(self, frame: KeeperToWorker) -> None:
+        self._missing.pop(type(frame), None)
         try:
             self._obey(frame)
-        except CallerError as error:
-            # Not adopted: whatever depends on it stays shut. The code says which rule it broke.
+        except GateliftError as error:
+            if isinstance(frame, BundleFrame | RosterFrame):
+                self._missing[type(frame)] = frame
+            # Not adopted: whatever depends on it stays shut. The code says which rule it broke, or
+            # that its file is not there yet; the link stays up, as orders come on it.
             _LOG.warning("%s not adopted: %s", type(frame).__name__, error.code)
 
     def _obey(self, frame: KeeperToWorker) -> None:
@@ -217,6 +223,9 @@ class _Worker:
 
     async def _beats(self) -> None:
         while True:
+            for kind in (BundleFrame, RosterFrame):
+                if kind in self._missing:
+                    self._take_frame(self._missing[kind])
             self._ask()
             self._leases.forget_past(now_ms())
             self._context.expire_credential()
