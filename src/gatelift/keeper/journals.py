@@ -256,11 +256,16 @@ class Journals:
                         f"{name.worker}/{name.run}: restore the journal",
                         code="bad_journal",
                     )
-                self._check(name, batch)
+                # Its signature was verified before it was logged, and it is the logged bytes.
+                self._check_place(name, batch)
                 yield log, index, batch
 
     def _check(self, name: WorkerRun, batch: CommittedBatch) -> None:
-        entry = verify_batch(batch.data, batch.signature, self._batch_key)
+        verify_batch(batch.data, batch.signature, self._batch_key)
+        self._check_place(name, batch)
+
+    def _check_place(self, name: WorkerRun, batch: CommittedBatch) -> None:
+        entry = batch.entry
         place = (self._node, name.worker, name.run)
         odd = [
             record
