@@ -151,10 +151,17 @@ class Deployment:
         self.admin_url: str = self.said["admin_url"]
         self.model: str = self.said["model"]
 
-    def chat(self, text: str = "hello", *, key: str | None = None, **fields: Any) -> httpx.Response:
+    def chat(
+        self,
+        text: str = "hello",
+        *,
+        key: str | None = None,
+        base_url: str | None = None,
+        **fields: Any,
+    ) -> httpx.Response:
         body = {"model": self.model, "messages": [{"role": "user", "content": text}], **fields}
         return httpx.post(
-            f"{self.base_url}/chat/completions",
+            f"{base_url or self.base_url}/chat/completions",
             json=body,
             headers={"authorization": f"Bearer {key or self.api_key}"},
             timeout=30,

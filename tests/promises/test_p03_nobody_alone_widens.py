@@ -304,15 +304,26 @@ def test_a_stolen_control_plane_cannot_hide_a_stop(
             assert code_of(deployment.chat("behind the stop")) in {"stopped", "status_lapsed"}
         # A worker that was not there when the order came must not learn of a world without it.
         deployment.kill("worker")
-        words = ["worker", "--dir", str(deployment.folder), "--name", "latecomer"]
+        # At a port of its own: the supervisor, which is frozen, holds the gateway's.
+        port = free_ports()
+        words = [
+            "worker",
+            "--dir",
+            str(deployment.folder),
+            "--name",
+            "latecomer",
+            "--port",
+            str(port),
+        ]
         late = subprocess.Popen(
             [PYTHON, "-m", "gatelift", *words], stderr=subprocess.DEVNULL, start_new_session=True
         )
         try:
-            wait_for(lambda: _answers(deployment), seconds=20)
+            late_url = f"http://127.0.0.1:{port}/v1"
+            wait_for(lambda: _answers(late_url), seconds=20)
             until = time.monotonic() + TTL_S + 1
             while time.monotonic() < until:
-                found = deployment.chat("behind the stop")
+                found = deployment.chat("behind the stop", base_url=late_url)
                 assert found.status_code >= 400, found.text
                 time.sleep(0.1)
         finally:
@@ -322,9 +333,9 @@ def test_a_stolen_control_plane_cannot_hide_a_stop(
     reopen(deployment)
 
 
-def _answers(deployment: Deployment) -> bool:
+def _answers(base_url: str) -> bool:
     try:
-        httpx.get(f"{deployment.base_url}/models")
+        httpx.get(f"{base_url}/models")
     except httpx.TransportError:
         return False
     return True

@@ -29,6 +29,8 @@ __all__ = [
     "MAX_CHOICES",
     "Reading",
     "arguments_parts",
+    "both_readings",
+    "check_keys",
     "read_call_id",
     "read_choices",
     "read_end_user",
@@ -36,6 +38,7 @@ __all__ = [
     "read_schema_format",
     "read_stops",
     "read_usage_wanted",
+    "schema_parts",
     "told_apart",
 ]
 
@@ -86,7 +89,8 @@ def told_apart(found: Iterable[Part]) -> tuple[tuple[Part, ...], tuple[Part, ...
     return tuple(parts), tuple(readings)
 
 
-def _both_readings(kind: PartKind, text: str, read_as: PartKind) -> list[Part]:
+def both_readings(kind: PartKind, text: str, read_as: PartKind) -> list[Part]:
+    """Return a text as it is written, and as it reads where it has escapes."""
     parts = [Part(kind=kind, text=text)]
     if "\\" in text:
         parts.append(Reading(kind=read_as, text=_unescaped(text)))
@@ -96,27 +100,29 @@ def _both_readings(kind: PartKind, text: str, read_as: PartKind) -> list[Part]:
 def arguments_parts(text: str) -> list[Part]:
     """Return a call's arguments as they are written, and as they read where they have escapes."""
     # A second time it is no step of an agent any more, only a text that was there.
-    return _both_readings(PartKind.TOOL_CALL_ARGUMENTS, text, PartKind.TOOL_RESULT)
+    return both_readings(PartKind.TOOL_CALL_ARGUMENTS, text, PartKind.TOOL_RESULT)
 
 
-def _check_keys(value: object, param: str) -> None:
+def check_keys(value: object, param: str) -> None:
+    """Return if no two keys of an object differ only by case; raises `DialectError`."""
     if isinstance(value, dict):
         if len({key.casefold() for key in value}) < len(value):
             raise DialectError(
                 f"{param} has keys that differ only by case: parsers disagree on them", param=param
             )
         for each in value.values():
-            _check_keys(each, param)
+            check_keys(each, param)
     elif isinstance(value, list):
         for each in value:
-            _check_keys(each, param)
+            check_keys(each, param)
 
 
-def _schema_parts(value: object, param: str) -> list[Part]:
+def schema_parts(value: object, param: str) -> list[Part]:
+    """Return the texts of a schema, as it is written and as it reads; raises `DialectError`."""
     schema = expect(value, dict, param)
-    _check_keys(schema, param)
+    check_keys(schema, param)
     text = encode_json(schema).decode("utf-8")
-    return _both_readings(PartKind.SYSTEM, text, PartKind.SYSTEM)
+    return both_readings(PartKind.SYSTEM, text, PartKind.SYSTEM)
 
 
 def _spec_parts(
@@ -131,7 +137,7 @@ def _spec_parts(
         parts.append(Part(kind=PartKind.SYSTEM, text=text))
     if spec.get(schema) is not None:
         # A schema's texts reach the model too: they are inspected as one text.
-        parts += _schema_parts(spec[schema], f"{param}.{schema}")
+        parts += schema_parts(spec[schema], f"{param}.{schema}")
     return parts
 
 

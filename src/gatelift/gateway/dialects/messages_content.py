@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from gatelift.encoding import encode_json
+from gatelift.gateway.dialects.fields import arguments_parts, check_keys, schema_parts
 from gatelift.gateway.dialects.request import DialectError, expect, expect_only
 from gatelift.safeguards import Part, PartKind
 
@@ -58,14 +59,6 @@ def _strings(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for each in value:
             yield from _strings(each)
-
-
-def _object_parts(kind: PartKind, value: dict[str, Any]) -> list[Part]:
-    text = encode_json(value).decode("utf-8")
-    parts = [Part(kind=kind, text=text)]
-    if "\\" in text:
-        parts.append(Part(kind=kind, text="\n".join(_strings(value))))
-    return parts
 
 
 def _id(value: object, param: str) -> str:
@@ -125,7 +118,8 @@ def _tool_use(block: dict[str, Any], param: str) -> tuple[dict[str, Any], list[P
         "input": given,
     }
     named = Part(kind=PartKind.TOOL_CALL_NAME, text=name)
-    return sent, [named, *_object_parts(PartKind.TOOL_CALL_ARGUMENTS, given)]
+    check_keys(given, f"{param}.input")
+    return sent, [named, *arguments_parts(encode_json(given).decode("utf-8"))]
 
 
 def _tool_result(block: dict[str, Any], param: str) -> tuple[dict[str, Any], list[Part]]:
@@ -212,4 +206,4 @@ def read_tool(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
     sent["input_schema"] = schema
     if tool.get("strict") is not None:
         sent["strict"] = expect(tool["strict"], bool, f"{param}.strict")
-    return sent, [*parts, *_object_parts(PartKind.SYSTEM, schema)]
+    return sent, [*parts, *schema_parts(schema, f"{param}.input_schema")]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gatelift.encoding import encode_json
+from gatelift.gateway.dialects.fields import told_apart
 from gatelift.gateway.dialects.messages_content import (
     JOIN,
     drop_cache_control,
@@ -144,12 +145,16 @@ def _read(data: bytes, known: frozenset[str], *, counts: bool) -> MessagesReques
     ]
     messages = [read_message(item, f"messages[{number}]") for number, item in enumerate(listed)]
     said = [Part(kind=PartKind.SYSTEM, text=system)] if system else []
+    parts, readings = told_apart(
+        [*said, *(part for _, more in (*tools, *messages) for part in more)]
+    )
     return MessagesRequest(
         model=expect(body.get("model"), str, "model"),
         conversation=tuple(sent for sent, _ in messages),
         system=system,
         messages=len(messages) + (1 if system else 0),
-        parts=(*said, *(part for _, more in (*tools, *messages) for part in more)),
+        parts=parts,
+        readings=readings,
         stream=read_bool(body, "stream"),
         max_tokens=None if counts else expect_positive(body.get("max_tokens"), "max_tokens"),
         stop=_stops(body),
