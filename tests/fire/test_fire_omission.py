@@ -4,9 +4,6 @@ From a genuine dossier every record is dropped, and every record is exchanged wi
 public verifier must say so. Then the operator itself leaves out a batch, with every key it holds: it
 signs the requests log anew without it, renumbers the records and corrects the table of contents. At
 last every frame of the journals is dropped in turn: a keeper that begins on them must refuse.
-
-Seen to fail: with the comparison of consecutive sequence numbers left out of
-`ledger.audit.requests` a batch left out by the operator passed but for the anchored head (red).
 """
 
 from __future__ import annotations
