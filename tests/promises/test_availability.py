@@ -225,6 +225,8 @@ def test_a_store_that_is_locked_is_waited_for_and_then_nothing_is_served(
     assert deployment.grant("after-the-lock")
 
 
+# Slow: how soon control is back depends on how long its supervisor waits between two starts.
+@pytest.mark.slow
 def test_a_store_that_is_gone_is_not_made_anew_and_nothing_is_served(
     deployment: Deployment,
 ) -> None:
