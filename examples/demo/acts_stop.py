@@ -87,6 +87,12 @@ def _probe_until_held(stage: Stage, story: Story) -> None:
     )
 
 
+def _with_a_running_clock(stage: Stage, name: str) -> dict[str, Any] | None:
+    found = [v for v in stage.state()["incidents"] if v["incident"]["id"] == name]
+    runs = found and any(clock["deadline"] is not None for clock in found[0]["clocks"])
+    return found[0] if runs else None
+
+
 def _incident(stage: Stage, story: Story) -> None:
     opened = stage.until(lambda: stage.entries("incident"), "an incident opens by itself")
     incident = predicate(opened[0])
@@ -96,11 +102,9 @@ def _incident(stage: Stage, story: Story) -> None:
     stage.sign(
         "incident", "change", name, "--now", "aware", "--note", "on call is aware", by=["security"]
     ).must("security is aware of the incident")
-    view = next(v for v in stage.state()["incidents"] if v["incident"]["id"] == name)
+    view = stage.until(lambda: _with_a_running_clock(stage, name), "a clock runs for who is aware")
     running = [clock for clock in view["clocks"] if clock["deadline"] is not None]
     waiting = [clock for clock in view["clocks"] if clock["deadline"] is None]
-    if not running:
-        raise StoryError("expected a clock to run once somebody is aware")
     first = min(running, key=lambda clock: clock["deadline"])
     stage.teller.say(
         f"security is aware: {len(running)} clocks run (the first: {first['regime']}, "
