@@ -48,6 +48,8 @@ MAX_DEPTH = 64
 MAX_SAFE_INTEGER = 2**53 - 1
 ID_ENTROPY_BYTES = 10
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_CROCKFORD_PAIRS = tuple(high + low for high in _CROCKFORD for low in _CROCKFORD)
+_PAIR_SHIFTS = tuple(range(120, -1, -10))
 _PREFIX = "sha256:"
 
 T = TypeVar("T")
@@ -77,7 +79,7 @@ def parse_digest(text: str) -> Digest:
 
 def encode_base64(data: bytes) -> str:
     """Return standard base64 with padding."""
-    return base64.b64encode(data).decode("ascii")
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
 def parse_base64(text: str) -> bytes:
@@ -118,8 +120,8 @@ def make_id(kind: str, now_ms: int, entropy: bytes) -> str:
     if not 0 <= now_ms < 2**48:
         raise EncodingError(f"expected a time of 48 bits in milliseconds, got {now_ms}")
     number = (now_ms << 80) | int.from_bytes(entropy, "big")
-    digits = [_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5)]
-    return f"{kind}_{''.join(digits)}"
+    pairs = [_CROCKFORD_PAIRS[(number >> shift) & 1023] for shift in _PAIR_SHIFTS]
+    return f"{kind}_{''.join(pairs)}"
 
 
 def encode_json(value: object) -> bytes:

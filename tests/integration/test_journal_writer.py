@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gatelift.encoding import encode_base64
 from gatelift.journal import JournalError, RunFollower, Writer, is_locked, list_segments
 from gatelift.messages import (
     Beat,
@@ -120,7 +121,8 @@ def test_paths_and_roots_are_those_of_the_log_tree(tmp_path):
     for pending in group:
         tree.append_leaf(record_leaf(pending.salt, pending.data))
     assert batch.entry.root == f"sha256:{tree.root().hex()}"
-    assert [batch.path(i) for i in range(13)] == [tree.inclusion_proof(i) for i in range(13)]
+    written = [tuple(map(encode_base64, tree.inclusion_proof(i))) for i in range(13)]
+    assert [batch.path(i) for i in range(13)] == written
 
 
 def test_one_sync_commits_all_that_gathered_meanwhile(tmp_path):
@@ -436,3 +438,88 @@ def test_a_second_store_that_hangs_refuses_and_is_not_waited_for_for_ever(tmp_pa
     run(main())
     for name in ("first", "second"):
         assert seqs_of(read_all(tmp_path / name)[0]) == [0, 1, 2]
+
+
+def test_what_is_appended_lazily_costs_no_write_of_its_own_and_keeps_its_place(tmp_path):
+    disk = Disk()
+    writes = []
+
+    def write(fd, data):
+        writes.append(data)
+        return disk.write(fd, data)
+
+    async def main():
+        writer = make(tmp_path / "w0", write=write, sync=disk.sync)
+        disk.gate.clear()
+        first = writer.append(beat)
+        while disk.gate.is_set() or writer.waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        before = len(writes)
+        pendings = [writer.append(beat, lazily=number % 3 != 2) for number in range(9)]
+        assert len(writes) == before + 3
+        last = writer.append(beat, lazily=True)
+        disk.gate.set()
+        for pending in (first, *pendings, last):
+            await pending.durable
+        writer.close()
+
+    run(main())
+    batches, follower = read_all(tmp_path / "w0")
+    assert seqs_of(batches) == list(range(11)), "the last, which nobody wrote for, is there too"
+    assert follower.uncommitted == []
+
+
+def test_a_lazy_record_that_a_failing_disk_did_not_take_is_refused_and_written_later(tmp_path):
+    disk = Disk()
+
+    async def main():
+        writer = make(tmp_path / "w0", write=disk.write, sync=disk.sync)
+        await writer.append(beat).durable
+        disk.write_errors = [OSError(errno.ENOSPC, "injected")]
+        lazy = writer.append(beat, lazily=True)
+        with pytest.raises(JournalError, match="Nothing was acknowledged"):
+            await lazy.durable
+        with pytest.raises(JournalError):
+            lazy.ticket(b"s" * 32)
+        await recover(writer)
+        await writer.append(beat, lazily=True).durable
+        writer.close()
+
+    run(main())
+    batches, follower = read_all(tmp_path / "w0")
+    assert seqs_of(batches) == [0, 1, 2], "no gap, and each number once"
+    assert follower.uncommitted == []
+
+
+def test_lazy_records_lie_in_the_segment_of_their_batch(tmp_path):
+    async def main():
+        writer = make(tmp_path / "w0", segment_bytes=2_000)
+        for number in range(300):
+            pending = writer.append(beat, lazily=number % 2 == 0)
+            if number % 7 == 0:
+                await pending.durable
+        await pending.durable
+        writer.close()
+
+    run(main())
+    batches, follower = read_all(tmp_path / "w0")
+    assert seqs_of(batches) == list(range(300))
+    assert follower.uncommitted == []
+    assert len(list_segments(tmp_path / "w0")) > 3
+
+
+def test_who_gives_up_waiting_takes_nothing_from_others(tmp_path):
+    disk = Disk()
+
+    async def main():
+        writer = make(tmp_path / "w0", write=disk.write, sync=disk.sync)
+        disk.gate.clear()
+        pending = writer.append(beat)
+        impatient, patient = pending.durable, pending.durable
+        impatient.cancel()
+        disk.gate.set()
+        await patient
+        assert pending.ticket(b"s" * 32).index == 0
+        writer.close()
+
+    run(main())

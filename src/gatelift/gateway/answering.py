@@ -10,7 +10,6 @@ Invariants
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -69,7 +68,7 @@ class Answering:
     async def answer(self, response: UpstreamResponse, start: Pending) -> None:
         """Answer the caller from the upstream's response; `start` is the record it waits for."""
         if self._request.stream:
-            await asyncio.shield(start.durable)
+            await start.durable
             await self._stream(response)
         else:
             await self._whole(response)

@@ -154,6 +154,8 @@ class ModelExchange(RecordedExchange):
             self.context.open.discard(self._open)
             self.abandon()
             self.settle(NOTHING_SPENT)
+            # They point back here: let go by hand, an exchange is no work for the garbage collector.
+            self._answering = self.way = None
 
     async def _reserve(self, asked: _Asked, admitted: Admitted) -> None:
         lacking = self.context.placements.lacking()

@@ -8,7 +8,6 @@ Invariants
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from gatelift.encoding import ID_ENTROPY_BYTES, make_id
@@ -144,7 +143,7 @@ class RecordedExchange:
         # Settled only once written: what was not is closed later, in the worst case for the caps.
         pending = self.recorder.write_finish(ending, answer, charges)
         self.settle(spent)
-        await asyncio.shield(pending.durable)
+        await pending.durable
         self.steps.on(Event.FINISH)
 
     def send_with_ticket(self, reply: Reply) -> None:

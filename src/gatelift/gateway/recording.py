@@ -158,7 +158,8 @@ class Recorder:
                 ),
             )
 
-        self.finish = journal.append(make)
+        # Until it is durable the start stands for it: a kill leaves an orphan, charged in full.
+        self.finish = journal.append(make, lazily=True)
         return self.finish
 
     def start_ticket(self) -> str:

@@ -59,6 +59,7 @@ from gatelift.messages.frames import (
     StatusFrame,
 )
 from gatelift.trust import Refusal
+from gatelift.wire.collector import calm_collector
 from gatelift.wire.files import FileStore
 from gatelift.wire.keyfiles import load_secret_text, load_signing_key
 from gatelift.wire.sockets import socket_path
@@ -281,6 +282,7 @@ class _Worker:
                 tasks.append(group.create_task(self._until_serving()))
                 await asyncio.wait((tasks[-1], leaving), return_when=asyncio.FIRST_COMPLETED)
             server = await self._listen()
+            calm_collector()
             self._say_ready()
             tasks.append(group.create_task(self._lags()))
             await leaving

@@ -1,16 +1,19 @@
 """The writing side of a journal: append to the page cache, commit in groups.
 
 Two threads. The event loop's thread appends: it writes one `RECORD` frame and returns, so that the
-record outlives a kill of this process. The commit thread takes all records that wait, makes one
-tree and one signature over them, writes one `BATCH` frame, and calls `fdatasync` once; then it
-resolves every `Pending` with one call into the loop. While it syncs, the next group gathers.
+record outlives a kill of this process. What need not outlive it before it is durable (a finish: its
+start stands for it) is appended `lazily`: written with the next frame, whichever that is, as each
+write gives up the interpreter's lock and costs more than the record. The commit thread takes all
+records that wait, makes one tree and one signature over them, writes one `BATCH` frame, and calls
+`fdatasync` once; then it resolves every `Pending` with one call into the loop. While it syncs, the
+next group gathers.
 
     waiting --commit thread--> taken --batch frame, sync--> durable
     any of them --error--> unsure: refused, and written again by `try_recover`, byte for byte
 
 Invariants
-- Sequence numbers of a run are consecutive from 0; a batch covers consecutive records, and both
-  its frame and its records lie in one segment.
+- Sequence numbers of a run are consecutive from 0, and so are the frames of the file; a batch covers
+  consecutive records, and both its frame and its records lie in one segment.
 - After a failed write or sync the file is never trusted again, as the kernel may have dropped the
   pages and said so only once. Everything not known to be durable is refused, kept in memory and
   written again under its old numbers, salts and signatures when `try_recover` finds the disk well:
@@ -32,7 +35,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
@@ -41,10 +43,11 @@ from gatelift.encoding import encode_json
 from gatelift.journal.batches import Pending, SignedBatch, make_batch
 from gatelift.journal.entropy import Entropy
 from gatelift.journal.errors import JournalError
+from gatelift.journal.groups import Group, batch_frame, frames_of, record_frame
 from gatelift.journal.lock import JournalLock
 from gatelift.journal.replica import REPLICA_TIMEOUT_S, Replica
 from gatelift.journal.segment_files import SegmentFiles, make_directory
-from gatelift.journal.segments import FrameKind, encode_frame, list_segments
+from gatelift.journal.segments import list_segments
 from gatelift.messages import SALT_BYTES, Record, RecordError
 from gatelift.trust import SigningKey
 
@@ -60,14 +63,6 @@ _GATHER_S: Final = 0.003
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-@dataclass(slots=True)
-class _Group:
-    """Consecutive records, and the batch over them once it is signed."""
-
-    pendings: list[Pending] = field(default_factory=list)
-    batch: SignedBatch | None = None
 
 
 class Writer:
@@ -112,7 +107,8 @@ class Writer:
         # Guards all below; held while a frame is written, never while syncing.
         self._lock = threading.Lock()
         self._waiting: list[Pending] = []
-        self._unsure: list[_Group] = []
+        self._unwritten: list[bytes] = []
+        self._unsure: list[Group] = []
         self._stale_fds: list[int] = []
         self._busy = False
         self._broken: JournalError | None = None
@@ -163,11 +159,13 @@ class Writer:
         """Why nothing can be written now; None while all is well."""
         return self._broken
 
-    def append(self, make: Callable[[int], Record]) -> Pending:
+    def append(self, make: Callable[[int], Record], *, lazily: bool = False) -> Pending:
         """Write the record that `make` returns for its sequence number; return it, not yet durable.
 
         Raises `JournalError` when it was not written; then the number was not used, and nothing of
-        it will ever be read.
+        it will ever be read. `lazily` leaves the writing to who writes next, at the latest the
+        commit thread: a kill before that forgets the record, and a disk that fails is told by
+        `durable` alone.
         """
         # Looked at before the lock: `try_recover` may hold that for as long as a sync takes.
         self._check_open()
@@ -185,14 +183,17 @@ class Writer:
             )
         data = encode_json(record)
         salt = self.entropy.take(SALT_BYTES)
-        frame = _record_frame(salt, data)
-        pending = Pending(seq, salt, data, self._loop.create_future())
+        frame = record_frame(salt, data)
+        pending = Pending(seq, salt, data, self._loop)
         with self._lock:
             self._check_open()
-            try:
-                self._segments.write(self._fd, frame)
-            except OSError as error:
-                raise self._fail(error, _Group()) from error
+            if lazily:
+                self._unwritten.append(frame)
+            else:
+                try:
+                    self._write(frame)
+                except OSError as error:
+                    raise self._fail(error, Group()) from error
             self._waiting.append(pending)
             self._next_seq = seq + 1
             self._rouse()
@@ -254,7 +255,7 @@ class Writer:
             self._wake.get()
             with self._lock:
                 self._woken = False
-                group = _Group(self._waiting)
+                group = Group(self._waiting)
                 self._waiting = []
                 self._busy = bool(group.pendings)
                 closing = self._closing
@@ -271,7 +272,7 @@ class Writer:
             if len(group.pendings) >= _BUSY_RECORDS:
                 time.sleep(_GATHER_S)
 
-    def _commit(self, group: _Group) -> bool:
+    def _commit(self, group: Group) -> bool:
         try:
             batch = group.batch = self._sign(group.pendings)
             with self._lock:
@@ -279,7 +280,7 @@ class Writer:
                     # An append failed meanwhile; the file is no longer ours to add to.
                     self._refuse(group, self._broken)
                     return False
-                self._segments.write(self._fd, _batch_frame(batch))
+                self._write(batch_frame(batch))
                 fd = self._fd
                 self._copy([group])
             self._sync_both(fd)
@@ -290,11 +291,18 @@ class Writer:
         self._tell(self._resolve, group.pendings, batch)
         return True
 
+    def _write(self, frame: bytes) -> None:
+        # With the lock held. What waits goes first: the file is in the order of the numbers.
+        if self._unwritten:
+            frame = b"".join((*self._unwritten, frame))
+            self._unwritten.clear()
+        self._segments.write(self._fd, frame)
+
     def _rotate(self) -> None:
         # The last batch of the old segment is written in the same breath as the switch, so that no
         # batch is parted from its records.
         old = -1
-        group = _Group()
+        group = Group()
         try:
             with self._lock:
                 if self._broken is not None:
@@ -302,7 +310,7 @@ class Writer:
                 if self._waiting:
                     group.pendings, self._waiting = self._waiting, []
                     group.batch = self._sign(group.pendings)
-                    self._segments.write(self._fd, _batch_frame(group.batch))
+                    self._write(batch_frame(group.batch))
                     self._copy([group])
                 new = self._segments.open_next()
                 old, self._fd = self._fd, new
@@ -332,15 +340,15 @@ class Writer:
         signed = [group for group in self._unsure if group.batch is not None]
         rest = [p for group in self._unsure if group.batch is None for p in group.pendings]
         if rest:
-            signed.append(_Group(rest, self._sign(rest)))
+            signed.append(Group(rest, self._sign(rest)))
         self._unsure = signed
         self._copy(signed, anew=True)
         for group in signed:
-            self._segments.write(fd, _frames(group))
+            self._segments.write(fd, frames_of(group))
 
-    def _copy(self, groups: list[_Group], *, anew: bool = False) -> None:
+    def _copy(self, groups: list[Group], *, anew: bool = False) -> None:
         if self._replica is not None:
-            self._replica.begin(b"".join(map(_frames, groups)), anew=anew)
+            self._replica.begin(b"".join(map(frames_of, groups)), anew=anew)
 
     def _sync_both(self, fd: int) -> None:
         try:
@@ -350,7 +358,7 @@ class Writer:
             if self._replica is not None:
                 self._replica.finish()
 
-    def _fail(self, error: Exception, group: _Group) -> JournalError:
+    def _fail(self, error: Exception, group: Group) -> JournalError:
         # Called with the lock held. The commit thread alone closes the file: it may be about to
         # sync it, and its number must not come to mean another file before.
         failed = _failed(error)
@@ -359,8 +367,10 @@ class Writer:
             self._stale_fds.append(self._fd)
             self._fd = -1
         waiting, self._waiting = self._waiting, []
+        # Written again from what is waiting, if ever.
+        self._unwritten.clear()
         self._refuse(group, failed)
-        self._refuse(_Group(waiting), failed)
+        self._refuse(Group(waiting), failed)
         self._rouse()
         return failed
 
@@ -370,7 +380,7 @@ class Writer:
             self._woken = True
             self._wake.put(None)
 
-    def _refuse(self, group: _Group, why: JournalError) -> None:
+    def _refuse(self, group: Group, why: JournalError) -> None:
         if group.pendings:
             self._unsure.append(group)
             self._unsure.sort(key=lambda unsure: unsure.pendings[0].seq)
@@ -386,8 +396,7 @@ class Writer:
 
     def _resolve(self, taken: list[Pending], batch: SignedBatch) -> None:
         for pending in taken:
-            if not pending.durable.done():
-                pending.durable.set_result(batch)
+            pending.resolve(batch)
         if self._on_committed is not None:
             self._on_committed(batch)
 
@@ -401,9 +410,7 @@ class Writer:
 
 def _reject(pendings: list[Pending], message: str) -> None:
     for pending in pendings:
-        if not pending.durable.done():
-            pending.durable.set_exception(JournalError(message))
-            pending.durable.exception()  # marks it as seen: not every record is awaited
+        pending.reject(JournalError(message))
 
 
 def _failed(error: Exception) -> JournalError:
@@ -411,18 +418,3 @@ def _failed(error: Exception) -> JournalError:
         f"the journal could not be written: {error}. Nothing was acknowledged; "
         "free or mend the disk, writing goes on in a new segment"
     )
-
-
-def _record_frame(salt: bytes, data: bytes) -> bytes:
-    return encode_frame(FrameKind.RECORD, salt + data)
-
-
-def _frames(group: _Group) -> bytes:
-    frames = [_record_frame(pending.salt, pending.data) for pending in group.pendings]
-    if group.batch is not None:
-        frames.append(_batch_frame(group.batch))
-    return b"".join(frames)
-
-
-def _batch_frame(batch: SignedBatch) -> bytes:
-    return encode_frame(FrameKind.BATCH, batch.signature + batch.data)

@@ -1,0 +1,43 @@
+"""Records that are committed together, and their frames.
+
+Invariants
+- A group's records are consecutive; its batch, once there, is over exactly them.
+- The same group gives the same bytes each time: what is written again is what was written first.
+
+Does not write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gatelift.journal.batches import Pending, SignedBatch
+from gatelift.journal.segments import FrameKind, encode_frame
+
+__all__ = ["Group", "batch_frame", "frames_of", "record_frame"]
+
+
+@dataclass(slots=True)
+class Group:
+    """Consecutive records, and the batch over them once it is signed."""
+
+    pendings: list[Pending] = field(default_factory=list)
+    batch: SignedBatch | None = None
+
+
+def record_frame(salt: bytes, data: bytes) -> bytes:
+    """Return the frame of a record's stored bytes."""
+    return encode_frame(FrameKind.RECORD, salt + data)
+
+
+def batch_frame(batch: SignedBatch) -> bytes:
+    """Return the frame of a signed batch."""
+    return encode_frame(FrameKind.BATCH, batch.signature + batch.data)
+
+
+def frames_of(group: Group) -> bytes:
+    """Return all frames of a group, the batch's last."""
+    frames = [record_frame(pending.salt, pending.data) for pending in group.pendings]
+    if group.batch is not None:
+        frames.append(batch_frame(group.batch))
+    return b"".join(frames)
