@@ -30,7 +30,6 @@ that held a durable record.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
 import time
@@ -43,11 +42,12 @@ from gatelift.encoding import encode_json
 from gatelift.journal.batches import Pending, SignedBatch, make_batch
 from gatelift.journal.entropy import Entropy
 from gatelift.journal.errors import JournalError
-from gatelift.journal.groups import Group, batch_frame, frames_of, record_frame
+from gatelift.journal.groups import Group, Unsure, batch_frame, record_frame
 from gatelift.journal.lock import JournalLock
-from gatelift.journal.replica import REPLICA_TIMEOUT_S, Replica
-from gatelift.journal.segment_files import SegmentFiles, make_directory
+from gatelift.journal.replica import REPLICA_TIMEOUT_S
+from gatelift.journal.segment_files import make_directory
 from gatelift.journal.segments import list_segments
+from gatelift.journal.stores import Stores
 from gatelift.messages import SALT_BYTES, Record, RecordError
 from gatelift.trust import SigningKey
 
@@ -69,9 +69,10 @@ class Writer:
     """The one writer of the journal in `directory`, for one run of a worker or keeper.
 
     `run` is new for each process and sorts by time (`make_id("run", ...)`). `key` is the node's
-    batch key. `replica` is the journal's folder on a second store. `on_committed(batch)` is called on the loop after each durable batch. `write`,
-    `sync` and `now_ms` are the system's; tests put failing ones there. `append` is for the loop's
-    thread only. Raises `JournalError` (`journal_locked`), `OSError`.
+    batch key. `replica` is the journal's folder on a second store. `on_committed(batch)` is called
+    on the loop after each durable batch. `write`, `sync` and `now_ms` are the system's; tests put
+    failing ones there. `append` is for the loop's thread only. Raises `JournalError`
+    (`journal_locked`), `OSError`.
     """
 
     def __init__(
@@ -99,17 +100,12 @@ class Writer:
         self._key = key
         self._loop = loop or asyncio.get_running_loop()
         self._on_committed = on_committed
-        self._segment_bytes = segment_bytes
         self._max_pending = max_pending
-        self._segments = SegmentFiles(directory, run, write)
-        self._sync = sync
         self._now_ms = now_ms
         # Guards all below; held while a frame is written, never while syncing.
         self._lock = threading.Lock()
         self._waiting: list[Pending] = []
-        self._unwritten: list[bytes] = []
-        self._unsure: list[Group] = []
-        self._stale_fds: list[int] = []
+        self._unsure = Unsure()
         self._busy = False
         self._broken: JournalError | None = None
         self._closing = False
@@ -127,17 +123,15 @@ class Writer:
                     f"run {run!r} was written before: each process takes a new id",
                     code="journal_run_used",
                 )
-            self._fd = self._segments.open_next()
-            self._replica = None
-            if replica is not None:
-                self._replica = Replica(
-                    replica,
-                    run,
-                    segment_bytes=segment_bytes,
-                    write=write,
-                    sync=sync,
-                    timeout_s=replica_timeout_s,
-                )
+            self._stores = Stores(
+                directory,
+                run,
+                segment_bytes=segment_bytes,
+                replica=replica,
+                replica_timeout_s=replica_timeout_s,
+                write=write,
+                sync=sync,
+            )
         except BaseException:
             self._held.release()
             raise
@@ -171,16 +165,10 @@ class Writer:
         self._check_open()
         seq = self._next_seq
         record = make(seq)
-        if (record.seq, record.run, record.worker, record.node) != (
-            seq,
-            self.run,
-            self.worker,
-            self.node,
-        ):
-            raise RecordError(
-                f"expected record {seq} of ({self.node}, {self.worker}, {self.run}), got "
-                f"{record.seq} of ({record.node}, {record.worker}, {record.run})"
-            )
+        place = (seq, self.run, self.worker, self.node)
+        said = (record.seq, record.run, record.worker, record.node)
+        if said != place:
+            raise RecordError(f"expected the record of {place}, got that of {said}")
         data = encode_json(record)
         salt = self.entropy.take(SALT_BYTES)
         frame = record_frame(salt, data)
@@ -188,10 +176,10 @@ class Writer:
         with self._lock:
             self._check_open()
             if lazily:
-                self._unwritten.append(frame)
+                self._stores.write_lazily(frame)
             else:
                 try:
-                    self._write(frame)
+                    self._stores.write(frame)
                 except OSError as error:
                     raise self._fail(error, Group()) from error
             self._waiting.append(pending)
@@ -208,19 +196,12 @@ class Writer:
         with self._lock:
             if self._broken is None or self._closing or self._busy:
                 return self._broken is None
-            fd = -1
             try:
-                fd = self._segments.open_next()
-                self._rewrite(fd)
-                self._sync_both(fd)
+                self._stores.begin_anew(self._unsure.all_signed(self._sign))
             except OSError as error:
                 self._broken = _failed(error)
-                if fd >= 0:
-                    os.close(fd)
-                    self._segments.discard()
                 return False
-            self._fd = fd
-            self._unsure, self._broken = [], None
+            self._unsure, self._broken = Unsure(), None
             return True
 
     def close(self) -> None:
@@ -231,12 +212,7 @@ class Writer:
             self._closing = True
             self._rouse()
         self._thread.join()
-        if self._replica is not None:
-            self._replica.close()
-        if self._fd >= 0:
-            self._stale_fds.append(self._fd)
-            self._fd = -1
-        self._close_stale()
+        self._stores.close()
         self._held.release()
 
     def _check_open(self) -> None:
@@ -259,13 +235,10 @@ class Writer:
                 self._waiting = []
                 self._busy = bool(group.pendings)
                 closing = self._closing
-            if (
-                group.pendings
-                and self._commit(group)
-                and self._segments.size >= self._segment_bytes
-            ):
+            if group.pendings and self._commit(group) and self._stores.is_full:
                 self._rotate()
-            self._close_stale()
+            with self._lock:
+                self._stores.close_given_up()
             self._busy = False
             if closing:
                 return
@@ -280,23 +253,16 @@ class Writer:
                     # An append failed meanwhile; the file is no longer ours to add to.
                     self._refuse(group, self._broken)
                     return False
-                self._write(batch_frame(batch))
-                fd = self._fd
-                self._copy([group])
-            self._sync_both(fd)
+                self._stores.write(batch_frame(batch))
+                fd = self._stores.fd
+                self._stores.copy([group])
+            self._stores.sync(fd)
         except Exception as error:  # noqa: BLE001  a dead thread would leave callers waiting for ever
             with self._lock:
                 self._fail(error, group)
             return False
         self._tell(self._resolve, group.pendings, batch)
         return True
-
-    def _write(self, frame: bytes) -> None:
-        # With the lock held. What waits goes first: the file is in the order of the numbers.
-        if self._unwritten:
-            frame = b"".join((*self._unwritten, frame))
-            self._unwritten.clear()
-        self._segments.write(self._fd, frame)
 
     def _rotate(self) -> None:
         # The last batch of the old segment is written in the same breath as the switch, so that no
@@ -310,11 +276,10 @@ class Writer:
                 if self._waiting:
                     group.pendings, self._waiting = self._waiting, []
                     group.batch = self._sign(group.pendings)
-                    self._write(batch_frame(group.batch))
-                    self._copy([group])
-                new = self._segments.open_next()
-                old, self._fd = self._fd, new
-            self._sync_both(old)
+                    self._stores.write(batch_frame(group.batch))
+                    self._stores.copy([group])
+                old = self._stores.switch()
+            self._stores.sync(old)
         except Exception as error:  # noqa: BLE001  as in `_commit`
             with self._lock:
                 self._fail(error, group)
@@ -334,41 +299,13 @@ class Writer:
             key=self._key,
         )
 
-    def _rewrite(self, fd: int) -> None:
-        # Under numbers, salts and signatures that may have been read from the old segment: whoever
-        # saw it finds the same batch again. A batch signed here is kept in case this try fails too.
-        signed = [group for group in self._unsure if group.batch is not None]
-        rest = [p for group in self._unsure if group.batch is None for p in group.pendings]
-        if rest:
-            signed.append(Group(rest, self._sign(rest)))
-        self._unsure = signed
-        self._copy(signed, anew=True)
-        for group in signed:
-            self._segments.write(fd, frames_of(group))
-
-    def _copy(self, groups: list[Group], *, anew: bool = False) -> None:
-        if self._replica is not None:
-            self._replica.begin(b"".join(map(frames_of, groups)), anew=anew)
-
-    def _sync_both(self, fd: int) -> None:
-        try:
-            self._sync(fd)
-        finally:
-            # Waited for in any case: what was begun must not run on into the next attempt.
-            if self._replica is not None:
-                self._replica.finish()
-
     def _fail(self, error: Exception, group: Group) -> JournalError:
-        # Called with the lock held. The commit thread alone closes the file: it may be about to
-        # sync it, and its number must not come to mean another file before.
+        # Called with the lock held.
         failed = _failed(error)
         if self._broken is None:
             self._broken = failed
-            self._stale_fds.append(self._fd)
-            self._fd = -1
+            self._stores.give_up()
         waiting, self._waiting = self._waiting, []
-        # Written again from what is waiting, if ever.
-        self._unwritten.clear()
         self._refuse(group, failed)
         self._refuse(Group(waiting), failed)
         self._rouse()
@@ -382,17 +319,8 @@ class Writer:
 
     def _refuse(self, group: Group, why: JournalError) -> None:
         if group.pendings:
-            self._unsure.append(group)
-            self._unsure.sort(key=lambda unsure: unsure.pendings[0].seq)
+            self._unsure.add(group)
             self._tell(_reject, group.pendings, str(why))
-
-    def _close_stale(self) -> None:
-        with self._lock:
-            stale, self._stale_fds = self._stale_fds, []
-        for fd in stale:
-            # What close() could still report is known: this file was given up.
-            with contextlib.suppress(OSError):
-                os.close(fd)
 
     def _resolve(self, taken: list[Pending], batch: SignedBatch) -> None:
         for pending in taken:
