@@ -127,8 +127,8 @@ def test_an_answer_is_read_and_its_connection_used_again() -> None:
             assert fake.connections == 1
             port = client.port
             assert fake.requests[0] == (
-                b"POST /base/v1/x HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-length: 2\r\n"
-                b"x-a: b\r\n\r\n{}" % port
+                b"POST /base/v1/x HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nx-a: b\r\n"
+                b"content-length: 2\r\n\r\n{}" % port
             )
 
     run(main())

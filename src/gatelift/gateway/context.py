@@ -23,7 +23,7 @@ from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.keeper_link import KeeperLink
 from gatelift.gateway.leases import LeaseBook
 from gatelift.gateway.overload import Overload, OverloadTerms
-from gatelift.gateway.placements import Placements, PlacementTerms
+from gatelift.gateway.placements import Headers, Placements, PlacementTerms
 from gatelift.gateway.recording import Ending, Recorder
 from gatelift.gateway.standing import Standing
 from gatelift.gateway.upstream_identity import UpstreamIdentity
@@ -53,6 +53,11 @@ _SCOPE_IS_A_LIMIT = SafeguardTerms(postures={Category.AUTONOMY: Posture.BLOCK})
 def now_ms() -> int:
     """Return wall-clock time in ms UTC."""
     return time.time_ns() // 1_000_000
+
+
+def _upstream_headers(key: str | None) -> Headers:
+    shown = () if key is None else ((b"authorization", f"Bearer {key}".encode()),)
+    return ((b"content-type", b"application/json"), (b"accept", b"*/*"), *shown)
 
 
 def boot_ms() -> int:
@@ -125,7 +130,7 @@ class Context:
         self._sessions: dict[tuple[str, str, int, int], str] = {}
         self.honey = honey
         self._honey_minute = (0, 0)
-        self._upstream_key = upstream_key
+        self._upstream_headers = _upstream_headers(upstream_key)
         self.proofs = ProofMemory()
         self._identity = identity
         self._upstreams: dict[tuple[str, UpstreamTls | None], Upstream] = {}
@@ -205,12 +210,9 @@ class Context:
             if sealed is not None:
                 upstream.retire()
 
-    def upstream_headers(self) -> list[tuple[bytes, bytes]]:
+    def upstream_headers(self) -> Headers:
         """Return the headers of an upstream request; the credential stays on this host."""
-        headers = [(b"content-type", b"application/json"), (b"accept", b"*/*")]
-        if self._upstream_key is not None:
-            headers.append((b"authorization", f"Bearer {self._upstream_key}".encode()))
-        return headers
+        return self._upstream_headers
 
     def may_record_honey(self, minute: int, most: int) -> bool:
         """Return whether one more touch of bait may be recorded in this minute."""

@@ -160,7 +160,7 @@ class Forward:
             response = await placements.client(place.enrolled).request(
                 "POST",
                 self._path,
-                [*placements.headers(), *self._extra],
+                placements.headers() + self._extra,
                 data,
                 keep=not self._stream,
             )

@@ -30,13 +30,13 @@ from gatelift.gateway.upstream_errors import PlacementError
 from gatelift.messages import Placement
 from gatelift.wire.http_client import Upstream, UpstreamLimits, UpstreamTimeouts
 
-__all__ = ["MAX_RETRY_AFTER_S", "Place", "PlacementTerms", "Placements"]
+__all__ = ["MAX_RETRY_AFTER_S", "Headers", "Place", "PlacementTerms", "Placements"]
 
 _LOG = logging.getLogger(__name__)
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 MAX_RETRY_AFTER_S: Final = 60
 
-Headers = list[tuple[bytes, bytes]]
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class PlacementTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

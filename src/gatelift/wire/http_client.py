@@ -18,7 +18,7 @@ import asyncio
 import functools
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -93,6 +93,7 @@ class Upstream:
         self._prefix = parts.path.rstrip("/")
         name = f"[{self.host}]" if ":" in self.host else self.host
         authority = name if self.port == usual else f"{name}:{self.port}"
+        self._last_head: tuple[object, bytes] = (None, b"")
         self._host_line = f"host: {authority}\r\n".encode("ascii")
         self.limits = limits or UpstreamLimits()
         self.timeouts = timeouts or UpstreamTimeouts()
@@ -114,7 +115,7 @@ class Upstream:
         self,
         method: str,
         path: str,
-        headers: list[tuple[bytes, bytes]],
+        headers: Sequence[tuple[bytes, bytes]],
         body: bytes,
         *,
         idempotent: bool = False,
@@ -127,7 +128,7 @@ class Upstream:
         `keep=False` uses the connection for nothing after this: some servers close after a stream
         without saying so, and a request sent into that would be lost.
         """
-        data = self._render(method, path, headers, body)
+        data = self._render(method, path, tuple(headers), body)
         until_s = asyncio.get_running_loop().time() + self.timeouts.total_s
         connection = self._pool.take_kept() or await self._pool.take(until_s)
         try:
@@ -148,7 +149,19 @@ class Upstream:
         await self._pool.aclose()
 
     def _render(
-        self, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes
+        self, method: str, path: str, headers: tuple[tuple[bytes, bytes], ...], body: bytes
+    ) -> bytes:
+        asked = (method, path, headers)
+        # One request after the other has the same head but for its length.
+        last, head = self._last_head
+        if asked != last:
+            head = self._render_head(method, path, headers)
+            self._last_head = (asked, head)
+        length = b"" if method == "GET" and not body else b"content-length: %d\r\n" % len(body)
+        return b"%b%b\r\n%b" % (head, length, body)
+
+    def _render_head(
+        self, method: str, path: str, headers: tuple[tuple[bytes, bytes], ...]
     ) -> bytes:
         if method not in _METHODS or not _TARGET.fullmatch(path):
             raise UpstreamRequestError(
@@ -162,5 +175,4 @@ class Upstream:
         ):
             raise UpstreamRequestError("expected header values without CR, LF and NUL")
         line = f"{method} {self._prefix}{path} HTTP/1.1\r\n".encode("ascii")
-        length = b"" if method == "GET" and not body else b"content-length: %d\r\n" % len(body)
-        return b"%b%b%b%b\r\n%b" % (line, self._host_line, length, block, body)
+        return b"%b%b%b" % (line, self._host_line, block)
