@@ -1,10 +1,7 @@
 """One HTTP/1.1 connection to an upstream, used for one request after the other.
 
 Invariants
-- A response is taken only if `http_response_head` takes its head.
-- It begins with `HTTP/1.`, which llhttp alone would not ask for, and no byte of its first line is a
-  control character (after an interim response the parser's word for the protocol is taken).
-- Heads, interim responses, trailers and everything else that is no body are bounded.
+- A response is what `http_response_reader` takes for one; after its first doubt nothing more is read.
 - A connection is used again only if the last exchange ended exactly where it should: nothing unsent,
   not one byte too many (empty lines in the same read aside, which the parser skips), nobody asked to
   close.
@@ -22,13 +19,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import select
 import socket
 from collections.abc import Callable
 from typing import Final, cast
-
-import httptools
 
 from gatelift.wire.deadlines import NEVER
 from gatelift.wire.http_response import (
@@ -38,13 +32,10 @@ from gatelift.wire.http_response import (
     UpstreamResponse,
     UpstreamTimeouts,
 )
-from gatelift.wire.http_response_head import SINGLE, check_head
+from gatelift.wire.http_response_reader import ResponseReader
 
 __all__ = ["ClientConnection"]
 
-_BEGINNING: Final = b"HTTP/1."
-_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _STALE: Final = select.POLLIN | getattr(select, "POLLRDHUP", 0)
 
 
@@ -65,20 +56,8 @@ class ClientConnection(asyncio.Protocol):
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._reader = ResponseReader(limits, self._on_head)
         self._head_waiter: asyncio.Future[UpstreamResponse] | None = None
-        self._response: UpstreamResponse | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
-        self._in_head = True
-        self._interim = 0
-        self._begun = b""
-        # Bytes since the parser last said anything: a bound on what it holds or skips unseen.
-        self._silent_bytes = 0
-        self._spoke = False
-        self._reusable = False
-        self._ended = False
-        self._overrun = False
         self._busy = False
         self._keep = True
         self._poll: select.poll | None = None
@@ -120,10 +99,8 @@ class ClientConnection(asyncio.Protocol):
         self._busy = True
         self._keep = keep
         self.exchanges += 1
-        self.answered = self._ended = self._overrun = False
-        self._interim = self._silent_bytes = 0
-        self._begun = b""
-        self._reset_for_message()
+        self.answered = False
+        self._reader.begin()
         now = self._loop.time()
         self._total_deadline = min(until_s, now + self._timeouts.total_s)
         self._head_deadline = min(now + self._timeouts.first_byte_s, self._total_deadline)
@@ -190,25 +167,12 @@ class ClientConnection(asyncio.Protocol):
             self.abandon()
             return
         self.answered = True
-        if len(self._begun) < len(_BEGINNING):
-            self._begun += data[: len(_BEGINNING) - len(self._begun)]
-            if not _BEGINNING.startswith(self._begun):
-                self._fail("bad_response", "the upstream's response is not HTTP/1.1")
-                return
-        self._spoke = False
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._on_parse_error(error)
+            self._reader.feed(data)
+        except UpstreamError as error:
+            self._fail(cast("UpstreamErrorCode", error.code), str(error))
             return
-        if self._spoke:
-            self._silent_bytes = 0
-        else:
-            self._silent_bytes += len(data)
-            if self._silent_bytes > self._limits.max_header_bytes:
-                self._fail("bad_response", "the upstream sent endless bytes that are no body")
-                return
-        if self._ended:
+        if self._reader.ended:
             self._give_back()
         else:
             self._expect_more()
@@ -233,7 +197,7 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.close()
         elif self._loop.time() >= self._total_deadline:
             self._fail("timeout_total", f"no end within {self._timeouts.total_s} s")
-        elif self._response is None:
+        elif self._reader.response is None:
             self._on_no_answer()
         else:
             self._fail("timeout_idle", f"nothing for {self._timeouts.idle_s} s amid a response")
@@ -251,88 +215,29 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.deadline = self._head_deadline
 
-    # Called by the parser. What they raise comes back wrapped, to `_on_parse_error`.
+    # Inside.
 
-    def on_message_begin(self) -> None:
-        """Note bytes beyond the end of the response."""
-        self._overrun = self._ended
-
-    def on_status(self, reason: bytes) -> None:
-        """Judge the reason phrase and drop it."""
-        self._spoke = True
-        self._head_bytes += len(reason)
-        if self._head_bytes > self._limits.max_header_bytes or _CONTROL.search(reason):
-            raise self._error("bad_response", "the upstream's reason phrase is too large or odd")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header, or drop a trailer; either is bounded."""
-        self._spoke = True
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > self._limits.max_header_bytes or self._overrun:
-            raise self._error("bad_response", "the upstream's headers are too large")
-        if self._in_head:
-            self._headers.append((name.lower(), value.strip(b" \t")))
-            if len(self._headers) > self._limits.max_headers:
-                raise self._error("bad_response", "the upstream sent too many headers")
-        elif name.lower() in SINGLE:
-            raise self._error("bad_response", "the upstream sent framing or type as a trailer")
-
-    def on_headers_complete(self) -> None:
-        """Take the head, or skip an interim one."""
-        self._spoke = True
-        self._in_head = False
-        if self._overrun:
-            raise self._error("bad_response", "the upstream sent a response nobody asked for")
-        status = self._parser.get_status_code()
-        if 100 <= status < 200:
-            self._interim += 1
-            if status == 101 or self._interim > self._limits.max_interim:
-                raise self._error("bad_response", f"the upstream sent {status}, or too many 1xx")
-            if any(name in _FRAMING for name, _ in self._headers):
-                raise self._error("bad_response", "the upstream framed an interim response")
-            return
-        headers, self._reusable = check_head(status, self._parser.get_http_version(), self._headers)
-        self._response = UpstreamResponse(
+    def _on_head(self, status: int, headers: dict[bytes, bytes]) -> UpstreamResponse:
+        response = UpstreamResponse(
             status=status, headers=headers, source=self, limits=self._limits
         )
         if self._head_waiter is not None and not self._head_waiter.done():
-            self._head_waiter.set_result(self._response)
-
-    def on_body(self, data: bytes) -> None:
-        """Hand a piece of the body on."""
-        self._spoke = True
-        if self._response is not None:
-            self._response.push(data)
-
-    def on_message_complete(self) -> None:
-        """Note the end, or get ready for what follows an interim response."""
-        if self._response is None:
-            self._reset_for_message()
-        else:
-            self._ended = True
-
-    # Inside.
-
-    def _reset_for_message(self) -> None:
-        # `_head_bytes` goes on counting over interim responses of one exchange.
-        if not self._interim:
-            self._head_bytes = 0
-        self._headers = []
-        self._in_head = True
+            self._head_waiter.set_result(response)
+        return response
 
     def _expect_more(self) -> None:
-        response = self._response
+        response = self._reader.response
         if response is not None and not response.paused:
             self.deadline = min(self._loop.time() + self._timeouts.idle_s, self._total_deadline)
 
     def _give_back(self) -> None:
-        response, self._response = self._response, None
+        response, self._reader.response = self._reader.response, None
         self._busy = False
         transport = self._transport
         clean = (
-            self._reusable
+            self._reader.reusable
             and self._keep
-            and not self._overrun
+            and not self._reader.overrun
             and transport is not None
             and not transport.is_closing()
             and transport.get_write_buffer_size() == 0
@@ -348,27 +253,12 @@ class ClientConnection(asyncio.Protocol):
         if clean:
             self._on_free(self)
 
-    def _on_parse_error(self, error: Exception) -> None:
-        if self._ended:
-            # The response is whole; what follows it is not ours and costs only the connection.
-            self._overrun = True
-            self._give_back()
-            return
-        cause = error.__context__
-        if isinstance(cause, UpstreamError):
-            self._fail(cast("UpstreamErrorCode", cause.code), str(cause))
-        else:
-            self._fail("bad_response", f"the upstream's response is not HTTP/1.1: {error}")
-
-    def _error(self, code: UpstreamErrorCode, message: str) -> UpstreamError:
-        return UpstreamError(message, code=code, sent=True)
-
     def _fail(self, code: UpstreamErrorCode, message: str) -> None:
         if not self._busy:
             return
         self._busy = False
-        error = self._error(code, message)
-        response, self._response = self._response, None
+        error = UpstreamError(message, code=code, sent=True)
+        response, self._reader.response = self._reader.response, None
         if response is not None:
             response.fail(error)
         if self._head_waiter is not None and not self._head_waiter.done():
