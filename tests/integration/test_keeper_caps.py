@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,5 +102,36 @@ def test_an_orphan_is_closed_once_however_often_the_keeper_dies(tmp_path: Path) 
         closed = [r.of.seq for r in house.records("keeper") if isinstance(r, Finish)]
         assert sorted(closed) == [0, 1, 2, 3, 4]
         assert Counter(house.logged()) == Counter(house.batches())
+
+    asyncio.run(main())
+
+
+def test_a_keeper_that_begins_anew_grants_nothing_before_every_living_worker_has_spoken(
+    tmp_path: Path,
+) -> None:
+    """A dead run is settled at the same time: the keeper's own last one."""
+
+    async def main() -> None:
+        house = House(tmp_path / "d")
+        await house.start(control=False)
+        first = house.spawn_worker("w0", requests=LIMIT, limit=LIMIT, think_s=60)
+        await asyncio.to_thread(first.ready)
+        first.go()
+        for _ in range(LIMIT):
+            await asyncio.to_thread(first.line)  # the whole cap is being served
+        os.kill(first.process.pid, signal.SIGSTOP)
+        house.kill_keeper()
+        house.start_keeper()
+        second = house.spawn_worker("w1", requests=1, limit=LIMIT)
+        await asyncio.to_thread(second.ready)
+        second.go()
+        said = asyncio.create_task(asyncio.to_thread(second.line))
+        await asyncio.sleep(0.5)
+        assert not said.done(), "who spoke first is not answered"
+        os.kill(first.process.pid, signal.SIGCONT)
+        assert await said == {"denied": 0}
+        first.kill()
+        second.kill()
+        await house.close()
 
     asyncio.run(main())

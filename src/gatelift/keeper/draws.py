@@ -13,11 +13,14 @@ After the first no worker keeps anything idle, and what was on its way before th
 While any draw waits no slices are given, and a new draw of the same counters waits behind it. A
 worker that left a recall unanswered is not waited for again until it speaks.
 
-After a start the counters are not whole until every living worker has said what it holds; draws
-wait for that (`open_gate`), they are not denied for it. The worker's own deadline ends its waiting.
+After a start the counters are not whole until every run that was not settled has said what it holds
+or was settled since; draws wait for that, they are not denied for it. The worker's own deadline ends
+its waiting.
 
 Invariants
 - Only the keeper denies, and only after what is idle was recalled or nobody could be asked.
+- No draw is answered before it is known whose hello is awaited (`wait_for`), and before each of
+  them was `heard`: who is heard of sooner opens nothing.
 - At most `MAX_WAITING` draws wait; the next one's connection is closed, and so is its lease:
   a keeper that can't keep up grants nothing.
 
@@ -27,7 +30,7 @@ Fails closed: a node that was closed grants nothing more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from gatelift.keeper.counters import (
@@ -85,6 +88,8 @@ class Draws:
         self._spent = spent
         self._now_ms = now_ms
         self._gate = asyncio.Event()
+        # Null until it is known: then "nobody is awaited" can't be said for want of knowing.
+        self._awaited: set[WorkerRun] | None = None
         self._closed = False
         self._at_gate: set[asyncio.Task[None]] = set()
         self._queue: list[_Waiting] = []
@@ -95,9 +100,16 @@ class Draws:
         self._asked: dict[WorkerRun, asyncio.Future[None]] = {}
         self._silent: set[WorkerRun] = set()
 
-    def open_gate(self) -> None:
-        """Answer draws from now on: every living worker has said what it holds."""
-        self._gate.set()
+    def wait_for(self, unsettled: Iterable[WorkerRun]) -> None:
+        """Answer draws once all of these were heard: they may hold what is counted nowhere yet."""
+        self._awaited = set(unsettled)
+        self._open_gate()
+
+    def heard(self, worker: WorkerRun) -> None:
+        """Take that the counters hold all of a run: it has said hello, or was settled."""
+        if self._awaited is not None:
+            self._awaited.discard(worker)
+            self._open_gate()
 
     def close_node(self) -> None:
         """Grant nothing more, for good."""
@@ -148,6 +160,10 @@ class Draws:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _open_gate(self) -> None:
+        if not self._awaited:
+            self._gate.set()
 
     def _check_room(self) -> None:
         if len(self._at_gate) + len(self._queue) >= MAX_WAITING:

@@ -141,7 +141,7 @@ class Node:
             plans=self._plans,
             plan_of=lambda: self._desk.plan_of,
             tell=self._uplink.send,
-            on_gone=self._no_longer_awaited,
+            on_gone=self._draws.heard,
             on_closed=self._close_node,
         )
         self._receipts: set[asyncio.Task[None]] = set()
@@ -153,9 +153,7 @@ class Node:
         """Serve until `stop` is set."""
         self._try("the releases log can't be followed", self._desk.follow)
         self._try("the bundle served before is not", lambda: self._serving.load(_now_ms()))
-        await self._pump.open()
-        if not self._pump.awaited:
-            self._draws.open_gate()
+        self._draws.wait_for(await self._pump.open())
         await self._server.start()
         await self._order_socket.start()
         async with asyncio.TaskGroup() as group:
@@ -192,7 +190,7 @@ class Node:
         if self._settling.is_settled(worker) or worker.worker == KEEPER or "/" in worker.worker:
             raise KeeperError(f"{worker.worker}/{worker.run} may not register", code="bad_hello")
         self._counters.hello(worker, frame.held, self._journals.charged(worker, _now_ms()))
-        self._no_longer_awaited(worker)
+        self._draws.heard(worker)
         placements = self._watches.frames() if self._watches else ()
         credential = self._credential_for(worker, anew=True)
         return (*self._desk.frames(), *self._serving.frames(), *placements, *credential)
@@ -249,11 +247,6 @@ class Node:
         task = asyncio.get_running_loop().create_task(answer())
         self._receipts.add(task)
         task.add_done_callback(self._receipts.discard)
-
-    def _no_longer_awaited(self, worker: WorkerRun) -> None:
-        self._pump.awaited.discard(worker)
-        if not self._pump.awaited:
-            self._draws.open_gate()
 
     # Control.
 

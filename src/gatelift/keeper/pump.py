@@ -83,8 +83,6 @@ class JournalPump:
         self._mended_s = 0.0
         self._counted: Counted | None = None
         self._head: HeadFrame | None = None
-        self.awaited: set[WorkerRun] = set()
-        """Workers that lived when we started and have not said hello yet."""
         self.closed_by: GateliftError | None = None
         """Why the node was closed; null while it is well."""
 
@@ -96,17 +94,19 @@ class JournalPump:
         """Return what control is told when it connects."""
         return tuple(frame for frame in (self._head, self._counted) if frame is not None)
 
-    async def open(self) -> None:
-        """Fold what is logged, read what is not, settle who died while nobody kept."""
+    async def open(self) -> set[WorkerRun]:
+        """Fold what is logged, read what is not, settle who died while nobody kept.
+
+        Returns whoever is not settled, dead or alive: one that died since the round began is settled
+        in the next, and until then nothing may be granted past what it spent.
+        """
         try:
             _, plans = self._plans()
             await self._blocking(lambda: self._journals.open(plans, _now_ms()))
             await self._round()
         except (GateliftError, OSError) as error:
             self._close_node(error)
-        # Whoever is not settled is awaited, dead or alive: one that died since the round began is
-        # settled in the next, and until then nothing may be granted past what it spent.
-        self.awaited = self._settling.unsettled()
+        return self._settling.unsettled()
 
     async def run(self) -> None:
         """Go round until cancelled or closed."""
