@@ -117,7 +117,7 @@ def _compiled(rule: NearRule) -> _Compiled:
 class RuleBook:
     """Rules compiled once. `find` looks at the words of a text, and only then at whole phrases."""
 
-    __slots__ = ("_key_words", "_named_by", "_rules")
+    __slots__ = ("_key_words", "_named_by", "_rules", "_words")
 
     def __init__(self, rules: Sequence[NearRule]) -> None:
         self._rules = tuple(_compiled(rule) for rule in rules)
@@ -127,6 +127,9 @@ class RuleBook:
             for words in compiled.object_words:
                 self._named_by.setdefault(max(words, key=len), []).append((words, number))
         self._key_words = frozenset(self._named_by)
+        self._words = frozenset[bytes]().union(
+            *(words for each in self._rules for words in (*each.verb_words, *each.object_words))
+        )
 
     @property
     def rules(self) -> tuple[NearRule, ...]:
@@ -135,10 +138,11 @@ class RuleBook:
 
     def find(self, folded: FoldedText) -> tuple[Finding, ...]:
         """Return the first finding of each rule that fires, in the order of the rules."""
-        if self._key_words.isdisjoint(folded.words):
-            return ()
-        words = frozenset(folded.words)
+        # The words that no phrase has are left where they are: most of them.
+        words = self._words.intersection(folded.words)
         seen = self._key_words & words
+        if not seen:
+            return ()
         numbers = {n for key in seen for phrase, n in self._named_by[key] if phrase <= words}
         findings = []
         for number in sorted(numbers):
