@@ -17,7 +17,8 @@ import base64
 import binascii
 import hashlib
 import json
-from typing import Any, NewType, TypeVar
+import re
+from typing import Any, Final, NewType, TypeVar
 
 import msgspec
 
@@ -51,6 +52,13 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CROCKFORD_PAIRS = tuple(high + low for high in _CROCKFORD for low in _CROCKFORD)
 _PAIR_SHIFTS = tuple(range(120, -1, -10))
 _PREFIX = "sha256:"
+_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_NO_OPENING: Final = bytes(byte for byte in range(256) if byte not in b"[{")
+# A string as JSON has it; one that never ends goes on to the end of the text.
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_KEY_END: Final = re.compile(rb'"[ \t\n\r]*+:')
+_PLAIN_KEY_END: Final = re.compile(rb'(?<!\\)"[ \t\n\r]*+:')
+_UNSURE: Final = object()
 
 T = TypeVar("T")
 
@@ -160,25 +168,15 @@ def _parse_float(text: str) -> float:
     return value
 
 
-def _check_depth(text: str, max_depth: int) -> None:
-    # Counts brackets outside strings before parsing, so that no parser recurses on hostile input.
+def _check_depth(data: bytes, max_depth: int) -> None:
+    # Before parsing, so that no parser recurses on hostile input; strings hold no brackets.
     depth = 0
-    in_string = escaped = False
-    for char in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                in_string = False
-        elif char == '"':
-            in_string = True
-        elif char in "[{":
+    for bracket in _STRING.sub(b"", data).translate(None, _NO_BRACKETS):
+        if bracket in b"[{":
             depth += 1
             if depth > max_depth:
                 raise EncodingError(f"nested deeper than {max_depth} levels", code="too_deep")
-        elif char in "]}":
+        else:
             depth -= 1
 
 
@@ -201,14 +199,63 @@ _STRICT = json.JSONDecoder(
 )
 
 
+def _count_pairs(value: Any) -> int:
+    """Return how many keys all objects in `value` have, -1 if a number is not safe."""
+    pairs = 0
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        kind = type(each)
+        if kind is dict:
+            pairs += len(each)
+            waiting.extend(each.values())
+        elif kind is list:
+            waiting.extend(each)
+        elif kind is int and not -MAX_SAFE_INTEGER <= each <= MAX_SAFE_INTEGER:
+            return -1
+    return pairs
+
+
+def _most_pairs(data: bytes, pairs: int) -> int:
+    """Return a number that no count of the keys written in `data` exceeds: `pairs` if possible."""
+    # Behind every key stand its quote, blanks and a colon. A text may hold the same: then the bound
+    # is too high.
+    most = len(_KEY_END.findall(data))
+    if most != pairs and b'\\"' in data:
+        # An escaped quote ends no key, unless what escapes it is itself the end of an escape.
+        most = len(_PLAIN_KEY_END.findall(data)) + data.count(b'\\\\"')
+    return most
+
+
+def _parse_surely(data: bytes) -> Any:
+    """Return the value of `data` if that is surely strict, else `_UNSURE`.
+
+    The decoder in C is as strict as `_STRICT`, but for large integers and for duplicate keys, of
+    which it keeps the last. A duplicate leaves fewer keys than were written: so where there are as
+    many as can have been written, there is none.
+    """
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _UNSURE
+    pairs = _count_pairs(value)
+    return value if pairs >= 0 and pairs == _most_pairs(data, pairs) else _UNSURE
+
+
 def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """Return the value of strict JSON bytes, or raise `EncodingError` that says why not."""
+    # Deep or not is told from the brackets alone in nearly all texts.
+    flat = len(data.translate(None, _NO_OPENING)) <= max_depth
+    if flat and (value := _parse_surely(data)) is not _UNSURE:
+        return value
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise EncodingError(f"invalid UTF-8 at byte {error.start}", code="bad_utf8") from error
-    if data.count(b"{") + data.count(b"[") > max_depth:
-        _check_depth(text, max_depth)
+    if not flat:
+        _check_depth(data, max_depth)
+        if (value := _parse_surely(data)) is not _UNSURE:
+            return value
     try:
         value = _STRICT.decode(text)
     except json.JSONDecodeError as error:

@@ -22,7 +22,7 @@ from gatelift.safeguards import AnswerInspector, Verdict
 __all__ = ["BYTES_PER_TOKEN_BOUND", "Release", "least_tokens", "may_be_tokens"]
 
 BYTES_PER_TOKEN_BOUND = 32
-_BLANKS = (b" ", b"\n", b"\t", b"\r", b"\x0b", b"\x0c")
+_BLANKS = b" \n\t\r\x0b\x0c"
 
 
 def least_tokens(text: bytes | bytearray) -> int:
@@ -32,8 +32,8 @@ def least_tokens(text: bytes | bytearray) -> int:
 
 def may_be_tokens(count: int, text: bytes | bytearray) -> bool:
     """Return whether a text may have as few tokens as `count`."""
-    # As many words as blanks, and one: seen without cutting the text up.
-    most = 1 + sum(map(text.count, _BLANKS))
+    # As many words as blanks, and one: counted in one pass, without cutting the text up.
+    most = 1 + len(text) - len(text.translate(None, _BLANKS))
     return count >= max(most, -(-len(text) // BYTES_PER_TOKEN_BOUND)) or count >= least_tokens(text)
 
 

@@ -34,6 +34,7 @@ TOOL_NOT_IN_SCOPE = "tool_not_in_scope"
 AGENT_STEPS_EXCEEDED = "agent_steps_exceeded"
 
 _CALL = (PartKind.TOOL_CALL_NAME, PartKind.TOOL_CALL_ARGUMENTS)
+_NAMED = (PartKind.TOOL_DECLARATION, PartKind.TOOL_CALL_NAME)
 
 
 def count_steps(parts: Sequence[Part]) -> int:
@@ -53,12 +54,13 @@ def _in_scope(name: str, scope: Scope) -> bool:
 
 def prompt_violations(parts: Sequence[Part], scope: Scope) -> tuple[tuple[str, int], ...]:
     """Return (rule, number of the part) for each tool outside the scope and for steps too many."""
-    found = [
-        (TOOL_NOT_IN_SCOPE, number)
-        for number, part in enumerate(parts)
-        if part.kind in (PartKind.TOOL_DECLARATION, PartKind.TOOL_CALL_NAME)
-        and not _in_scope(part.text, scope)
-    ]
+    found = []
+    if scope.tools is not None:
+        found = [
+            (TOOL_NOT_IN_SCOPE, number)
+            for number, part in enumerate(parts)
+            if part.kind in _NAMED and part.text not in scope.tools
+        ]
     if scope.agent_steps is not None and count_steps(parts) > scope.agent_steps:
         last = max(number for number, part in enumerate(parts) if part.kind in _CALL)
         found.append((AGENT_STEPS_EXCEEDED, last))

@@ -58,9 +58,13 @@ MAX_PATTERN_CHARS = 512
 _MAX_ELEMENTS = 64
 _MAX_LITERAL_CHARS = 64
 
-# A letter or digit before the character just read. Standing behind that character, it leaves the
-# character itself in front, where the engine can search for it.
-_AFTER_BOUNDARY = r"(?<![^\W_].)"
+
+def _boundary_before(chars: int) -> str:
+    """Return the expression for no letter or digit before the `chars` characters just read.
+
+    Standing behind them, it leaves them in front, where the engine can search for them.
+    """
+    return rf"(?<![^\W_].{{{chars}}})"
 
 
 class PatternError(CallerError):
@@ -170,10 +174,8 @@ class Pattern:
         return _forms(first, 0) if isinstance(first, Literal) else ()
 
     def full_tail(self) -> str:
-        """Return the expression for a whole match after its first character."""
-        head, *rest = self.elements
-        inner = _literal(head, 1) if isinstance(head, Literal) else ""
-        return inner + "".join(_whole(element) for element in rest)
+        """Return the expression for a whole match after its first literal."""
+        return "".join(_whole(element) for element in self.elements[1:])
 
     def prefix_tail(self) -> str:
         """Return the expression for a proper prefix, up to the end, after its first character."""
@@ -227,27 +229,39 @@ def _open(element: Element, *, skip: int, behind: str) -> str:
 
 
 class Branch(NamedTuple):
-    """One alternative: its first character, what stands behind it, and the left boundary."""
+    """One alternative: its first character, what stands behind it, and the left boundary.
+
+    `lead` is an expression for exactly `lead_chars` characters between the first and the tail.
+    """
 
     first: str
     tail: str
     left_boundary: bool
+    lead: str = ""
+    lead_chars: int = 0
 
 
 def first_char_union(branches: Iterable[Branch]) -> re.Pattern[str]:
     """Compile alternatives so that most places in a text are passed over at once.
 
-    Alternatives that begin with plain characters let the engine skip to one of those characters;
-    there the boundary is looked at once for all. No alternatives never match.
+    Alternatives that begin with plain characters let the engine skip to one of those characters.
+    A lead is looked at next, since few places have it; the boundary only then, once for all that
+    have no lead. No alternatives never match.
     """
-    tails: dict[str, tuple[list[str], list[str]]] = {}
+    groups: dict[str, tuple[list[str], list[str]]] = {}
     for branch in branches:
-        tails.setdefault(branch.first, ([], []))[branch.left_boundary].append(branch.tail)
+        choices, bounded = groups.setdefault(branch.first, ([], []))
+        if not branch.left_boundary:
+            choices.append(branch.lead + branch.tail)
+        elif branch.lead:
+            choices.append(branch.lead + _boundary_before(1 + branch.lead_chars) + branch.tail)
+        else:
+            bounded.append(branch.tail)
     union = []
-    for first in sorted(tails):
-        free, bounded = ("|".join(group) for group in tails[first])
-        choices = [f"(?:{free})"] if tails[first][False] else []
-        choices += [f"{_AFTER_BOUNDARY}(?:{bounded})"] if tails[first][True] else []
+    for first in sorted(groups):
+        choices, bounded = groups[first]
+        if bounded:
+            choices.append(f"{_boundary_before(1)}(?:{'|'.join(bounded)})")
         union.append(f"{re.escape(first)}(?:{'|'.join(choices)})")
     return re.compile("|".join(union) or "(?!)", re.DOTALL)
 
@@ -263,14 +277,14 @@ class PatternSet:
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         self.patterns = tuple(patterns)
         self.longest = max((pattern.max_chars for pattern in patterns), default=0)
-        self.each = tuple(
-            first_char_union(_branches(pattern, pattern.full_tail())) for pattern in patterns
-        )
+        self.each = tuple(first_char_union(_whole_branches(pattern)) for pattern in patterns)
         self.full = first_char_union(
-            branch for pattern in patterns for branch in _branches(pattern, pattern.full_tail())
+            branch for pattern in patterns for branch in _whole_branches(pattern)
         )
         self.prefix = first_char_union(
-            branch for pattern in patterns for branch in _branches(pattern, pattern.prefix_tail())
+            Branch(first, pattern.prefix_tail(), pattern.left_boundary)
+            for pattern in patterns
+            for first in pattern.first_chars
         )
 
     def open_start(self, text: str, begin: int, end: int) -> int:
@@ -279,5 +293,11 @@ class PatternSet:
         return end if found is None else found.start()
 
 
-def _branches(pattern: Pattern, tail: str) -> list[Branch]:
-    return [Branch(first, tail, pattern.left_boundary) for first in pattern.first_chars]
+def _whole_branches(pattern: Pattern) -> list[Branch]:
+    head = pattern.elements[0]
+    lead = _literal(head, 1) if isinstance(head, Literal) else ""
+    chars = len(head.text) - 1 if isinstance(head, Literal) else 0
+    return [
+        Branch(first, pattern.full_tail(), pattern.left_boundary, lead, chars)
+        for first in pattern.first_chars
+    ]

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -98,33 +99,47 @@ class _Compiled(msgspec.Struct, frozen=True, kw_only=True):
     verbs: re.Pattern[str]
     objects: re.Pattern[str]
     verb_words: tuple[frozenset[bytes], ...]
+    object_words: tuple[frozenset[bytes], ...]
+
+
+# Once for each rule: the books of one category and of several hold the same ones.
+@lru_cache(maxsize=256)
+def _compiled(rule: NearRule) -> _Compiled:
+    return _Compiled(
+        rule=rule,
+        verbs=first_char_union(_expressions(rule.verbs)),
+        objects=first_char_union(_expressions(rule.objects)),
+        verb_words=_word_sets(rule.verbs),
+        object_words=_word_sets(rule.objects),
+    )
 
 
 class RuleBook:
     """Rules compiled once. `find` looks at the words of a text, and only then at whole phrases."""
 
-    __slots__ = ("_key_words", "_named_by", "_rules")
+    __slots__ = ("_key_words", "_named_by", "_rules", "_words")
 
     def __init__(self, rules: Sequence[NearRule]) -> None:
+        self._rules = tuple(_compiled(rule) for rule in rules)
         # By the longest word of each phrase of an object: its words, and whose rule it is.
         self._named_by: dict[bytes, list[tuple[frozenset[bytes], int]]] = {}
-        self._rules = tuple(
-            _Compiled(
-                rule=rule,
-                verbs=first_char_union(_expressions(rule.verbs)),
-                objects=first_char_union(_expressions(rule.objects)),
-                verb_words=_word_sets(rule.verbs),
-            )
-            for rule in rules
-        )
-        for number, rule in enumerate(rules):
-            for words in _word_sets(rule.objects):
+        for number, compiled in enumerate(self._rules):
+            for words in compiled.object_words:
                 self._named_by.setdefault(max(words, key=len), []).append((words, number))
         self._key_words = frozenset(self._named_by)
+        self._words = frozenset[bytes]().union(
+            *(words for each in self._rules for words in (*each.verb_words, *each.object_words))
+        )
+
+    @property
+    def rules(self) -> tuple[NearRule, ...]:
+        """The rules, in their order."""
+        return tuple(compiled.rule for compiled in self._rules)
 
     def find(self, folded: FoldedText) -> tuple[Finding, ...]:
         """Return the first finding of each rule that fires, in the order of the rules."""
-        words = folded.words
+        # The words that no phrase has are left where they are: most of them.
+        words = self._words.intersection(folded.words)
         seen = self._key_words & words
         if not seen:
             return ()

@@ -15,9 +15,9 @@ What each category sees and misses is said in `cards`.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from itertools import groupby
-
-import msgspec
+from itertools import accumulate, groupby
+from operator import attrgetter
+from typing import ParamSpec
 
 from gatelift.safeguards.answer import AnswerInspector
 from gatelift.safeguards.autonomy import AUTONOMY_IDS, count_steps, prompt_violations
@@ -34,6 +34,7 @@ from gatelift.terms import Band, Category, Posture, SafeguardTerms, Scope, Side
 
 __all__ = ["Suite", "refuses", "suite_key"]
 
+_Given = ParamSpec("_Given")
 UNLOCKABLE = frozenset({Band.HIGH_RISK_DUAL_USE, Band.DUAL_USE})
 # An assistant's own refusal in the history names what was asked for: only askers are judged.
 _ASKING = frozenset({PartKind.SYSTEM, PartKind.USER})
@@ -41,22 +42,9 @@ _BOOKS: tuple[tuple[Category, RuleBook], ...] = (
     (Category.MISUSE, MISUSE_RULE_BOOK),
     (Category.PROBING, PROBING_RULE_BOOK),
 )
-
-
-class _Stretch(msgspec.Struct, frozen=True, kw_only=True):
-    """Neighbouring parts of one kind, folded with and without a break between them."""
-
-    kind: PartKind
-    index: int
-    breaks: tuple[int, ...]
-    broken: FoldedText
-    glued: FoldedText | None
-
-    def readings(self) -> Iterable[tuple[FoldedText, bool]]:
-        """Return each reading, and whether it has breaks that offsets must leave out."""
-        yield self.broken, bool(self.breaks)
-        if self.glued is not None:
-            yield self.glued, False
+# A kind that is none fails closed: there is no other way to a kind than through this.
+_KINDS: dict[str, PartKind] = {kind: kind for kind in PartKind}
+_kind_of = attrgetter("kind")
 
 
 def suite_key(*, terms: SafeguardTerms, scope: Scope, canaries: tuple[str, ...]) -> Hashable:
@@ -83,7 +71,16 @@ class Suite:
     suite, no service.
     """
 
-    __slots__ = ("_block_rules", "_leak_set", "_postures", "_reads", "_scope", "longest_hold_chars")
+    __slots__ = (
+        "_block_rules",
+        "_categories",
+        "_leak_set",
+        "_postures",
+        "_read_kinds",
+        "_rules",
+        "_scope",
+        "longest_hold_chars",
+    )
 
     def __init__(
         self, *, terms: SafeguardTerms, scope: Scope, canaries: tuple[str, ...] = ()
@@ -91,7 +88,13 @@ class Suite:
         self._postures = dict(terms.postures)
         self._scope = scope
         self._block_rules = BlockRuleBook(terms.block_rules)
-        self._reads = bool(terms.block_rules) or any(book[0] in self._postures for book in _BOOKS)
+        books = {category: book for category, book in _BOOKS if category in self._postures}
+        # One book of all rules looks at the words of a prompt once.
+        self._rules = RuleBook([rule for book in books.values() for rule in book.rules])
+        self._categories = {rule.id: name for name, book in books.items() for rule in book.rules}
+        # Whatever else is in a prompt, nothing looks at it.
+        asking = _ASKING if books else frozenset()
+        self._read_kinds = frozenset(PartKind) if terms.block_rules else asking
         planted = [canary_pattern(number, text) for number, text in enumerate(canaries)]
         self._leak_set = PatternSet([*planted, *KEY_PATTERNS])
         self.longest_hold_chars = max(0, self._leak_set.longest - 1)
@@ -100,8 +103,9 @@ class Suite:
         """Return the verdicts on a whole prompt, without the operator's own system prompt."""
         verdicts: list[Verdict] = []
         if Category.AUTONOMY in self._postures:
-            verdicts += _closed(Category.AUTONOMY, lambda: self._autonomy(parts))
-        verdicts += _closed(Category.MISUSE, lambda: self._read(parts))
+            verdicts += _closed(Category.AUTONOMY, self._autonomy, parts)
+        if self._read_kinds:
+            verdicts += _closed(Category.MISUSE, self._read, parts)
         return tuple(verdicts)
 
     def open_answer(self, parts: Sequence[Part] = ()) -> AnswerInspector:
@@ -115,6 +119,9 @@ class Suite:
         )
 
     def _autonomy(self, parts: Sequence[Part]) -> list[Verdict]:
+        violations = prompt_violations(parts, self._scope)
+        if not violations:
+            return []
         action = action_of(self._postures[Category.AUTONOMY], Side.PROMPT)
         return [
             Verdict(
@@ -128,22 +135,25 @@ class Suite:
                 span=(0, len(parts[number].text)),
                 ids=AUTONOMY_IDS,
             )
-            for rule, number in prompt_violations(parts, self._scope)
+            for rule, number in violations
         ]
 
     def _read(self, parts: Sequence[Part]) -> list[Verdict]:
         found: dict[str, Verdict] = {}
-        if not self._reads:
-            return []
-        for stretch in _stretches(parts):
-            for folded, has_breaks in stretch.readings():
-                breaks = stretch.breaks if has_breaks else ()
-                for verdict in self._verdicts(stretch, folded, breaks):
-                    found.setdefault(verdict.rule, verdict)
+        index = 0
+        # Neighbours of one kind are joined: a word split over two parts is one to some models.
+        for name, group in groupby(parts, key=_kind_of):
+            texts = [part.text for part in group]
+            kind = _KINDS[name]
+            if kind in self._read_kinds:
+                for folded, breaks in _readings(texts):
+                    for verdict in self._verdicts(kind, index, folded, breaks):
+                        found.setdefault(verdict.rule, verdict)
+            index += len(texts)
         return list(found.values())
 
     def _verdicts(
-        self, stretch: _Stretch, folded: FoldedText, breaks: tuple[int, ...]
+        self, kind: PartKind, index: int, folded: FoldedText, breaks: tuple[int, ...]
     ) -> Iterable[Verdict]:
         for rule, span in self._block_rules.find(folded):
             yield Verdict(
@@ -152,28 +162,25 @@ class Suite:
                 rule=block_rule_id(rule),
                 side=Side.PROMPT,
                 action=Posture.BLOCK,
-                part=stretch.kind,
-                index=stretch.index,
+                part=kind,
+                index=index,
                 span=_without(breaks, span),
             )
-        if stretch.kind not in _ASKING:
+        if kind not in _ASKING:
             return
-        for category, book in _BOOKS:
-            posture = self._postures.get(category)
-            if posture is None:
-                continue
-            for finding in book.find(folded):
-                yield Verdict(
-                    category=category,
-                    band=finding.rule.band,
-                    rule=finding.rule.id,
-                    side=Side.PROMPT,
-                    action=self._action(finding.rule.band, posture),
-                    part=stretch.kind,
-                    index=stretch.index,
-                    span=_without(breaks, finding.span),
-                    ids=finding.rule.ids,
-                )
+        for finding in self._rules.find(folded):
+            category = self._categories[finding.rule.id]
+            yield Verdict(
+                category=category,
+                band=finding.rule.band,
+                rule=finding.rule.id,
+                side=Side.PROMPT,
+                action=self._action(finding.rule.band, self._postures[category]),
+                part=kind,
+                index=index,
+                span=_without(breaks, finding.span),
+                ids=finding.rule.ids,
+            )
 
     def _action(self, band: Band, posture: Posture) -> Posture:
         unlocked = self._scope.unlocked
@@ -182,31 +189,24 @@ class Suite:
         return action_of(posture, Side.PROMPT)
 
 
-def _closed(category: Category, inspect: Callable[[], list[Verdict]]) -> list[Verdict]:
+def _closed(
+    category: Category,
+    inspect: Callable[_Given, list[Verdict]],
+    *args: _Given.args,
+    **kwargs: _Given.kwargs,
+) -> list[Verdict]:
     try:
-        return inspect()
+        return inspect(*args, **kwargs)
     except Exception:  # noqa: BLE001  whatever failed, nothing passes: the promise is closed
         return [error_verdict(category, Side.PROMPT, PartKind.USER)]
 
 
-def _stretches(parts: Sequence[Part]) -> Iterable[_Stretch]:
-    """Join neighbours of one kind: a word split over two parts is one word to some models."""
-    index = 0
-    for kind, group in groupby(parts, key=lambda part: part.kind):
-        texts = [part.text for part in group]
-        breaks = []
-        at = 0
-        for text in texts[:-1]:
-            at += len(text) + 1
-            breaks.append(at - 1)
-        yield _Stretch(
-            kind=PartKind(kind),
-            index=index,
-            breaks=tuple(breaks),
-            broken=fold("\n".join(texts)),
-            glued=fold("".join(texts)) if breaks else None,
-        )
-        index += len(texts)
+def _readings(texts: Sequence[str]) -> tuple[tuple[FoldedText, tuple[int, ...]], ...]:
+    """Return neighbours with and without a break between them, and the breaks of each reading."""
+    if len(texts) == 1:
+        return ((fold(texts[0]), ()),)
+    breaks = tuple(at - 1 for at in accumulate(len(text) + 1 for text in texts[:-1]))
+    return (fold("\n".join(texts)), breaks), (fold("".join(texts)), ())
 
 
 def _without(breaks: tuple[int, ...], span: tuple[int, int]) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import msgspec
 import pytest
@@ -343,6 +343,14 @@ def test_a_prompt_check_that_raises_refuses_the_prompt_even_where_it_only_observ
     monkeypatch.setattr(inside, break_)
     verdicts = suite.inspect_prompt([user("hello")])
     assert [(found.rule, found.category) for found in verdicts] == [(SAFEGUARD_ERROR, category)]
+    assert refuses(verdicts)
+
+
+@pytest.mark.parametrize("posture", [Posture.OBSERVE, Posture.BLOCK])
+def test_a_part_of_no_known_kind_refuses_the_prompt(posture: Posture) -> None:
+    odd = msgspec.structs.replace(user("hello"), kind=cast("PartKind", "whisper"))
+    verdicts = make({Category.PROBING: posture}).inspect_prompt([user("hello"), odd])
+    assert [found.rule for found in verdicts] == [SAFEGUARD_ERROR]
     assert refuses(verdicts)
 
 

@@ -12,10 +12,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gatelift.encoding import encode_json
+from gatelift.gateway.dialects.chat_messages import (
+    ChatMessage,
+    read_message,
+    read_plain_message,
+)
 from gatelift.gateway.dialects.fields import (
     MAX_CHOICES,
-    arguments_parts,
-    read_call_id,
     read_choices,
     read_end_user,
     read_function,
@@ -24,7 +27,7 @@ from gatelift.gateway.dialects.fields import (
     read_usage_wanted,
     told_apart,
 )
-from gatelift.gateway.dialects.images import MAX_IMAGES, read_detail, read_image
+from gatelift.gateway.dialects.images import MAX_IMAGES
 from gatelift.gateway.dialects.request import (
     DialectError,
     ModelRequest,
@@ -36,7 +39,7 @@ from gatelift.gateway.dialects.request import (
     read_bool,
 )
 from gatelift.plan import Candidate
-from gatelift.safeguards import Part, PartKind
+from gatelift.safeguards import Part
 
 __all__ = ["EDITS", "MAX_CHOICES", "ChatRequest", "parse_chat", "upstream_chat"]
 
@@ -71,124 +74,21 @@ _KNOWN: Final = frozenset(
         "response_format",
     }
 )
-_ROLE_KINDS: Final = {
-    "system": PartKind.SYSTEM,
-    "developer": PartKind.SYSTEM,
-    "user": PartKind.USER,
-    "assistant": PartKind.ASSISTANT_TEXT,
-    "tool": PartKind.TOOL_RESULT,
-}
+_PLAIN: Final = frozenset(
+    {"model", "messages", "max_tokens", "max_completion_tokens", "stream", "safety_identifier"}
+)
 
 
 class ChatRequest(ModelRequest, frozen=True, kw_only=True):
     """A chat request. `conversation` is its messages as they are sent on."""
 
     conversation: tuple[dict[str, Any], ...]
-    wants_usage: bool
-    stop: tuple[str, ...]
-    tools: tuple[dict[str, Any], ...]
-    tool_choice: str | dict[str, Any] | None
-    parallel_tool_calls: bool | None
-    response_format: dict[str, Any] | None
-
-
-def _content_text(value: object, param: str) -> str:
-    if isinstance(value, str):
-        return value
-    listed = expect(value, list, param)
-    return "".join(_text(item, f"{param}[{number}]") for number, item in enumerate(listed))
-
-
-def _text(value: object, param: str) -> str:
-    item = expect(value, dict, param)
-    expect_only(item, frozenset({"type", "text"}), param)
-    if item.get("type") != "text":
-        raise DialectError(f"expected {param}.type to be 'text'", param=f"{param}.type")
-    return expect(item.get("text"), str, f"{param}.text")
-
-
-def _user_content(value: object, param: str) -> tuple[str | list[dict[str, Any]], list[Part], int]:
-    """Return what is sent of a user's content, its texts, and how many images it holds."""
-    if isinstance(value, str) or not any(
-        isinstance(item, dict) and item.get("type") == "image_url"
-        for item in expect(value, list, param)
-    ):
-        text = _content_text(value, param)
-        return text, [Part(kind=PartKind.USER, text=text)], 0
-    sent: list[dict[str, Any]] = []
-    parts: list[Part] = []
-    for number, item in enumerate(expect(value, list, param)):
-        here = f"{param}[{number}]"
-        if isinstance(item, dict) and item.get("type") == "image_url":
-            sent.append(_image(item, here))
-            continue
-        text = _text(item, here)
-        sent.append({"type": "text", "text": text})
-        parts.append(Part(kind=PartKind.USER, text=text))
-    return sent, parts, len(sent) - len(parts)
-
-
-def _image(item: dict[str, Any], param: str) -> dict[str, Any]:
-    expect_only(item, frozenset({"type", "image_url"}), param)
-    image = expect(item.get("image_url"), dict, f"{param}.image_url")
-    expect_only(image, frozenset({"url", "detail"}), f"{param}.image_url")
-    made = {"url": read_image(image.get("url"), f"{param}.image_url.url")}
-    detail = read_detail(image.get("detail"), f"{param}.image_url.detail")
-    if detail is not None:
-        made["detail"] = detail
-    return {"type": "image_url", "image_url": made}
-
-
-def _tool_call(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
-    call = expect(value, dict, param)
-    expect_only(call, frozenset({"id", "type", "function"}), param)
-    function = expect(call.get("function"), dict, f"{param}.function")
-    expect_only(function, frozenset({"name", "arguments"}), f"{param}.function")
-    name = expect(function.get("name"), str, f"{param}.function.name")
-    arguments = expect(function.get("arguments"), str, f"{param}.function.arguments")
-    sent = {
-        "id": read_call_id(call.get("id"), f"{param}.id"),
-        "type": "function",
-        "function": {"name": name, "arguments": arguments},
-    }
-    parts = [
-        Part(kind=PartKind.TOOL_CALL_NAME, text=name),
-        *arguments_parts(arguments),
-    ]
-    return sent, parts
-
-
-def _message(value: object, param: str) -> tuple[dict[str, Any], list[Part], int]:
-    message = expect(value, dict, param)
-    expect_only(message, frozenset({"role", "content", "tool_calls", "tool_call_id"}), param)
-    role = message.get("role")
-    if not isinstance(role, str) or role not in _ROLE_KINDS:
-        raise DialectError(
-            f"expected {param}.role to be one of {sorted(_ROLE_KINDS)}", param=f"{param}.role"
-        )
-    sent: dict[str, Any] = {"role": "system" if role == "developer" else role}
-    parts: list[Part] = []
-    images = 0
-    content = message.get("content")
-    if role == "user":
-        sent["content"], parts, images = _user_content(content, f"{param}.content")
-    elif content is not None or role != "assistant":
-        text = _content_text(content, f"{param}.content")
-        sent["content"] = text
-        parts.append(Part(kind=_ROLE_KINDS[role], text=text))
-    if "tool_calls" in message:
-        if role != "assistant":
-            raise DialectError(f"{param}.tool_calls belongs to an assistant", param=param)
-        calls = [
-            _tool_call(call, f"{param}.tool_calls[{number}]")
-            for number, call in enumerate(expect(message["tool_calls"], list, param))
-        ]
-        sent["tool_calls"] = [call for call, _ in calls]
-        for _, more in calls:
-            parts.extend(more)
-    if role == "tool":
-        sent["tool_call_id"] = read_call_id(message.get("tool_call_id"), f"{param}.tool_call_id")
-    return sent, parts, images
+    wants_usage: bool = False
+    stop: tuple[str, ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
 
 
 def _tool(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
@@ -218,10 +118,14 @@ def _response_format(body: dict[str, Any]) -> tuple[dict[str, Any] | None, list[
 
 
 def _limit(body: dict[str, Any]) -> int | None:
-    named = [name for name in ("max_tokens", "max_completion_tokens") if body.get(name) is not None]
-    if len(named) > 1:
-        raise DialectError("write max_tokens or max_completion_tokens, not both", param=named[1])
-    return expect_positive(body[named[0]], named[0]) if named else None
+    old, new = body.get("max_tokens"), body.get("max_completion_tokens")
+    if new is None:
+        return None if old is None else expect_positive(old, "max_tokens")
+    if old is not None:
+        raise DialectError(
+            "write max_tokens or max_completion_tokens, not both", param="max_completion_tokens"
+        )
+    return expect_positive(new, "max_completion_tokens")
 
 
 def _tool_choice(body: dict[str, Any], declared: frozenset[str]) -> str | dict[str, Any] | None:
@@ -248,14 +152,35 @@ def _listed(body: dict[str, Any]) -> list[Any]:
     return listed
 
 
+def _plain(body: dict[str, Any], messages: list[ChatMessage], images: int) -> ChatRequest:
+    """Return the request in a body of `_PLAIN` fields, as most are: nothing else is looked for."""
+    parts, readings = told_apart([part for _, more, _ in messages for part in more])
+    return ChatRequest(
+        model=expect(body.get("model"), str, "model"),
+        conversation=tuple([sent for sent, _, _ in messages]),
+        messages=len(messages),
+        parts=parts,
+        readings=readings,
+        stream=read_bool(body, "stream"),
+        max_tokens=_limit(body),
+        images=images,
+        end_user=read_end_user(body),
+    )
+
+
 def parse_chat(data: bytes) -> ChatRequest:
     """Return the request in a body; raises `DialectError` that names the field."""
     body = parse_body(data)
     check_fields(body, _KNOWN, _FIXED)
-    messages = [_message(item, f"messages[{n}]") for n, item in enumerate(_listed(body))]
-    images = sum(count for _, _, count in messages)
+    messages = [
+        read_plain_message(item) or read_message(item, f"messages[{n}]")
+        for n, item in enumerate(_listed(body))
+    ]
+    images = sum([count for _, _, count in messages])
     if images > MAX_IMAGES:
         raise DialectError(f"expected at most {MAX_IMAGES} images, got {images}", param="messages")
+    if _PLAIN.issuperset(body):
+        return _plain(body, messages, images)
     declared = body.get("tools")
     tools = [
         _tool(item, f"tools[{number}]")

@@ -82,11 +82,11 @@ class Reading(Part, frozen=True, kw_only=True):
 
 def told_apart(found: Iterable[Part]) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
     """Return the parts that are sent, and the other readings of some of them."""
-    parts: list[Part] = []
-    readings: list[Part] = []
-    for part in found:
-        (readings if isinstance(part, Reading) else parts).append(part)
-    return tuple(parts), tuple(readings)
+    parts = tuple(found)
+    readings = tuple([part for part in parts if isinstance(part, Reading)])
+    if readings:
+        parts = tuple([part for part in parts if not isinstance(part, Reading)])
+    return parts, readings
 
 
 def both_readings(kind: PartKind, text: str, read_as: PartKind) -> list[Part]:
