@@ -232,9 +232,16 @@ class House:
         return peer
 
     def spawn_worker(
-        self, name: str, *, requests: int, limit: int, think_s: float = 0.0, forged: bool = False
+        self,
+        name: str,
+        *,
+        requests: int,
+        limit: int,
+        think_s: float = 0.0,
+        forged: bool = False,
+        unit: str = "requests",
     ) -> Spawned:
-        return Spawned(self.directory, name, requests, limit, think_s, forged=forged)
+        return Spawned(self.directory, name, requests, limit, think_s, forged=forged, unit=unit)
 
     async def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -283,7 +290,15 @@ class Spawned:
     """A fake worker in its own process, driven by its standard streams."""
 
     def __init__(
-        self, directory: Path, name: str, requests: int, limit: int, think_s: float, *, forged: bool
+        self,
+        directory: Path,
+        name: str,
+        requests: int,
+        limit: int,
+        think_s: float,
+        *,
+        forged: bool,
+        unit: str,
     ) -> None:
         script = Path(__file__).with_name("keeper_fake_worker.py")
         arguments = [
@@ -293,6 +308,7 @@ class Spawned:
             str(limit),
             str(think_s),
             str(int(forged)),
+            unit,
         ]
         self.process = subprocess.Popen(
             [sys.executable, str(script), *arguments],
