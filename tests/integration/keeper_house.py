@@ -14,7 +14,7 @@ from typing import Any
 from gatelift.encoding import Digest, encode_base64, sha256_digest
 from gatelift.journal import RunFollower, list_runs
 from gatelift.ledger import RequestsLog, TileLog
-from gatelift.messages import EntryKind, Placement
+from gatelift.messages import EntryKind, Placement, Start
 from gatelift.messages.frames import (
     BundleFrame,
     Hello,
@@ -265,6 +265,16 @@ class House:
             for batch in RunFollower(folder, run).poll()
             for stored in batch.records
         ]
+
+    def uncommitted(self, worker: str) -> int:
+        """Return how many starts a worker wrote that no batch covers: they count, in no record."""
+        folder, lost = self.directory / "journal" / worker, 0
+        for run in list_runs(folder):
+            follower = RunFollower(folder, run)
+            while follower.poll():
+                pass
+            lost += sum(isinstance(stored.record, Start) for stored in follower.uncommitted)
+        return lost
 
     def batches(self) -> list[bytes]:
         folders = sorted((self.directory / "journal").iterdir())
