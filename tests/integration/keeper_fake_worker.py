@@ -1,6 +1,8 @@
 """A worker without HTTP: it draws leases, writes a real journal, and says on stdout what it served.
 
-python keeper_fake_worker.py <directory> <name> <requests> <limit> <think_s> <forged 0|1>
+python keeper_fake_worker.py <directory> <name> <requests> <limit> <think_s> <forged 0|1> <unit>
+
+Each request needs 1 of `requests` or `coverage`, 7 of `cost`; the limit is in requests.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from gatelift.wire.keyfiles import load_signing_key
 from gatelift.wire.sockets import socket_path
 
 DAY = 86_400_000
-COUNTER = "internal:principal.requests/d:p1"
+EACH = {CapUnit.REQUESTS: 1, CapUnit.COST: 7, CapUnit.COVERAGE: 1}
 
 
 def now_ms() -> int:
@@ -48,10 +50,13 @@ def say(**line: Any) -> None:
 
 
 class FakeWorker:
-    def __init__(self, directory: Path, name: str, limit: int, *, forged: bool) -> None:
+    def __init__(
+        self, directory: Path, name: str, limit: int, *, forged: bool, unit: CapUnit
+    ) -> None:
         self.directory = directory
         self.name = name
-        self.limit = limit
+        self.unit = unit
+        self.limit = limit * EACH[unit]
         self.run = make_id("run", now_ms(), b"0123456789")
         key = load_signing_key(directory / "keys" / "node-n1-batch.key")
         self.writer = Writer(
@@ -70,7 +75,10 @@ class FakeWorker:
         self.number = 0
         self.sessions: dict[int, str] = {}
         self.certificate = Digest((directory / "certificate").read_text())
-        self.start_window = now_ms() // DAY * DAY
+        endless = unit is CapUnit.COVERAGE
+        self.start_window = 0 if endless else now_ms() // DAY * DAY
+        self.until = 0 if endless else self.start_window + DAY
+        self.counter = f"internal:principal.{unit}/{'none' if endless else 'd'}:p1"
 
     def send(self, frame: object) -> None:
         if self.connection is not None and self.connection.is_open:
@@ -134,14 +142,14 @@ class FakeWorker:
 
     async def request(self, number: int, think_s: float) -> None:
         want = Want(
-            counter=COUNTER,
+            counter=self.counter,
             window=self.start_window,
-            until=self.start_window + DAY,
+            until=self.until,
             limit=self.limit,
-            need=1,
-            like=8,
+            need=EACH[self.unit],
+            like=8 * EACH[self.unit],
         )
-        taken = Reservation(wants=(want,), units=(CapUnit.REQUESTS,))
+        taken = Reservation(wants=(want,), units=(self.unit,))
         if await self.book.reserve(taken) is not None:
             say(denied=number)
             return
@@ -149,8 +157,8 @@ class FakeWorker:
         await start.durable
         say(served=number)
         await asyncio.sleep(think_s)
-        spent = taken.spent({CapUnit.REQUESTS: 1})
-        self.book.settle(taken, {CapUnit.REQUESTS: 1})
+        spent = taken.spent(EACH)
+        self.book.settle(taken, EACH)
         finish = self.writer.append(lambda seq: self.finish(seq, start.seq, number, spent))
         batch = await finish.durable
         say(finished=number, batch=batch.digest)
@@ -211,8 +219,8 @@ class FakeWorker:
 
 
 async def main() -> None:
-    directory, name, requests, limit, think_s, forged = sys.argv[1:]
-    worker = FakeWorker(Path(directory), name, int(limit), forged=forged == "1")
+    directory, name, requests, limit, think_s, forged, unit = sys.argv[1:]
+    worker = FakeWorker(Path(directory), name, int(limit), forged=forged == "1", unit=CapUnit(unit))
     link = asyncio.create_task(worker.keep_connected())
     await worker.connected.wait()
     say(ready=True)

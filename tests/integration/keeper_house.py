@@ -14,7 +14,7 @@ from typing import Any
 from gatelift.encoding import Digest, encode_base64, sha256_digest
 from gatelift.journal import RunFollower, list_runs
 from gatelift.ledger import RequestsLog, TileLog
-from gatelift.messages import EntryKind, Placement
+from gatelift.messages import EntryKind, Placement, Start
 from gatelift.messages.frames import (
     BundleFrame,
     Hello,
@@ -232,9 +232,16 @@ class House:
         return peer
 
     def spawn_worker(
-        self, name: str, *, requests: int, limit: int, think_s: float = 0.0, forged: bool = False
+        self,
+        name: str,
+        *,
+        requests: int,
+        limit: int,
+        think_s: float = 0.0,
+        forged: bool = False,
+        unit: str = "requests",
     ) -> Spawned:
-        return Spawned(self.directory, name, requests, limit, think_s, forged=forged)
+        return Spawned(self.directory, name, requests, limit, think_s, forged=forged, unit=unit)
 
     async def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -258,6 +265,16 @@ class House:
             for batch in RunFollower(folder, run).poll()
             for stored in batch.records
         ]
+
+    def uncommitted(self, worker: str) -> int:
+        """Return how many starts a worker wrote that no batch covers: they count, in no record."""
+        folder, lost = self.directory / "journal" / worker, 0
+        for run in list_runs(folder):
+            follower = RunFollower(folder, run)
+            while follower.poll():
+                pass
+            lost += sum(isinstance(stored.record, Start) for stored in follower.uncommitted)
+        return lost
 
     def batches(self) -> list[bytes]:
         folders = sorted((self.directory / "journal").iterdir())
@@ -283,7 +300,15 @@ class Spawned:
     """A fake worker in its own process, driven by its standard streams."""
 
     def __init__(
-        self, directory: Path, name: str, requests: int, limit: int, think_s: float, *, forged: bool
+        self,
+        directory: Path,
+        name: str,
+        requests: int,
+        limit: int,
+        think_s: float,
+        *,
+        forged: bool,
+        unit: str,
     ) -> None:
         script = Path(__file__).with_name("keeper_fake_worker.py")
         arguments = [
@@ -293,6 +318,7 @@ class Spawned:
             str(limit),
             str(think_s),
             str(int(forged)),
+            unit,
         ]
         self.process = subprocess.Popen(
             [sys.executable, str(script), *arguments],

@@ -23,11 +23,14 @@ def _nothing_left_running() -> Iterator[None]:
     end_all()
 
 
-def test_a_barrier_of_three_workers_is_served_exactly_the_cap(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", ["requests", "cost", "coverage"])
+def test_a_barrier_of_three_workers_is_served_exactly_the_cap(tmp_path: Path, unit: str) -> None:
     async def main() -> None:
         house = House(tmp_path / "d")
         await house.start(control=False)
-        workers = [house.spawn_worker(f"w{n}", requests=40, limit=LIMIT) for n in range(3)]
+        workers = [
+            house.spawn_worker(f"w{n}", requests=40, limit=LIMIT, unit=unit) for n in range(3)
+        ]
         for worker in workers:
             await asyncio.to_thread(worker.ready)
         for worker in workers:
@@ -44,12 +47,15 @@ def test_a_barrier_of_three_workers_is_served_exactly_the_cap(tmp_path: Path) ->
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("unit", ["requests", "cost", "coverage"])
 @pytest.mark.parametrize("victim", ["worker", "keeper", "both"])
-def test_exactly_the_cap_is_charged_after_a_kill_in_the_middle(tmp_path: Path, victim: str) -> None:
+def test_exactly_the_cap_is_charged_after_a_kill_in_the_middle(
+    tmp_path: Path, victim: str, unit: str
+) -> None:
     async def main() -> None:
         house = House(tmp_path / "d")
         await house.start(control=False)
-        first = house.spawn_worker("w0", requests=20, limit=LIMIT, think_s=60)
+        first = house.spawn_worker("w0", requests=20, limit=LIMIT, think_s=60, unit=unit)
         await asyncio.to_thread(first.ready)
         first.go()
         for _ in range(10):
@@ -60,7 +66,7 @@ def test_exactly_the_cap_is_charged_after_a_kill_in_the_middle(tmp_path: Path, v
             first.kill()
         if victim != "worker":
             house.start_keeper()
-        second = house.spawn_worker("w1", requests=80, limit=LIMIT)
+        second = house.spawn_worker("w1", requests=80, limit=LIMIT, unit=unit)
         await asyncio.to_thread(second.ready)
         await asyncio.sleep(0.6)
         second.go()
@@ -72,12 +78,35 @@ def test_exactly_the_cap_is_charged_after_a_kill_in_the_middle(tmp_path: Path, v
         await house.close()
         begun = [r for r in house.records("w0") if isinstance(r, Start)]
         assert len(begun) >= 10
-        assert len(begun) + served == LIMIT
+        assert len(begun) + house.uncommitted("w0") + served == LIMIT
         closed = [r for r in house.records("keeper") if isinstance(r, Finish)]
         assert {r.of.seq for r in closed} == {r.seq for r in begun}
         assert len(closed) == len(begun)
         assert all(r.outcome is Outcome.ABORTED and r.spent for r in closed)
         assert Counter(house.logged()) == Counter(house.batches())
+
+    asyncio.run(main())
+
+
+def test_a_keeper_that_begins_anew_still_knows_all_coverage_that_was_ever_spent(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        house = House(tmp_path / "d")
+        await house.start(control=False)
+        for number, expected in enumerate((20, 20, LIMIT - 40, 0)):
+            worker = house.spawn_worker(f"w{number}", requests=20, limit=LIMIT, unit="coverage")
+            await asyncio.to_thread(worker.ready)
+            await asyncio.sleep(0.6)
+            worker.go()
+            served, _ = await asyncio.to_thread(worker.until_done)
+            assert served == expected
+            await asyncio.to_thread(worker.leave)
+            await asyncio.sleep(0.3)
+            house.kill_keeper()
+            house.start_keeper()
+        await house.worker()
+        await house.close()
 
     asyncio.run(main())
 

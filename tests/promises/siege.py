@@ -31,8 +31,10 @@ class Asked(NamedTuple):
         return found
 
 
-def write_plan(folder: Path, caps: dict[str, dict[str, str]], *, durability: str = "node") -> Path:
-    """Write the plan of the narrows with other caps at its first stage."""
+def write_plan(
+    folder: Path, caps: dict[str, dict[str, str]], *, durability: str = "node", prices: str = ""
+) -> Path:
+    """Write the plan of the narrows with other caps at its first stage, and with prices."""
     text = (PLANS / "narrows.yaml").read_text()
     old = "caps: {principal: {requests: 40/d}, stage: {output_tokens: 10M/d}}"
     assert old in text
@@ -40,6 +42,8 @@ def write_plan(folder: Path, caps: dict[str, dict[str, str]], *, durability: str
     (folder / "prompt.txt").write_text((PLANS / "prompt.txt").read_text())
     path = folder / "plan.yaml"
     text = text.replace(old, "caps: " + json.dumps(caps).replace('"', ""))
+    if prices:
+        text = text.replace("trust: {", f"prices: {prices}\ntrust: {{", 1)
     path.write_text(text.replace("durability: node", f"durability: {durability}"))
     return path
 

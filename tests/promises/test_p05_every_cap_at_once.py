@@ -2,7 +2,8 @@
 
 Attacked here: 64 callers at a barrier over four workers against a plan that caps each unit for each
 subject, first by one principal, then by its organisation, then by everybody; what the model server
-counted is compared with arithmetic over the plan. Then the same number of callers as a `parallel`
+counted is compared with arithmetic over the plan. Once counts bind, and once money (whose every
+exchange is rounded up) and distinct prompts do. Then the same number of callers as a `parallel`
 cap allows, each asking again only after its last answer: whoever is denied is denied falsely.
 Principals that share nothing race at the same time, near their caps, so that recalls of different
 counters cross. At last workers and keeper are killed and stopped in the middle of it all, and the
@@ -15,14 +16,18 @@ Seen to fail: with a request setting aside what it holds while it waits for more
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -46,12 +51,17 @@ WORDS = 3
 SHARE = 256
 """Enough that workers hold slices, which must come back from each other near the end."""
 TEXT = "what a cap is good for"
-INPUT = len(TEXT) + 16
-COST = {
+INPUT = len(TEXT) + len(" 000") + 16
+PRICES = {"input": Fraction("0.013"), "output": Fraction("0.17")}
+"""In money for a million tokens: 42 in and 3 out are 1.056 millionths, which count as 2."""
+MICROS = math.ceil(INPUT * PRICES["input"] + WORDS * PRICES["output"])
+EACH = {
     "requests": 1,
     "input_tokens": INPUT,
     "output_tokens": WORDS,
     "bytes_out": WORDS * len(WORD),
+    "cost": MICROS,
+    "coverage": 1,
 }
 LIMITS = {
     "principal.requests/d": SHARE,
@@ -60,14 +70,49 @@ LIMITS = {
     "audience.input_tokens/d": 10_000_000,
     "stage.requests/d": 100_000,
     "stage.bytes_out/d": 10_000_000,
+    "stage.cost/d": 10_000_000,
+    "audience.coverage/none": 1_000,
 }
-# How many requests each cap is worth; what binds for a subject is its smallest.
-WORTH = {
-    "principal": {"requests": 12, "input_tokens": 14, "output_tokens": 16, "bytes_out": 18},
-    "organisation": {"requests": 30, "input_tokens": 28, "output_tokens": 26, "bytes_out": 24},
-    "audience": {"requests": 62, "input_tokens": 60, "output_tokens": 50, "bytes_out": 58},
-    "stage": {"requests": 70, "input_tokens": 46, "output_tokens": 64, "bytes_out": 66},
+UNITS = tuple(EACH)
+# How many requests each cap is worth, by unit in this order; what binds for a subject is its smallest.
+COUNTS = {
+    "principal": (12, 14, 16, 18, 20, 22),
+    "organisation": (30, 28, 26, 24, 32, 34),
+    "audience": (62, 60, 50, 58, 56, 54),
+    "stage": (70, 46, 64, 66, 48, 68),
 }
+MONEY_AND_PROMPTS = {
+    "principal": (14, 16, 18, 20, 22, 12),
+    "organisation": (30, 28, 26, 32, 24, 34),
+    "audience": (62, 60, 50, 58, 56, 54),
+    "stage": (70, 48, 64, 66, 68, 46),
+}
+
+
+class Binding(NamedTuple):
+    """What each cap is worth, and which must be named where it binds."""
+
+    worth: dict[str, tuple[int, ...]]
+    principal: str
+    organisation: str
+    stage: str
+
+
+BINDINGS = (
+    Binding(COUNTS, "requests/d", "bytes_out/d", "input_tokens/d"),
+    Binding(MONEY_AND_PROMPTS, "coverage/none", "cost/d", "coverage/none"),
+)
+
+
+def written(unit: str, amount: int) -> str:
+    """Return a limit as a plan has it."""
+    if unit == "cost":
+        return f"0.{amount:06d} EUR/d"
+    return str(amount) if unit in {"coverage", "parallel"} else f"{amount}/d"
+
+
+def prices() -> str:
+    return f"{{currency: EUR, input: {float(PRICES['input'])}, output: {float(PRICES['output'])}}}"
 
 
 def charges(deployment: Deployment, out: Path) -> Counter[str]:
@@ -100,21 +145,31 @@ def upstream() -> Iterator[ScriptedUpstream]:
     found.close()
 
 
+@pytest.fixture(scope="module", params=BINDINGS, ids=["counts", "money-and-prompts"])
+def binding(request: pytest.FixtureRequest) -> Binding:
+    found: Binding = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
 def deployment(
-    upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
+    binding: Binding, upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("p05-all")
     caps = {
-        subject: {unit: f"{worth * COST[unit]}/d" for unit, worth in units.items()}
+        subject: {
+            unit: written(unit, worth * EACH[unit])
+            for unit, worth in zip(UNITS, worths, strict=True)
+        }
         | {"parallel": str(CALLERS)}
-        for subject, units in WORTH.items()
+        for subject, worths in binding.worth.items()
     }
+    upstream.bodies.clear()
     found = Deployment(
         folder / "d",
         upstream=upstream.url,
         upstream_key=upstream.key,
-        plan=write_plan(folder / "plan", caps),
+        plan=write_plan(folder / "plan", caps, prices=prices()),
         workers=WORKERS,
     )
     yield found
@@ -122,7 +177,7 @@ def deployment(
 
 
 def reached(upstream: ScriptedUpstream) -> int:
-    return sum(body["messages"][-1]["content"] == TEXT for body in list(upstream.bodies))
+    return sum(body["messages"][-1]["content"].startswith(TEXT) for body in list(upstream.bodies))
 
 
 def caps_named(found: list[Asked]) -> set[str]:
@@ -130,30 +185,36 @@ def caps_named(found: list[Asked]) -> set[str]:
 
 
 def test_each_subjects_smallest_cap_is_served_exactly(
-    deployment: Deployment, upstream: ScriptedUpstream
+    deployment: Deployment, binding: Binding, upstream: ScriptedUpstream
 ) -> None:
+    number = itertools.count()
     a, b, c, *two = grants(deployment, dict(zip("abcdef", ["one"] * 3 + ["two"] * 3, strict=True)))
 
     def race(*keys: str) -> list[Asked]:
         asked = [keys[n % len(keys)] for n in range(CALLERS)]
         return barrier(
-            deployment, [request(deployment, key, TEXT, max_tokens=WORDS) for key in asked]
+            deployment,
+            [
+                # No prompt twice, and all of them equally long.
+                request(deployment, key, f"{TEXT} {next(number):03d}", max_tokens=WORDS)
+                for key in asked
+            ],
         )
 
     first = race(a)
     assert statuses(first) == {200: 12, 429: CALLERS - 12}
-    assert caps_named(first) == {"principal.requests/d"}
+    assert caps_named(first) == {f"principal.{binding.principal}"}
     second = race(b)
     assert statuses(second) == {200: 12, 429: CALLERS - 12}
     third = race(c)
-    assert statuses(third) == {429: CALLERS}, "the organisation's bytes are spent"
-    assert caps_named(third) == {"organisation.bytes_out/d"}
+    assert statuses(third) == {429: CALLERS}, "the organisation's bytes, or money, are spent"
+    assert caps_named(third) == {f"organisation.{binding.organisation}"}
     rest = race(*two)
-    assert statuses(rest) == {200: 46 - 24, 429: CALLERS - 22}, "the stage's input is spent"
+    assert statuses(rest) == {200: 46 - 24, 429: CALLERS - 22}, "the stage's cap is spent"
     assert reached(upstream) == 46
     last = race(*two)
     assert statuses(last) == {429: CALLERS}
-    assert "stage.input_tokens/d" in caps_named(last)
+    assert f"stage.{binding.stage}" in caps_named(last)
     assert reached(upstream) == 46
 
 
@@ -164,14 +225,17 @@ def busy(
     folder = tmp_path_factory.mktemp("p05-busy")
     caps: dict[str, dict[str, str]] = {}
     for name, limit in LIMITS.items():
-        subject, _, unit = name.partition(".")
-        caps.setdefault(subject, {})[unit.removesuffix("/d")] = f"{limit}/d"
+        subject, _, rest = name.partition(".")
+        unit = rest.partition("/")[0]
+        caps.setdefault(subject, {})[unit] = (
+            f"{limit // 10**6} EUR/d" if unit == "cost" else written(unit, limit)
+        )
     caps["principal"]["parallel"] = "6"
     found = Deployment(
         folder / "d",
         upstream=upstream.url,
         upstream_key=upstream.key,
-        plan=write_plan(folder / "plan", caps),
+        plan=write_plan(folder / "plan", caps, prices=prices()),
         workers=WORKERS,
     )
     yield found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatelift.terms import Envelope, Window
+from gatelift.terms import CapUnit, Envelope, Window, format_money
 
 __all__ = ["describe", "differences"]
 
@@ -36,7 +36,9 @@ def describe(envelope: Envelope) -> list[tuple[str, str]]:
     ]
     for cap in envelope.caps:
         window = "" if cap.window is Window.NONE else f"/{cap.window}"
-        rows.append((f"cap {cap.subject} {cap.unit}{window}", _limit(cap.limit)))
+        # An envelope has no currency: it is its plan's.
+        much = format_money(cap.limit, "") if cap.unit is CapUnit.COST else _limit(cap.limit)
+        rows.append((f"cap {cap.subject} {cap.unit}{window}", much.strip()))
     for category, posture in envelope.safeguards.postures.items():
         rows.append((f"safeguard {category}", str(posture)))
     rows.extend(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -22,6 +22,7 @@ from gatelift.cli.processes import DirOption
 from gatelift.journal import RunFollower, list_runs
 from gatelift.messages import Finish, RecordRef, Start
 from gatelift.plan import Observed, Plan, Stage, parse_plan
+from gatelift.terms import Prices
 from gatelift.watch import Exchange, WouldHave, would_have_refused
 
 __all__ = ["read_exchanges", "report"]
@@ -50,22 +51,32 @@ def read_exchanges(journal: Path, release: str, stage: str) -> Iterator[Exchange
             yield Exchange(start, finishes.get(ref))
 
 
-def _judged(plan: Plan, stage: str | None, other: Path | None) -> list[tuple[Stage, Observed]]:
-    """Return the stages that are judged, each with the terms that it is judged by."""
+class _Judged(NamedTuple):
+    """A stage, the terms that it is judged by, and the prices that stand beside those."""
+
+    place: Stage
+    terms: Observed
+    prices: Prices | None
+
+
+def _judged(plan: Plan, stage: str | None, other: Path | None) -> list[_Judged]:
+    """Return the stages that are judged."""
     if stage is None:
         if other is not None:
             raise InputError("expected --stage with --plan: which stage's records are judged?")
         found = [(each, each.observe) for each in plan.stages if each.observe is not None]
         if not found:
             raise InputError("no stage of the plan has observe: write it, or give --plan")
-        return [(each, terms) for each, terms in found if terms is not None]
+        return [_Judged(each, terms, plan.prices) for each, terms in found if terms is not None]
     place = plan.stage(stage)
     if other is not None:
-        envelope = read_plan(other)[1].stage(place.name).envelope
-        return [(place, Observed(caps=envelope.caps, safeguards=envelope.safeguards.postures))]
+        against = read_plan(other)[1]
+        envelope = against.stage(place.name).envelope
+        terms = Observed(caps=envelope.caps, safeguards=envelope.safeguards.postures)
+        return [_Judged(place, terms, against.prices)]
     if place.observe is None:
         raise InputError(f"stage {place.name} has no observe: write it, or give --plan")
-    return [(place, place.observe)]
+    return [_Judged(place, place.observe, plan.prices)]
 
 
 @report.command("would-have-refused")
@@ -91,9 +102,10 @@ def would_have(
                 read_exchanges(deployment.path("journal"), plan.name, place.name),
                 terms,
                 place.envelope.scope.unlocked,
+                prices,
             ),
         )
-        for place, terms in _judged(plan, stage, other)
+        for place, terms, prices in _judged(plan, stage, other)
     ]
     value = {
         "ok": True,
@@ -108,7 +120,8 @@ def would_have(
             _show(plan.name, place.name, found)
         say(
             "Tokens and bytes count as spent; a cap in force reserves the worst case and refuses a "
-            "little earlier. This node's journals alone were read."
+            "little earlier. Caps on coverage are not judged: records do not tell prompts apart. This "
+            "node's journals alone were read."
         )
 
     show(value, render)

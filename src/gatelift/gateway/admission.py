@@ -32,7 +32,7 @@ from gatelift.gateway.standing import Standing
 from gatelift.messages import Outcome
 from gatelift.messages.frames import Denied
 from gatelift.safeguards import Verdict, refuses
-from gatelift.terms import CapUnit, Endpoint, Scope, Window
+from gatelift.terms import CapUnit, Endpoint, Prices, Scope, Window, cost_of
 from gatelift.trust import GrantError, Refusal, matches_endpoint
 
 __all__ = [
@@ -211,23 +211,30 @@ def _output_limit(scope: Scope, request: ModelRequest) -> int:
 
 
 async def reserve(
-    context: Context, standing: Standing, needs: dict[CapUnit, int]
+    context: Context,
+    standing: Standing,
+    needs: dict[CapUnit, int],
+    known: frozenset[str] = frozenset(),
 ) -> Reservation | Denial:
-    """Set aside every cap of a request, or say which cap is spent."""
+    """Set aside every cap of a request, or say which cap is spent; `known` counters need nothing."""
     at_ms = now_ms()
-    wanted = wants_of(standing.cap_lines, needs, at_ms)
+    wanted = wants_of(standing.cap_lines, needs, at_ms, known)
     try:
         denied = await context.leases.reserve(wanted)
     except KeeperUnavailableError as error:
         return Denial(code="keeper_unavailable", message=str(error), outcome=Outcome.CAPPED)
-    return wanted if denied is None else _capped(denied, at_ms)
+    return wanted if denied is None else _capped(denied, at_ms, context.currency)
 
 
-def _capped(denied: Denied, at_ms: int) -> Denial:
+def _capped(denied: Denied, at_ms: int, currency: str | None) -> Denial:
     # The counter's last part names the caller's own principal or organisation; the cap is enough.
     cap = denied.counter.split(":")[1]
-    short = cap.endswith((f"/{Window.MINUTE.value}", f"/{Window.NONE.value}"))
+    subject_and_unit, _, window = cap.rpartition("/")
+    unit = subject_and_unit.rpartition(".")[2]
+    # What is spent of coverage never comes back: there is nothing to wait for.
+    short = window == Window.MINUTE or unit == CapUnit.PARALLEL
     wait_s = max(1, (denied.reset - at_ms + 999) // 1000) if denied.reset else 1
+    money = {"currency": currency} if unit == CapUnit.COST else {}
     return Denial(
         code="cap_reached",
         message=f"cap {cap} of {denied.limit} is reached",
@@ -238,20 +245,24 @@ def _capped(denied: Denied, at_ms: int) -> Denial:
             "used": denied.used,
             "reserved": denied.reserved,
             "reset_at_ms": denied.reset,
+            **money,
         },
         retry_after_s=wait_s,
         retry=short,
     )
 
 
-def needs_of(admitted: Admitted) -> dict[CapUnit, int]:
-    """Return what a request needs of each unit at worst."""
+def needs_of(admitted: Admitted, prices: Prices | None) -> dict[CapUnit, int]:
+    """Return what a request needs of each unit at worst, of coverage as if its prompt were new."""
+    output = admitted.max_tokens * admitted.choices
     return {
         CapUnit.REQUESTS: 1,
         CapUnit.PARALLEL: 1,
         CapUnit.INPUT_TOKENS: admitted.input_bound,
-        CapUnit.OUTPUT_TOKENS: admitted.max_tokens * admitted.choices,
+        CapUnit.OUTPUT_TOKENS: output,
         CapUnit.BYTES_OUT: admitted.max_bytes,
+        CapUnit.COST: cost_of(prices, admitted.input_bound, output),
+        CapUnit.COVERAGE: 1,
     }
 
 

@@ -35,7 +35,7 @@ from gatelift.gateway.upstream_errors import told_of
 from gatelift.journal import JournalError, Pending
 from gatelift.messages import Outcome
 from gatelift.plan import RefusalForm
-from gatelift.terms import CapUnit
+from gatelift.terms import CapUnit, Prices, cost_of
 from gatelift.trust import Refusal
 from gatelift.wire.http_client import UpstreamResponse
 from gatelift.wire.sse import SseParser
@@ -56,6 +56,7 @@ class Answering:
         *,
         input_bound: int,
         form: RefusalForm,
+        prices: Prices | None,
     ) -> None:
         self._exchange = exchange
         self._dialect = dialect
@@ -64,6 +65,7 @@ class Answering:
         self._codec = codec
         self._input_bound = input_bound
         self._form = form
+        self._prices = prices
 
     async def answer(self, response: UpstreamResponse, start: Pending) -> None:
         """Answer the caller from the upstream's response; `start` is the record it waits for."""
@@ -74,15 +76,17 @@ class Answering:
             await self._whole(response)
 
     def _spent(self) -> dict[CapUnit, int]:
-        release = self._release
+        release, forwarded = self._release, self._exchange.forwarded
+        into = release.input_tokens(self._input_bound) if forwarded else 0
+        out = release.output_tokens
         return {
             CapUnit.REQUESTS: 1,
             CapUnit.PARALLEL: 0,
-            CapUnit.INPUT_TOKENS: release.input_tokens(self._input_bound)
-            if self._exchange.forwarded
-            else 0,
-            CapUnit.OUTPUT_TOKENS: release.output_tokens,
+            CapUnit.INPUT_TOKENS: into,
+            CapUnit.OUTPUT_TOKENS: out,
             CapUnit.BYTES_OUT: release.bytes_out,
+            CapUnit.COST: cost_of(self._prices, into, out),
+            CapUnit.COVERAGE: int(forwarded),
         }
 
     def _ending(self, outcome: Outcome, reason: str = "", status: int = 200) -> Ending:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import secrets
 import time
 from collections import Counter
 from collections.abc import Hashable
@@ -21,6 +22,7 @@ from gatelift.gateway.holdings import Holdings, Identified
 from gatelift.gateway.honey import HoneyList
 from gatelift.gateway.http_responder import Responder, ResponseState
 from gatelift.gateway.keeper_link import KeeperLink
+from gatelift.gateway.known_prompts import KnownPrompts
 from gatelift.gateway.leases import LeaseBook
 from gatelift.gateway.overload import Overload, OverloadTerms
 from gatelift.gateway.placements import Headers, Placements, PlacementTerms
@@ -132,6 +134,7 @@ class Context:
         self._honey_minute = (0, 0)
         self._upstream_headers = _upstream_headers(upstream_key)
         self.proofs = ProofMemory()
+        self.known_prompts = KnownPrompts(secrets.token_bytes(32))
         self._identity = identity
         self._upstreams: dict[tuple[str, UpstreamTls | None], Upstream] = {}
         self._terms = placement_terms or PlacementTerms()
@@ -139,6 +142,13 @@ class Context:
             holdings, client=self.upstream, headers=self.upstream_headers, terms=self._terms
         )
         self._suites: dict[Hashable, Suite] = {}
+
+    @property
+    def currency(self) -> str | None:
+        """The currency of all that costs, null while no plan says it."""
+        bundle = self.holdings.bundle
+        prices = None if bundle is None else bundle.plan.prices
+        return None if prices is None else prices.currency
 
     def overloaded(self) -> str | None:
         """Return what this worker has too much of to begin one exchange more, else null."""

@@ -5,7 +5,8 @@ Invariants
 - Only the keeper denies. A worker that holds too little draws the whole need in one frame, and sets
   nothing aside meanwhile: what it holds can be recalled for others.
 - What was reserved and not spent comes back to the balance while its window lasts, and is worth
-  nothing afterwards. `parallel` comes back at the end of the exchange.
+  nothing afterwards. `parallel` comes back at the end of the exchange; what was spent of `coverage`
+  never does.
 - A worker that dies settles nothing here: the keeper settles it from the journal.
 
 Pure but for its own state; the clock is an argument.
@@ -21,7 +22,7 @@ import msgspec
 from gatelift.gateway.keeper_link import KeeperUnavailableError
 from gatelift.messages import Charge
 from gatelift.messages.frames import Denied, Granted, Lease, Want
-from gatelift.terms import Cap, CapUnit, Envelope, Subject, window_ms
+from gatelift.terms import WINDOWLESS, Cap, CapUnit, Envelope, Subject, window_ms
 from gatelift.trust import Grant
 
 __all__ = ["CapLine", "LeaseBook", "Reservation", "cap_lines", "wants_of"]
@@ -35,7 +36,8 @@ _RECALLED_FOR = 2
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """What one exchange has set aside, by counter; `units` says what each counter counts.
 
-    A want of `parallel` has no end (`until` is 0).
+    A want of `parallel` or of `coverage` has no end (`until` is 0). Counters of one unit need the same,
+    but those of `coverage`: a prompt is new to one and known to another.
     """
 
     wants: tuple[Want, ...]
@@ -51,8 +53,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(
             [
                 Charge(counter=want.counter, window=want.window, amount=want.need)
-                for want in self.wants
-                if want.until
+                for want, unit in zip(self.wants, self.units, strict=True)
+                if unit is not CapUnit.PARALLEL
             ]
         )
 
@@ -62,16 +64,14 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
             [
                 Charge(counter=want.counter, window=want.window, amount=min(want.need, spent[unit]))
                 for want, unit in zip(self.wants, self.units, strict=True)
-                if want.until
+                if unit is not CapUnit.PARALLEL
             ]
         )
 
     def amount(self, unit: CapUnit) -> int | None:
-        """Return how much of a unit was reserved, null when no cap counts it."""
-        for want, held in zip(self.wants, self.units, strict=True):
-            if held is unit:
-                return want.need
-        return None
+        """Return the most of a unit that was reserved under a counter, null when no cap counts it."""
+        found = [w.need for w, held in zip(self.wants, self.units, strict=True) if held is unit]
+        return max(found, default=None)
 
 
 class CapLine(NamedTuple):
@@ -100,25 +100,35 @@ def _slot(want: Want) -> tuple[str, int, int]:
 
 
 def cap_lines(envelope: Envelope, grant: Grant, stage: str) -> tuple[CapLine, ...]:
-    """Return the caps of an envelope as they count for a grant; `parallel` has no window."""
+    """Return the caps of an envelope as they count for a grant; 0 where a unit has no window."""
     return tuple(
         CapLine(
             counter=f"{stage}:{cap.key}:{_subject(cap, grant, stage)}",
             unit=cap.unit,
-            window_ms=0 if cap.unit is CapUnit.PARALLEL else window_ms(cap.window),
+            window_ms=0 if cap.unit in WINDOWLESS else window_ms(cap.window),
             limit=cap.limit,
         )
         for cap in envelope.caps
     )
 
 
-def wants_of(lines: tuple[CapLine, ...], needs: dict[CapUnit, int], now_ms: int) -> Reservation:
-    """Return what a request must set aside: one want for each cap."""
+def _ahead(need: int, limit: int) -> int:
+    return max(need, min(need * _AHEAD, limit // _SLICES))
+
+
+def wants_of(
+    lines: tuple[CapLine, ...],
+    needs: dict[CapUnit, int],
+    now_ms: int,
+    known: frozenset[str] = frozenset(),
+) -> Reservation:
+    """Return what a request must set aside: one want for each cap, of `known` counters nothing."""
     wants = []
     for counter, unit, length_ms, limit in lines:
-        need = needs[unit]
+        need = 0 if counter in known else needs[unit]
         if not length_ms:
-            want = Want(counter=counter, window=0, until=0, limit=limit, need=need, like=need)
+            like = need if unit is CapUnit.PARALLEL else _ahead(need, limit)
+            want = Want(counter=counter, window=0, until=0, limit=limit, need=need, like=like)
         else:
             # Counted from the epoch, as `terms.window_start_ms` does.
             start = now_ms - now_ms % length_ms
@@ -128,7 +138,7 @@ def wants_of(lines: tuple[CapLine, ...], needs: dict[CapUnit, int], now_ms: int)
                 until=start + length_ms,
                 limit=limit,
                 need=need,
-                like=max(need, min(need * _AHEAD, limit // _SLICES)),
+                like=_ahead(need, limit),
             )
         wants.append(want)
     return Reservation(wants=tuple(wants), units=tuple(line.unit for line in lines))
@@ -240,7 +250,8 @@ class LeaseBook:
         for want, unit, slot in zip(
             reservation.wants, reservation.units, reservation.slots, strict=True
         ):
-            left = want.need - (min(want.need, spent[unit]) if want.until else 0)
+            gone = 0 if unit is CapUnit.PARALLEL else min(want.need, spent[unit])
+            left = want.need - gone
             if left and slot[:2] in known:
                 free[slot] = free.get(slot, 0) + left
             if want.counter in self._recalled:

@@ -83,6 +83,7 @@ def _access(context: Context, who: Identified) -> dict[str, Any]:
         here = names.index(grant.stage) if grant.stage in names else -1
         body["candidate"] = bundle.bundle.candidate
         body["model"] = bundle.candidate.model_part.model
+        body["prices"] = json.loads(encode_json(bundle.plan.prices))
         body["next_stage"] = names[here + 1] if 0 <= here < len(names) - 1 else None
     if isinstance(found, Refusal):
         return body | {"may": False, "reason": {"code": found.code, "message": found.message}}
@@ -124,8 +125,11 @@ async def _caps_left(context: Context, who: Identified) -> list[dict[str, Any]] 
             "reserved": reserved,
             "left": max(0, want.limit - used),
             "reset_at_ms": want.until,
+            **({"currency": context.currency} if line.unit is CapUnit.COST else {}),
         }
-        for want, used, reserved in zip(wants, answer.used, answer.reserved, strict=True)
+        for line, want, used, reserved in zip(
+            found.cap_lines, wants, answer.used, answer.reserved, strict=True
+        )
     ]
 
 

@@ -41,10 +41,12 @@ from gatelift.gateway.recording import Subject
 from gatelift.gateway.refusals import refusal_completion
 from gatelift.gateway.releasing import Release, may_be_tokens
 from gatelift.gateway.replies import Reply
+from gatelift.gateway.standing import Standing
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome, VerifiedBundle
 from gatelift.plan import RefusalForm
 from gatelift.safeguards import Verdict
+from gatelift.terms import CapUnit
 
 __all__ = ["ModelExchange"]
 
@@ -69,6 +71,8 @@ class ModelExchange(RecordedExchange):
         self._request = request
         self._open: OpenExchange | None = None
         self._answering: Answering | None = None
+        self._prompt: bytes | None = None
+        self._covers: tuple[str, ...] = ()
 
     async def run(self) -> None:
         """Serve the request."""
@@ -152,6 +156,7 @@ class ModelExchange(RecordedExchange):
             await self._stopped()
         finally:
             self.context.open.discard(self._open)
+            self._learn()
             self.abandon()
             self.settle(NOTHING_SPENT)
             # They point back here: let go by hand, an exchange is no work for the garbage collector.
@@ -169,7 +174,9 @@ class ModelExchange(RecordedExchange):
             )
             await self._turn_down(nowhere)
             return
-        held = await reserve(self.context, admitted.standing, needs_of(admitted))
+        needs = needs_of(admitted, asked.bundle.plan.prices)
+        known = self._known_counters(asked, admitted.standing)
+        held = await reserve(self.context, admitted.standing, needs, known)
         if isinstance(held, Denial):
             await self._turn_down(held)
             return
@@ -179,6 +186,24 @@ class ModelExchange(RecordedExchange):
             await self._turn_down(denial, self._said(denial, asked, admitted))
             return
         await self._serve(asked, admitted)
+
+    def _known_counters(self, asked: _Asked, standing: Standing) -> frozenset[str]:
+        """Return the counters of coverage that need nothing of this prompt."""
+        lines = [line for line in standing.cap_lines if line.unit is CapUnit.COVERAGE]
+        if not lines:
+            return frozenset()
+        if not asked.request.costs_input:
+            # Its prompt is measured and not answered: it covers nothing, and is not known by it.
+            return frozenset(line.counter for line in lines)
+        known = self.context.known_prompts
+        self._prompt = known.digest(asked.request)
+        self._covers = tuple(line.counter for line in lines)
+        return known.counters(lines, self._prompt)
+
+    def _learn(self) -> None:
+        """Know the prompt of an exchange that was forwarded: from now on it is charged already."""
+        if self._covers and self.forwarded:
+            self.context.known_prompts.learn(self._covers, self._prompt)
 
     def _said(self, denial: Denial, asked: _Asked, admitted: Admitted) -> Reply | None:
         """Return the completion that says a safeguard's refusal, null where the stage errs."""
@@ -224,6 +249,7 @@ class ModelExchange(RecordedExchange):
             codec,
             input_bound=admitted.input_bound,
             form=asked.bundle.plan.stage(admitted.standing.stage).refusal,
+            prices=asked.bundle.plan.prices,
         )
         return answering, release
 
@@ -233,6 +259,7 @@ class ModelExchange(RecordedExchange):
         try:
             start = self.write_start(self._body)
             async with self._forward(asked, admitted) as served:
+                self._learn()
                 try:
                     await answering.answer(served.response, start)
                 finally:

@@ -4,7 +4,7 @@ Invariants
 - A start counts what it reserved until its finish comes, then what that spent; so a run's charges
   are right at each record, and in full for exchanges that never finished.
 - A finish in the keeper's own journal closes the start that it names in the dead worker's run.
-- Only windows that may still be drawn from are kept.
+- Only windows that may still be drawn from are kept; `coverage` has none, so it is kept for ever.
 
 Does not read files and verifies nothing: batches were verified before.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from gatelift.keeper.counters import GRACE_MS, PoolKey, WorkerRun, window_end_ms
+from gatelift.keeper.counters import PoolKey, WorkerRun, is_past
 from gatelift.keeper.errors import KeeperError
 from gatelift.messages import Charge, Finish, Record, Start
 
@@ -32,7 +32,7 @@ class _Run:
     def spend(self, charges: Iterable[Charge], now_ms: int) -> None:
         for charge in charges:
             key = (charge.counter, charge.window)
-            if window_end_ms(*key) + GRACE_MS > now_ms:
+            if not is_past(key, now_ms):
                 self.spent[key] = self.spent.get(key, 0) + charge.amount
 
 
@@ -92,10 +92,14 @@ class Charges:
         """Every run that has charged something or has a running start."""
         return tuple(self._runs)
 
+    def forget(self, worker: WorkerRun) -> None:
+        """Forget a run that was settled and closed: its charges stand in the counters now."""
+        self._runs.pop(worker, None)
+
     def roll(self, now_ms: int) -> None:
         """Forget windows that are past, and runs that have nothing left."""
         for name, run in list(self._runs.items()):
-            for key in [k for k in run.spent if window_end_ms(*k) + GRACE_MS <= now_ms]:
+            for key in [k for k in run.spent if is_past(k, now_ms)]:
                 del run.spent[key]
             if not run.running and not run.spent:
                 del self._runs[name]

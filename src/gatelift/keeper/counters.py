@@ -6,8 +6,9 @@ gives it back or is settled, so that a cap holds whatever the workers do with th
     settled (charges of dead workers)  +  granted (to each registered worker)  <=  limit
 
 A worker that vanished keeps its whole lease until its journal is known to be its last word; then
-`settle_dead` puts what the journal shows in place of the lease. Pools without a window (`parallel`)
-have nothing in the journal: they are given back on death.
+`settle_dead` puts what the journal shows in place of the lease. `parallel` has nothing in the
+journal: it is given back on death. `coverage` has no window either and is charged like the rest: what
+was spent of it counts for ever.
 
 Slices: a worker may like more than it needs, so that it need not ask for each request. It gets at
 most its share of a quarter of what is left, so that slices shrink to the need near the cap and no
@@ -44,6 +45,7 @@ __all__ = [
     "RecallNeeded",
     "Shortage",
     "WorkerRun",
+    "is_past",
     "window_end_ms",
     "window_over",
 ]
@@ -62,11 +64,11 @@ class WorkerRun(NamedTuple):
 
 
 PoolKey = tuple[str, int]
-"""Counter and start of its window in ms UTC; 0 for `parallel`."""
+"""Counter and start of its window in ms UTC; 0 for `parallel` and `coverage`."""
 
 
 class Shortage(msgspec.Struct, frozen=True, kw_only=True):
-    """The first counter of a draw that cannot cover its need. `reset` in ms UTC, 0 for `parallel`.
+    """The first counter of a draw that cannot cover its need. `reset` in ms UTC, 0 for no window.
 
     `spent` is what dead workers' journals show, `granted` what living ones hold or have spent.
     """
@@ -102,7 +104,7 @@ class _Pool:
 
 @functools.lru_cache(maxsize=8192)
 def window_end_ms(counter: str, window: int) -> int:
-    """Return when a counter's window ends, in ms UTC; 0 for `parallel`, which has no window.
+    """Return when a counter's window ends, in ms UTC; 0 for `parallel` and `coverage`: no window.
 
     Raises `KeeperError` (`bad_lease`) when the counter is none or the window does not start there.
     """
@@ -115,6 +117,12 @@ def window_end_ms(counter: str, window: int) -> int:
     if window < 0 or (window % length if length else window):
         raise _bad(f"no window of {counter[:120]} starts at {window}")
     return window + length
+
+
+def is_past(key: PoolKey, now_ms: int) -> bool:
+    """Return whether nothing is drawn from a pool any more; what has no window never passes."""
+    end_ms = window_end_ms(*key)
+    return bool(end_ms) and end_ms + GRACE_MS <= now_ms
 
 
 def window_over(want: Want) -> Shortage:

@@ -242,6 +242,8 @@ class Journals:
     def retire(self, name: WorkerRun) -> None:
         """Look at a dead and settled run no more."""
         self._cursor.retire(name)
+        with self._lock:
+            self._charges.forget(name)
 
     def _replay(self, cursor: _Cursor) -> Iterator[tuple[RequestsLog, int, CommittedBatch]]:
         for month in sorted(self._months):

@@ -53,7 +53,7 @@ __all__ = [
 class Want(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One counter of a draw: at least `need`, at best `like`, of a cap of `limit`.
 
-    `window` is the window's start in ms UTC and `until` its end; both 0 for `parallel`.
+    `window` is the window's start in ms UTC and `until` its end; both 0 for `parallel` and `coverage`.
     """
 
     counter: str
@@ -138,7 +138,7 @@ class Denied(msgspec.Struct, frozen=True, kw_only=True, tag="denied"):
     """A draw's answer: the counter that is spent, as the keeper counts it.
 
     `used` was spent by exchanges that have finished, `reserved` is set aside for those under way, or
-    with a worker. `reset` is the end of the window in ms UTC, 0 for `parallel`.
+    with a worker. `reset` is the end of the window in ms UTC, 0 for `parallel` and `coverage`.
     """
 
     id: int

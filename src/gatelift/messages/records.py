@@ -93,7 +93,8 @@ class RecordRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Charge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """An amount against one counter: `<stage>:<cap key>:<subject id>` in the window from `window`.
 
-    In a start it is what was reserved, in a finish what was spent; `parallel` is never charged.
+    In a start it is what was reserved, in a finish what was spent; `parallel` is never charged, and
+    `coverage` in the window 0, which never ends.
     """
 
     counter: str

@@ -43,6 +43,7 @@ from gatelift.terms import (
     Category,
     Envelope,
     Posture,
+    Prices,
     Retention,
     SafeguardTerms,
     Scope,
@@ -86,11 +87,22 @@ def build_plan(tree: Mapping[str, Any]) -> Plan:
         metrics=tuple(_metric(name, each) for name, each in tree["metrics"].items()),
         stages=tuple(_stage(each, quorum) for each in tree["stages"]),
         exposures=tree["exposures"],
+        prices=_prices(tree.get("prices")),
     )
 
 
 def _named(values: Mapping[str, Any]) -> dict[str, Any]:
     return {_MODEL_NAMES.get(key, key): value for key, value in values.items()}
+
+
+def _prices(values: Mapping[str, Any] | None) -> Prices | None:
+    if values is None:
+        return None
+    return Prices(
+        currency=values["currency"],
+        input_micros=values["input"],
+        output_micros=values["output"],
+    )
 
 
 def _threshold(values: Mapping[str, Any]) -> Threshold:
@@ -159,7 +171,7 @@ def _caps(values: Mapping[str, Any]) -> tuple[Cap, ...]:
         Cap(subject=Subject(subject), unit=CapUnit(unit), window=window, limit=limit)
         for subject, units in values.items()
         for unit, limits in units.items()
-        for limit, window in limits
+        for limit, window, _ in limits
     )
 
 

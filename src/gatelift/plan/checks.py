@@ -22,6 +22,7 @@ from typing import Any
 from gatelift.plan.conditions import check_condition
 from gatelift.plan.kinds import BAD
 from gatelift.plan.observe_checks import check_observe
+from gatelift.plan.price_checks import check_prices
 from gatelift.plan.problems import Report
 from gatelift.plan.stage_checks import Known, check_gate, check_stage, check_watches
 from gatelift.stats import attempts_to_rule_out
@@ -61,6 +62,7 @@ def check_plan(tree: Tree, report: Report) -> None:
     _check_order(stages, report)
     _check_threshold_use(stages, thresholds, report)
     _check_one_limit(stages, report)
+    check_prices(tree, stages, report)
 
 
 def _names_given(tree: Tree, report: Report) -> frozenset[str]:

@@ -21,6 +21,7 @@ from gatelift.plan.field_kinds import (
     REMOVE,
 )
 from gatelift.plan.kinds import Duration, Whole, Word
+from gatelift.plan.money_fields import PRICES
 from gatelift.plan.release_fields import CANDIDATE, DRIFT, METRIC, THRESHOLD, TRUST
 from gatelift.plan.shapes import Field, ListOf, MapOf, Record
 from gatelift.plan.stage_fields import STAGE
@@ -43,6 +44,12 @@ PLAN: Final = Record(
             says="{name: the-release}",
         ),
         Field(name="candidate", kind=CANDIDATE, says="what answers"),
+        Field(
+            name="prices",
+            kind=PRICES,
+            says="what tokens cost; asked for where a cap counts cost",
+            required=False,
+        ),
         Field(name="trust", kind=TRUST, says="who signs, and how fast silence closes"),
         Field(
             name="false_alarm",
@@ -79,5 +86,5 @@ PLAN: Final = Record(
             says="every door outside Gatelift; [] says that there is none",
         ),
     ),
-    unenforced={"packs": REMOVE, "commitments": REMOVE, "prices": REMOVE, "shadow": REMOVE},
+    unenforced={"packs": REMOVE, "commitments": REMOVE, "shadow": REMOVE},
 )

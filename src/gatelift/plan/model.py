@@ -26,6 +26,7 @@ from gatelift.terms import (
     Durability,
     Envelope,
     Posture,
+    Prices,
     Sealing,
     Severity,
     Side,
@@ -280,7 +281,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A checked release plan.
 
     `false_alarm` and `false_assurance` hold over the whole rollout, all stages and metrics.
-    `session_window_ms` defines the unit, `stretch` how many units make one.
+    `session_window_ms` defines the unit, `stretch` how many units make one. `prices` is null where
+    no cap counts cost and nobody said what tokens cost.
     """
 
     name: str
@@ -296,6 +298,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     metrics: tuple[Metric, ...]
     stages: tuple[Stage, ...]
     exposures: tuple[str, ...] = ()
+    prices: Prices | None = None
 
     def stage(self, name: str) -> Stage:
         """Return the stage of that name; raises `UnknownStageError`."""

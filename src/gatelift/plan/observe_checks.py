@@ -11,7 +11,7 @@ Source: docs/adr/0009-observe-is-no-permission.md.
 from __future__ import annotations
 
 from gatelift.plan.stage_checks import Known, Tree
-from gatelift.terms import Posture, Tier, at_least, meet_posture
+from gatelift.terms import Posture, Tier, at_least, format_money, meet_posture
 
 __all__ = ["check_observe"]
 
@@ -40,15 +40,20 @@ def _check_caps(known: Known, stage: Tree, observed: Tree, path: str) -> None:
         for unit, limits in units.items():
             held = {
                 window: limit
-                for limit, window in stage.get("caps", {}).get(subject, {}).get(unit, ())
+                for limit, window, _ in stage.get("caps", {}).get(subject, {}).get(unit, ())
             }
-            for limit, window in limits:
+            for limit, window, currency in limits:
                 if limit >= held.get(window, limit + 1):
                     known.report.add(
                         f"{path}.caps.{subject}.{unit}",
-                        f"{held[window]} is in force already, {limit} would never be reached",
-                        f"less than {held[window]}",
+                        f"{_said(held[window], currency)} is in force already, "
+                        f"{_said(limit, currency)} would never be reached",
+                        f"less than {_said(held[window], currency)}",
                     )
+
+
+def _said(limit: int, currency: str) -> str:
+    return format_money(limit, currency) if currency else str(limit)
 
 
 def _check_postures(known: Known, stage: Tree, observed: Tree, path: str) -> None:

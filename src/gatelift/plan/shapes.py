@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from gatelift.encoding import MAX_SAFE_INTEGER
 from gatelift.errors import CallerError
@@ -24,7 +24,7 @@ from gatelift.plan.problems import Report, path_part, shown
 from gatelift.plan.yaml_nodes import ListNode, MapNode, Node, Scalar
 from gatelift.terms import Window, parse_windowed
 
-__all__ = ["CapLimits", "Field", "ListOf", "MapOf", "Record"]
+__all__ = ["CapLimits", "Field", "ListOf", "MapOf", "Record", "WrittenLimit", "limits_of"]
 
 _MAX_NAME_CHARS = 60
 
@@ -178,40 +178,64 @@ class MapOf:
         }
 
 
+class WrittenLimit(NamedTuple):
+    """One limit of a cap as the file has it; only money has a currency, and is in micro-units."""
+
+    limit: int
+    window: Window
+    currency: str = ""
+
+
+def limits_of(
+    node: Node,
+    path: str,
+    report: Report,
+    parse: Callable[[str], WrittenLimit | None],
+    form: str,
+    example: str,
+) -> tuple[WrittenLimit, ...] | None:
+    """Return one limit or a list of them, each window once; null after reporting.
+
+    `parse` returns null, or raises `CallerError`, for text that is no limit.
+    """
+    found: list[WrittenLimit] = []
+    for item in node.items if isinstance(node, ListNode) else (node,):
+        try:
+            limit = parse(item.text) if isinstance(item, Scalar) else None
+        except CallerError:
+            limit = None
+        if limit is None:
+            expected(item, path, report, form, example)
+            return None
+        if limit.window in {each.window for each in found}:
+            message = f"a limit per {limit.window} stands twice"
+            report.add(path, message, "one limit a window", at=item)
+            return None
+        found.append(limit)
+    if not found:
+        expected(node, path, report, form, example)
+        return None
+    return tuple(found)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CapLimits:
-    """The limits of one unit: `60/min`, or a list `[60/min, 5k/d]`; `parallel` takes one number."""
+    """The limits of one unit: `60/min`, or a list `[60/min, 5k/d]`; without a window one number."""
 
     windowed: bool
 
-    def read(self, node: Node, path: str, report: Report) -> tuple[tuple[int, Window], ...] | Bad:
-        """Return (limit, window) pairs, each window once."""
-        items = node.items if isinstance(node, ListNode) and self.windowed else (node,)
-        found: list[tuple[int, Window]] = []
-        for item in items:
-            pair = self._one(item)
-            if pair is None:
-                return expected(item, path, report, self._form(), self._example())
-            if pair[1] in {window for _, window in found}:
-                report.add(
-                    path, f"a limit per {pair[1]} stands twice", "one limit a window", at=item
-                )
-                return BAD
-            found.append(pair)
-        if not found:
+    def read(self, node: Node, path: str, report: Report) -> tuple[WrittenLimit, ...] | Bad:
+        """Return the limits, each window once."""
+        if not self.windowed and isinstance(node, ListNode):
             return expected(node, path, report, self._form(), self._example())
-        return tuple(found)
+        found = limits_of(node, path, report, self._one, self._form(), self._example())
+        return BAD if found is None else found
 
-    def _one(self, node: Node) -> tuple[int, Window] | None:
-        if not isinstance(node, Scalar):
-            return None
-        try:
-            limit, window = parse_windowed(node.text)
-        except CallerError:
-            return None
+    def _one(self, text: str) -> WrittenLimit | None:
+        limit, window = parse_windowed(text)
         if limit < 1 or (window is not Window.NONE) != self.windowed:
             return None
-        return limit, window
+        return WrittenLimit(limit, window)
 
     def _form(self) -> str:
         if self.windowed:

@@ -9,6 +9,8 @@ Source: DESIGN.md section 5.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gatelift.plan.field_kinds import (
     AGE,
     COUNT,
@@ -28,8 +30,18 @@ from gatelift.plan.field_kinds import (
 )
 from gatelift.plan.kinds import Duration, Flag, OrWord, Whole, Word
 from gatelift.plan.model import BreachAction, RefusalForm
+from gatelift.plan.money_fields import CostLimits
 from gatelift.plan.shapes import CapLimits, Field, ListOf, Record
-from gatelift.terms import Assurance, Band, CapUnit, Endpoint, Sealing, Subject, WatchRole
+from gatelift.terms import (
+    WINDOWLESS,
+    Assurance,
+    Band,
+    CapUnit,
+    Endpoint,
+    Sealing,
+    Subject,
+    WatchRole,
+)
 
 __all__ = ["STAGE"]
 
@@ -38,31 +50,52 @@ _UNLOCKED = Word(
     refused={"prohibited": "the band prohibited is never unlocked"},
 )
 _BREACHES = (BreachAction.HOLD, BreachAction.ROLL_BACK, BreachAction.HALT)
-_CAP_UNITS = Record(
-    title="caps of one subject",
-    fields=tuple(
-        Field(
-            name=unit,
-            kind=CapLimits(windowed=unit is not CapUnit.PARALLEL),
-            says="requests at a time" if unit is CapUnit.PARALLEL else f"{unit} in a window",
-            required=False,
-        )
-        for unit in CapUnit
-    ),
-    unenforced={"cost": REMOVE, "coverage": REMOVE},
-)
+_UNIT_SAYS = {
+    CapUnit.PARALLEL: "requests at a time",
+    CapUnit.COST: "money in a window, in the currency of prices",
+    CapUnit.COVERAGE: "distinct prompts, for ever",
+}
 
-_CAPS = Record(
-    title="caps",
-    fields=tuple(
-        Field(name=subject, kind=_CAP_UNITS, says=f"limits for each {subject}", required=False)
-        for subject in Subject
-    ),
+
+def _caps(units: tuple[CapUnit, ...], unenforced: Mapping[str, str]) -> Record:
+    one = Record(
+        title="caps of one subject",
+        fields=tuple(
+            Field(
+                name=unit,
+                kind=CostLimits()
+                if unit is CapUnit.COST
+                else CapLimits(windowed=unit not in WINDOWLESS),
+                says=_UNIT_SAYS.get(unit, f"{unit} in a window"),
+                required=False,
+            )
+            for unit in units
+        ),
+        unenforced=unenforced,
+    )
+    return Record(
+        title="caps",
+        fields=tuple(
+            Field(name=subject, kind=one, says=f"limits for each {subject}", required=False)
+            for subject in Subject
+        ),
+    )
+
+
+_CAPS = _caps(tuple(CapUnit), {})
+# Records hold commitments to prompts, which nobody can compare: no report could count coverage.
+_OBSERVED_CAPS = _caps(
+    tuple(unit for unit in CapUnit if unit is not CapUnit.COVERAGE), {"coverage": REMOVE}
 )
 _OBSERVE = Record(
     title="observe",
     fields=(
-        Field(name="caps", kind=_CAPS, says="tighter caps, counted in a report", required=False),
+        Field(
+            name="caps",
+            kind=_OBSERVED_CAPS,
+            says="tighter caps, counted in a report",
+            required=False,
+        ),
         Field(
             name="safeguards",
             kind=POSTURES,

@@ -16,6 +16,18 @@ from gatelift.terms.envelope import (
     is_within,
     meet,
 )
+from gatelift.terms.money import (
+    AMOUNT_PATTERN,
+    CURRENCY_PATTERN,
+    MAX_PRICE_MICROS,
+    MICROS,
+    Prices,
+    cost_of,
+    format_money,
+    parse_cost_limit,
+    parse_currency,
+    parse_micros,
+)
 from gatelift.terms.postures import (
     BlockRule,
     PostureError,
@@ -36,6 +48,7 @@ from gatelift.terms.quantities import (
 )
 from gatelift.terms.words import (
     GENERATING_ENDPOINTS,
+    WINDOWLESS,
     Assurance,
     Band,
     Binding,
@@ -57,7 +70,12 @@ from gatelift.terms.words import (
 )
 
 __all__ = [
+    "AMOUNT_PATTERN",
+    "CURRENCY_PATTERN",
     "GENERATING_ENDPOINTS",
+    "MAX_PRICE_MICROS",
+    "MICROS",
+    "WINDOWLESS",
     "Assurance",
     "Audience",
     "Band",
@@ -76,6 +94,7 @@ __all__ = [
     "EnvelopeError",
     "Posture",
     "PostureError",
+    "Prices",
     "QuantityError",
     "Retention",
     "SafeguardTerms",
@@ -90,7 +109,9 @@ __all__ = [
     "Window",
     "at_least",
     "compare",
+    "cost_of",
     "format_duration",
+    "format_money",
     "is_within",
     "meet",
     "meet_caps",
@@ -98,7 +119,10 @@ __all__ = [
     "meet_safeguards",
     "normalise_caps",
     "parse_amount",
+    "parse_cost_limit",
+    "parse_currency",
     "parse_duration_ms",
+    "parse_micros",
     "parse_number",
     "parse_rate",
     "parse_windowed",

@@ -3,7 +3,7 @@
 Invariants
 - Keys are unique and sorted; equal maps are equal values.
 - `meet_caps` is the union of keys with the smaller limit, so adding a cap only tightens.
-- `parallel` has no window and every other unit has one.
+- `parallel` and `coverage` have no window and every other unit has one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NewType
 import msgspec
 
 from gatelift.errors import CallerError
-from gatelift.terms.words import CapUnit, Subject, Window
+from gatelift.terms.words import WINDOWLESS, CapUnit, Subject, Window
 
 __all__ = ["Cap", "CapKey", "CapsError", "meet_caps", "normalise_caps"]
 
@@ -29,7 +29,7 @@ class CapsError(CallerError):
 
 
 class Cap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One limit. `limit` counts `unit` in one `window` for each `subject`."""
+    """One limit. `limit` counts `unit` in one `window` for each `subject`; cost in micro-units."""
 
     subject: Subject
     unit: CapUnit
@@ -37,9 +37,9 @@ class Cap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     limit: int
 
     def __post_init__(self) -> None:
-        if (self.unit is CapUnit.PARALLEL) != (self.window is Window.NONE):
+        if (self.unit in WINDOWLESS) != (self.window is Window.NONE):
             raise CapsError(
-                f"{self.unit.value} per {self.window.value}: parallel takes no window, "
+                f"{self.unit.value} per {self.window.value}: parallel and coverage take no window, "
                 "every other unit takes /min, /h or /d"
             )
         if self.limit < 0:

@@ -7,7 +7,7 @@ Invariants
 - Rates are `decimal.Decimal` in [0, 1], never binary floats.
 - Digits are ASCII, without leading zeros, signs, underscores or exponents: one reading everywhere.
 
-Business days (`bd`) and money are refused by name: nothing here enforces them yet.
+Business days (`bd`) are refused by name: nothing here enforces them yet. Money is in `money`.
 """
 
 from __future__ import annotations

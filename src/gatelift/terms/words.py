@@ -15,6 +15,7 @@ from typing import Final
 
 __all__ = [
     "GENERATING_ENDPOINTS",
+    "WINDOWLESS",
     "Assurance",
     "Band",
     "Binding",
@@ -122,17 +123,23 @@ class Subject(_Word):
 
 
 class CapUnit(_Word):
-    """What a cap counts. `parallel` has no window."""
+    """What a cap counts. `cost` is in micro-units of the plan's currency, `coverage` in prompts."""
 
     REQUESTS = "requests"
     INPUT_TOKENS = "input_tokens"
     OUTPUT_TOKENS = "output_tokens"
     BYTES_OUT = "bytes_out"
     PARALLEL = "parallel"
+    COST = "cost"
+    COVERAGE = "coverage"
+
+
+WINDOWLESS: Final = frozenset({CapUnit.PARALLEL, CapUnit.COVERAGE})
+"""Units of no window. `parallel` comes back at the end of an exchange, `coverage` never does."""
 
 
 class Window(_Word):
-    """Fixed UTC windows; `none` only for `parallel`."""
+    """Fixed UTC windows; `none` only for `parallel` and `coverage`."""
 
     NONE = "none"
     MINUTE = "min"

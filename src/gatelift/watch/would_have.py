@@ -14,6 +14,7 @@ Limits, said in the report
   a little earlier. So the counts are at least what would have been.
 - A posture is judged where a rule spoke. An answer that would have been cut early is counted with all
   of its tokens.
+- Caps on coverage are left out: records hold commitments to prompts, which nobody can compare.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ from gatelift.terms import (
     Cap,
     CapUnit,
     Posture,
+    Prices,
     Side,
     Subject,
     Window,
+    cost_of,
     window_start_ms,
 )
 
@@ -71,7 +74,7 @@ class _Use:
     """What was used of the observed caps."""
 
     def __init__(self, caps: Iterable[Cap]) -> None:
-        self._caps = tuple(caps)
+        self._caps = tuple(cap for cap in caps if cap.unit is not CapUnit.COVERAGE)
         self._used: dict[tuple[str, str, int], int] = {}
         self._open: dict[tuple[str, str], list[int]] = {}
 
@@ -136,11 +139,15 @@ def _stopped_by(
 
 
 def would_have_refused(
-    exchanges: Iterable[Exchange], observed: Observed, unlocked: tuple[Band, ...] | None
+    exchanges: Iterable[Exchange],
+    observed: Observed,
+    unlocked: tuple[Band, ...] | None,
+    prices: Prices | None = None,
 ) -> WouldHave:
     """Return what `observed` would have refused of the exchanges of one stage.
 
-    `unlocked` are the stage's unlocked bands, as in its scope.
+    `unlocked` are the stage's unlocked bands, as in its scope. `prices` are what caps on cost count
+    by; without them nothing is within such a cap.
     """
     served = refused = cut = 0
     reasons: dict[str, int] = {}
@@ -153,7 +160,7 @@ def would_have_refused(
             continue
         served += 1
         times.append(start.at)
-        amounts = _amounts(finish)
+        amounts = _amounts(finish, prices)
         over = use.over(exchange, amounts)
         stops = list(_stopped_by(finish.verdicts if finish else (), observed, unlocked))
         prompt = [reason for side, reason, _ in stops if side is Side.PROMPT]
@@ -189,13 +196,15 @@ def _order(exchange: Exchange) -> tuple[int, str, str, int]:
     return start.at, start.worker, start.run, start.seq
 
 
-def _amounts(finish: Finish | None) -> dict[CapUnit, int]:
+def _amounts(finish: Finish | None, prices: Prices | None) -> dict[CapUnit, int]:
+    into, out = (finish.input_tokens, finish.output_tokens) if finish else (0, 0)
     return {
         CapUnit.REQUESTS: 1,
         CapUnit.PARALLEL: 1,
-        CapUnit.INPUT_TOKENS: finish.input_tokens if finish else 0,
-        CapUnit.OUTPUT_TOKENS: finish.output_tokens if finish else 0,
+        CapUnit.INPUT_TOKENS: into,
+        CapUnit.OUTPUT_TOKENS: out,
         CapUnit.BYTES_OUT: finish.answer_bytes if finish else 0,
+        CapUnit.COST: cost_of(prices, into, out),
     }
 
 

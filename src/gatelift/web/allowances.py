@@ -8,7 +8,7 @@ Invariants
 from __future__ import annotations
 
 from gatelift.plan import Observed
-from gatelift.terms import Cap, CapUnit, Envelope, Tier, Window
+from gatelift.terms import Cap, CapUnit, Envelope, Tier, Window, format_money
 from gatelift.web.formats import number
 from gatelift.web.model import Term, TermChange
 
@@ -29,6 +29,7 @@ _UNITS = {
     CapUnit.OUTPUT_TOKENS: "output tokens",
     CapUnit.BYTES_OUT: "bytes out",
     CapUnit.PARALLEL: "requests at once",
+    CapUnit.COVERAGE: "distinct prompts, for ever",
 }
 
 
@@ -43,10 +44,12 @@ def _limit(value: int | None, unit: str) -> str:
 
 
 def _cap(cap: Cap) -> str:
-    return (
-        f"each {cap.subject.value}: {number(cap.limit)} {_UNITS[cap.unit]}"
-        f"{_WINDOWS.get(cap.window, '')}"
-    )
+    if cap.unit is CapUnit.COST:
+        # An envelope has no currency: it is its plan's, whose prices stand with the plan.
+        much = f"cost of {format_money(cap.limit, 'in the currency of the plan')}"
+    else:
+        much = f"{number(cap.limit)} {_UNITS[cap.unit]}"
+    return f"each {cap.subject.value}: {much}{_WINDOWS.get(cap.window, '')}"
 
 
 def describe_observed(observed: Observed | None) -> tuple[Term, ...]:

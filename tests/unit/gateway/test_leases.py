@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gatelift.gateway.exchange import TABLE, Event, Exchange, ExchangeError, State
 from gatelift.gateway.keeper_link import KeeperUnavailableError
-from gatelift.gateway.leases import LeaseBook, Reservation
+from gatelift.gateway.leases import CapLine, LeaseBook, Reservation, wants_of
 from gatelift.messages.frames import Denied, Granted, Lease, Want
 from gatelift.terms import CapUnit
 
@@ -83,6 +83,66 @@ def test_spending_is_never_booked_above_the_reserve() -> None:
         assert book.give_back(("c",)) == ()
 
     asyncio.run(play())
+
+
+def coverage(*needs: int) -> Reservation:
+    wants = tuple(
+        Want(counter=f"c{n}", window=0, until=0, limit=LIMIT, need=need, like=need)
+        for n, need in enumerate(needs)
+    )
+    return Reservation(wants=wants, units=(CapUnit.COVERAGE,) * len(needs))
+
+
+def test_coverage_is_charged_where_the_prompt_is_new_and_never_comes_back() -> None:
+    async def draw(wants: tuple[Want, ...]) -> Granted:
+        leases = [Lease(counter=w.counter, window=0, amount=w.need) for w in wants]
+        return Granted(id=1, leases=tuple(leases))
+
+    book = LeaseBook(draw, lambda _: None)
+
+    async def play() -> None:
+        # New to the second counter alone.
+        held = coverage(0, 1)
+        assert await book.reserve(held) is None
+        assert [each.amount for each in held.charges()] == [0, 1]
+        assert held.amount(CapUnit.COVERAGE) == 1
+        spent = {CapUnit.COVERAGE: 1}
+        assert [each.amount for each in held.spent(spent)] == [0, 1]
+        book.settle(held, spent)
+        book.forget_past(10**15)
+        assert [(each.counter, each.amount) for each in book.held()] == [("c1", 1)]
+        assert book.give_back(("c0", "c1")) == ()
+        for _ in range(2):
+            book.forget_past(0)  # nobody waits for it any more
+        # Nothing was forwarded, so it is free again.
+        denied = coverage(1, 1)
+        assert await book.reserve(denied) is None
+        book.settle(denied, {CapUnit.COVERAGE: 0})
+        assert {each.counter: each.amount for each in book.give_back(("c0", "c1"))} == {
+            "c0": 1,
+            "c1": 1,
+        }
+
+    asyncio.run(play())
+
+
+def test_coverage_is_drawn_ahead_and_a_known_counter_needs_nothing() -> None:
+    lines = tuple(
+        CapLine(counter=name, unit=unit, window_ms=0, limit=6_400)
+        for name, unit in (
+            ("known", CapUnit.COVERAGE),
+            ("new", CapUnit.COVERAGE),
+            ("p", CapUnit.PARALLEL),
+        )
+    )
+    needs = {CapUnit.COVERAGE: 1, CapUnit.PARALLEL: 1}
+    made = wants_of(lines, needs, 1_700_000_000_000, frozenset({"known"}))
+    assert [(w.need, w.like, w.window, w.until) for w in made.wants] == [
+        (0, 0, 0, 0),
+        (1, 64, 0, 0),
+        (1, 1, 0, 0),
+    ]
+    assert [each.counter for each in made.charges()] == ["known", "new"]
 
 
 def test_what_was_recalled_is_given_back_as_soon_as_it_is_idle() -> None:

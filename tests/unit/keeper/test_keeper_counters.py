@@ -14,14 +14,15 @@ REQUESTS = "internal:principal.requests/h:p1"
 TOKENS = "internal:stage.output_tokens/h:internal"
 PARALLEL = "internal:principal.parallel/none:p1"
 A, B = WorkerRun("w0", "r1"), WorkerRun("w1", "r1")
-LIMITS = {REQUESTS: 10, TOKENS: 40, PARALLEL: 3}
+COVERAGE = "internal:stage.coverage/none:internal"
+LIMITS = {REQUESTS: 10, TOKENS: 40, PARALLEL: 3, COVERAGE: 12}
 
 
 def want(counter: str, need: int, like: int | None = None, limit: int | None = None) -> Want:
     return Want(
         counter=counter,
         window=0,
-        until=0 if counter == PARALLEL else HOUR,
+        until=0 if counter in {PARALLEL, COVERAGE} else HOUR,
         limit=LIMITS[counter] if limit is None else limit,
         need=need,
         like=need if like is None else like,
@@ -166,10 +167,26 @@ def test_a_draw_before_hello_is_refused() -> None:
         ("s:principal.requests/min:p", 120_000, 180_000),
         ("s:stage.output_tokens/d:s", 0, 86_400_000),
         ("s:principal.parallel/none:a:b", 0, 0),
+        ("s:stage.coverage/none:s", 0, 0),
     ],
 )
 def test_a_counter_names_its_window(counter: str, window: int, end: int) -> None:
     assert window_end_ms(counter, window) == end
+
+
+def test_what_was_spent_of_coverage_never_comes_back(counters: Counters) -> None:
+    age = 400 * 24 * HOUR
+    counters.draw(A, [want(COVERAGE, 5), want(PARALLEL, 2)], 0)
+    counters.settle_dead(A, {(COVERAGE, 0): 4})
+    assert (counters.used(COVERAGE, 0), counters.used(PARALLEL, 0)) == (4, 0)
+    counters.roll(age)
+    assert counters.used(COVERAGE, 0) == 4
+    assert counters.draw(B, [want(COVERAGE, 8)], age) == (lease(COVERAGE, 8),)
+    assert counters.draw(B, [want(COVERAGE, 1)], age, recalled=True) == Shortage(
+        counter=COVERAGE, window=0, limit=12, spent=4, granted=8, reset=0
+    )
+    # A prompt that is known needs nothing, and is let through at the cap.
+    assert counters.draw(B, [want(COVERAGE, 0)], age) == (lease(COVERAGE, 0),)
 
 
 WORKERS = [WorkerRun(f"w{i}", "r1") for i in range(3)]

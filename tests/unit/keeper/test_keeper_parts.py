@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from gatelift.encoding import Digest, sha256_digest
@@ -21,11 +22,13 @@ from gatelift.terms import Endpoint, Sealing
 
 HOUR = 3_600_000
 COUNTER = "internal:stage.output_tokens/h:internal"
+COVERAGE = "internal:stage.coverage/none:internal"
+COST = "internal:stage.cost/d:internal"
 DIGEST = Digest("sha256:" + "a" * 64)
 RUN = WorkerRun("w0", "r1")
 
 
-def start(seq: int, reserved: int, window: int = 0) -> Start:
+def start(seq: int, reserved: int, window: int = 0, counter: str = COUNTER) -> Start:
     return Start(
         v=1,
         node="n1",
@@ -46,7 +49,7 @@ def start(seq: int, reserved: int, window: int = 0) -> Start:
         stream=False,
         request=DIGEST,
         request_bytes=1,
-        reserved=(Charge(counter=COUNTER, window=window, amount=reserved),),
+        reserved=(Charge(counter=counter, window=window, amount=reserved),),
     )
 
 
@@ -73,7 +76,7 @@ def finish(of: Start, spent: int, *, worker: str = "w0", run: str = "r1") -> Fin
         answer_bytes=0,
         input_tokens=0,
         output_tokens=0,
-        spent=(Charge(counter=COUNTER, window=of.reserved[0].window, amount=spent),),
+        spent=(msgspec.structs.replace(of.reserved[0], amount=spent),),
         overrun_tokens=0,
         verdicts=(),
     )
@@ -106,6 +109,35 @@ def test_charges_of_a_window_that_is_over_are_forgotten() -> None:
     assert charges.charged(RUN, HOUR) == {(COUNTER, 0): 100}
     charges.roll(HOUR + 60_000)
     assert charges.charged(RUN, HOUR + 60_000) == {}
+
+
+def test_coverage_is_charged_for_ever_and_cost_in_its_window() -> None:
+    charges = Charges()
+    known, new, open_one = (start(n, 1, counter=COVERAGE) for n in range(3))
+    paid = start(3, 500, counter=COST)
+    for record in (known, new, open_one, paid, finish(known, 0), finish(new, 1), finish(paid, 125)):
+        charges.fold(record, 0)
+    assert charges.charged(RUN, 0) == {(COVERAGE, 0): 2, (COST, 0): 125}
+    # A keeper that begins anew a year later folds the same journals.
+    year = 365 * 24 * HOUR
+    charges.roll(year)
+    assert charges.charged(RUN, year) == {(COVERAGE, 0): 2}
+    assert charges.spent(RUN, (COVERAGE, 0)) == 1
+    again = Charges()
+    for record in (known, new, open_one, paid, finish(known, 0), finish(new, 1), finish(paid, 125)):
+        again.fold(record, year)
+    assert again.charged(RUN, year) == {(COVERAGE, 0): 2}
+    assert Charges.of_starts((open_one, paid), year) == {(COVERAGE, 0): 1}
+
+
+def test_a_run_that_was_settled_and_closed_is_forgotten() -> None:
+    charges = Charges()
+    one = start(0, 1, counter=COVERAGE)
+    for record in (one, finish(one, 1)):
+        charges.fold(record, 0)
+    charges.forget(RUN)
+    charges.forget(RUN)
+    assert (charges.runs, charges.charged(RUN, 0)) == ((), {})
 
 
 def test_a_finish_of_nothing_is_refused() -> None:

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from gatelift.plan import BreachAction, Plan, PlanError, RefusalForm, parse_plan
 from gatelift.plan.problems import MAX_PROBLEMS
-from gatelift.terms import Assurance, Band, Category, Posture, Retention, Sealing, Tier, WatchRole
+from gatelift.terms import (
+    Assurance,
+    Band,
+    Category,
+    Posture,
+    Prices,
+    Retention,
+    Sealing,
+    Tier,
+    WatchRole,
+)
 
 ANNOTATED = pathlib.Path(__file__).parents[3] / "docs" / "plan" / "annotated.yaml"
 TEXT = ANNOTATED.read_text(encoding="utf-8")
@@ -62,11 +72,15 @@ def test_the_annotated_example_is_read_field_by_field():
         "principal.input_tokens/d": 2_000_000,
         "principal.output_tokens/d": 500_000,
         "principal.bytes_out/d": 100_000_000,
+        "principal.cost/h": 2_000_000,
+        "principal.cost/d": 10_000_000,
         "principal.parallel/none": 4,
+        "principal.coverage/none": 20_000,
         "organisation.requests/min": 600,
         "audience.requests/h": 10_000,
         "stage.output_tokens/d": 1_000_000,
     }
+    assert plan.prices == Prices(currency="EUR", input_micros=2_500_000, output_micros=10_000_000)
     assert assess.envelope.scope.tools == ("run_tests", "search")
     assert internal.envelope.scope.tools == ()
     assert assess.envelope.retention == Retention(content_days=0, training=False)
@@ -100,6 +114,7 @@ def test_optional_fields_take_the_defaults_of_the_model():
     assert plan.candidate.weights is None
 
 
+PRICES = TEXT[TEXT.index("prices:\n") : TEXT.index("# Who must sign")]
 # (what is changed, the line of which text, path, words of the message or remedy)
 MISUSE_OBSERVED = "safeguards: {leak: cut, misuse: block, autonomy: block, probing: observe}"
 BROKEN = {
@@ -189,11 +204,53 @@ BROKEN = {
         "stages[0].safeguards.leak",
         "does not enforce redact",
     ),
-    "cap-unit-not-enforced": (
-        [("{requests: 600/min}", "{cost: 5}")],
+    "cost-without-a-currency": (
+        [("{requests: 600/min}", "{cost: 5/d}")],
         "{cost",
         "stages[0].caps.organisation.cost",
-        "does not enforce cost",
+        "write 50 EUR/d",
+    ),
+    "cost-without-a-window": (
+        [("{requests: 600/min}", "{cost: 5 EUR}")],
+        "{cost",
+        "stages[0].caps.organisation.cost",
+        "in a window",
+    ),
+    "cost-finer-than-a-micro-unit": (
+        [("10 EUR/d]", "0.0000001 EUR/d]")],
+        "[2 EUR/h",
+        "stages[0].caps.principal.cost",
+        "0.000001",
+    ),
+    "cost-in-another-currency": (
+        [("[2 EUR/h, 10 EUR/d]", "[2 EUR/h, 10 USD/d]")],
+        "[2 EUR/h",
+        "stages[0].caps.principal.cost",
+        "prices are in EUR, got USD; write it in EUR",
+    ),
+    "cost-without-prices": (
+        [(PRICES, "")],
+        "[2 EUR/h",
+        "stages[0].caps.principal.cost",
+        "write prices: {currency: EUR",
+    ),
+    "cost-at-prices-of-nothing": (
+        [("input: 2.5", "input: 0"), ("output: 10 ", "output: 0 ")],
+        "currency: EUR",
+        "prices",
+        "at prices of 0",
+    ),
+    "price-finer-than-a-micro-unit": (
+        [("input: 2.5", "input: 2.5000001")],
+        "input: 2.5000001",
+        "prices.input",
+        "an amount of money",
+    ),
+    "coverage-with-a-window": (
+        [("coverage: 20k", "coverage: 20k/d")],
+        "coverage: 20k/d",
+        "stages[0].caps.principal.coverage",
+        "without a window",
     ),
     "packs-not-enforced": (
         [("exposures:", "packs: []\nexposures:")],

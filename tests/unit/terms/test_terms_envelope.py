@@ -38,6 +38,7 @@ CAP_KEYS = [
     (Subject.PRINCIPAL, CapUnit.REQUESTS, Window.MINUTE),
     (Subject.STAGE, CapUnit.OUTPUT_TOKENS, Window.DAY),
     (Subject.PRINCIPAL, CapUnit.PARALLEL, Window.NONE),
+    (Subject.STAGE, CapUnit.COVERAGE, Window.NONE),
 ]
 RULES = [
     BlockRule(id="a", phrases=("first phrase", "other phrase")),

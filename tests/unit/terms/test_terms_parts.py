@@ -68,11 +68,16 @@ def test_a_cap_stands_once():
 
 @pytest.mark.parametrize(
     ("unit", "window"),
-    [(CapUnit.PARALLEL, Window.DAY), (CapUnit.REQUESTS, Window.NONE)],
-    ids=["parallel-with-window", "requests-without"],
+    [
+        (CapUnit.PARALLEL, Window.DAY),
+        (CapUnit.COVERAGE, Window.DAY),
+        (CapUnit.REQUESTS, Window.NONE),
+        (CapUnit.COST, Window.NONE),
+    ],
+    ids=["parallel-with-window", "coverage-with-window", "requests-without", "cost-without"],
 )
-def test_only_parallel_has_no_window(unit, window):
-    with pytest.raises(CapsError, match="parallel takes no window"):
+def test_only_parallel_and_coverage_have_no_window(unit, window):
+    with pytest.raises(CapsError, match="parallel and coverage take no window"):
         cap(1, unit=unit, window=window)
 
 

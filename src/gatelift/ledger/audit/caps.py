@@ -7,8 +7,11 @@ had to be obeyed; where an order changed it inside a window, the largest limit o
 
 Invariants
 - Every cap of an exchange's envelope was charged, to its own subject, in a window that holds it.
-- No exchange spent more than it had reserved, or less than it says it released.
-- `parallel` has no window and is never charged: nothing here can show it.
+- No exchange spent more than it had reserved, or less than it says it released, nor less than that
+  costs by the plan's prices.
+- `coverage` is charged in the window 0, for ever; `parallel` is never charged: nothing here can show
+  it. Which prompts are the same nobody can tell from records, so what coverage is charged for one
+  exchange is the worker's word, and only its sum is held against the limit.
 
 Does not trust a counter's name further than it fits the exchange that charges it.
 """
@@ -25,7 +28,7 @@ from gatelift.ledger.audit.authority import Authority, OrderFact
 from gatelift.ledger.audit.exchanges import Exchange
 from gatelift.ledger.audit.report import Findings
 from gatelift.messages import Charge, Finish
-from gatelift.terms import Cap, CapUnit, Subject, Window, window_ms
+from gatelift.terms import Cap, CapUnit, Subject, Window, cost_of, window_ms
 
 __all__ = ["CapRecount"]
 
@@ -126,7 +129,8 @@ class CapRecount:
         start, grant = exchange.start, exchange.grant
         try:
             name = _parse_counter(charge.counter)
-            length = window_ms(name.window)
+            endless = name.cap.endswith(f".{CapUnit.COVERAGE}/{Window.NONE}")
+            length = 0 if endless else window_ms(name.window)
             subject = Subject(name.cap.partition(".")[0])
         except (CallerError, ValueError) as error:
             self._error(exchange, "bad_charge", str(error))
@@ -137,12 +141,15 @@ class CapRecount:
             Subject.STAGE: start.stage,
             Subject.AUDIENCE: "" if grant is None else grant.tier.value,
         }
-        inside = charge.window <= start.at < charge.window + length + _GRACE_MS
+        if endless:
+            inside = charge.window == 0
+        else:
+            late = start.at - charge.window
+            inside = charge.window % length == 0 and 0 <= late < length + _GRACE_MS
         if (
             name.stage != start.stage
             or name.subject != ids[subject]
             or charge.amount < 0
-            or charge.window % length
             or not inside
         ):
             self._error(
@@ -179,13 +186,21 @@ class CapRecount:
             cap = caps.get(charge.counter.partition(":")[2].partition(":")[0])
             if cap is None:
                 continue
-            least = {CapUnit.REQUESTS: 1, CapUnit.OUTPUT_TOKENS: finish.output_tokens}
+            least = {
+                CapUnit.REQUESTS: 1,
+                CapUnit.OUTPUT_TOKENS: finish.output_tokens,
+                CapUnit.COST: self._cost(exchange, finish),
+            }
             if charge.amount < least.get(cap.unit, 0):
                 self._error(
                     exchange,
                     "charged_too_little",
                     f"{charge.counter}: expected at least {least[cap.unit]}, got {charge.amount}",
                 )
+
+    def _cost(self, exchange: Exchange, finish: Finish) -> int:
+        prices = None if exchange.fact is None else exchange.fact.plan.prices
+        return cost_of(prices, finish.input_tokens, finish.output_tokens)
 
     def _error(self, exchange: Exchange, code: str, message: str) -> None:
         start = exchange.start
