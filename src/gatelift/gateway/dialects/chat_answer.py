@@ -23,6 +23,7 @@ from gatelift.gateway.dialects.dialect import (
     Piece,
     UpstreamAnswerError,
 )
+from gatelift.gateway.dialects.upstream_json import TokenCount, read_upstream
 from gatelift.safeguards import PartKind
 from gatelift.wire.sse import SseEvent
 
@@ -42,9 +43,8 @@ _NOTHING: Final = Answer()
 # How common servers say in good form that they broke off: the caller must not read it as an end.
 _BROKEN_OFF: Final = frozenset({"abort", "aborted", "cancelled", "error"})
 
-# Numbers that go on to callers and records: what is beyond these is no count of a model's.
+# It goes on to callers: what is beyond is no number of a call.
 _CallIndex = Annotated[int, msgspec.Meta(ge=0, lt=128)]
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
 class _Function(msgspec.Struct, frozen=True):
@@ -72,8 +72,8 @@ class _Choice(msgspec.Struct, frozen=True):
 
 
 class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: _Count = 0
-    completion_tokens: _Count = 0
+    prompt_tokens: TokenCount = 0
+    completion_tokens: TokenCount = 0
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -124,10 +124,7 @@ class ChatAnswer:
     # Reading.
 
     def _read(self, data: bytes) -> _Body:
-        try:
-            body = _DECODER.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UpstreamAnswerError(f"not an answer: {error}") from error
+        body = read_upstream(_DECODER, data, "an answer")
         choices = self._request.choices
         if len(body.choices) > choices or any(not 0 <= c.index < choices for c in body.choices):
             raise UpstreamAnswerError(f"expected {choices} choices, got others")

@@ -72,7 +72,7 @@ def _id(value: object, param: str) -> str:
 def _block(value: object, param: str, kinds: frozenset[str]) -> dict[str, Any]:
     block = expect(value, dict, param)
     kind, here = block.get("type"), f"{param}.type"
-    if kind in _UNREADABLE:
+    if isinstance(kind, str) and kind in _UNREADABLE:
         raise DialectError(
             f"{param} is of type {kind}: only text is accepted, as safeguards read nothing else",
             param=here,
@@ -171,7 +171,7 @@ def read_message(value: object, param: str) -> tuple[dict[str, Any], list[Part]]
     message = expect(value, dict, param)
     expect_only(message, frozenset({"role", "content"}), param)
     role = message.get("role")
-    if role not in _KINDS:
+    if not isinstance(role, str) or role not in _KINDS:
         raise DialectError(
             f"expected {param}.role to be user or assistant; a system prompt goes in `system`",
             param=f"{param}.role",
