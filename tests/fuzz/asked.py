@@ -17,7 +17,7 @@ import msgspec
 from gatelift.encoding import encode_json, parse_json
 from gatelift.gateway.dialects import DIALECTS, Dialect, DialectError, ModelRequest
 from gatelift.plan import parse_candidate
-from tests.support.world import World
+from tests.support.world import PROMPT, World
 
 __all__ = [
     "fuzz_completions_request",
@@ -26,11 +26,7 @@ __all__ = [
     "fuzz_responses_request",
 ]
 
-_PROMPT: Final = "You are a helpful assistant. Be brief."
-_BARE: Final = parse_candidate(World().candidate_bytes)
-_CANDIDATE: Final = msgspec.structs.replace(
-    _BARE, model_part=msgspec.structs.replace(_BARE.model_part, system_prompt=_PROMPT)
-)
+_CANDIDATE: Final = parse_candidate(World().candidate_bytes)
 _SAMPLING: Final = {
     "temperature": float(_CANDIDATE.serving_part.sampling.temperature),
     "top_p": float(_CANDIDATE.serving_part.sampling.top_p),
@@ -123,7 +119,7 @@ def fuzz_responses_request(data: bytes) -> None:
     if (found := _sent(dialect, data)) is None:
         return
     request, body = found
-    _take(body, {**_SAMPLING, "max_output_tokens": 7, "store": False, "instructions": _PROMPT})
+    _take(body, {**_SAMPLING, "max_output_tokens": 7, "store": False, "instructions": PROMPT})
     assert body["stream"] is request.stream
     assert body.keys() <= {"input", "stream", "text", "tools", "tool_choice", "parallel_tool_calls"}
     tools = _checked_choice(body, lambda choice: choice["name"])
@@ -169,8 +165,8 @@ def _messages(dialect: Dialect, data: bytes, own: dict[str, Any]) -> None:
     request, body = found
     _take(body, own)
     system = body.pop("system")
-    assert system.startswith(_PROMPT)
-    if system != _PROMPT:
+    assert system.startswith(PROMPT)
+    if system != PROMPT:
         _, join, body["system"] = system.partition("\n\n")
         assert join
     assert body.keys() <= {

@@ -45,7 +45,7 @@ def test_a_count_that_is_none_of_a_models_is_no_answer(path: str, count: bytes) 
         codec(path).parse_whole(ANSWERS[path] % (b"completed", count))
 
 
-@pytest.mark.parametrize("path", [*SAID][:3] + ["/v1/messages"])
+@pytest.mark.parametrize("path", [*[*SAID][:3], "/v1/messages"])
 def test_bytes_that_are_no_text_are_no_answer(path: str) -> None:
     for read in (codec(path).parse_whole, lambda data: codec(path).parse_event(SseEvent(data))):
         with pytest.raises(UpstreamAnswerError):
