@@ -1,205 +1,33 @@
-"""Answers of every dialect but chat, whole and streamed, from an upstream that sends anything.
+"""Answers of every dialect, whole and streamed, from an upstream that sends anything.
 
-The gateway's own `Answering` and `Release` are driven, with a caller and a journal that only note
-what they are given. Properties: the upstream's bytes raise no other errors than those it is known
-to cause; an answer that is recorded as served ended as the dialect says, by a plain reading of the
-same bytes; what the caller reads is what was released, within the reserve, and the mark of an
-orderly end stands at its end or nowhere; cut otherwise, the same bytes are answered the same.
+Properties: the upstream's bytes raise no other errors than those it is known to cause; a stream that
+is recorded as served ended as its dialect says, by a plain reading of the same bytes; what the
+caller reads is what was released, within the reserve, and the mark of an orderly end stands at its
+end or nowhere; cut otherwise, the same bytes are answered the same.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import struct
 from base64 import b64decode
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Final, NamedTuple, cast
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
-from gatelift.encoding import encode_json, parse_json
-from gatelift.gateway.answering import Answering
-from gatelift.gateway.dialects import DIALECTS, Dialect, ModelRequest, UpstreamAnswerError
-from gatelift.gateway.http_responder import ResponseState
-from gatelift.gateway.recorded import RecordedExchange
-from gatelift.gateway.recording import Ending
-from gatelift.gateway.releasing import Release
-from gatelift.gateway.replies import Reply, error_reply
-from gatelift.journal import Pending
+from gatelift.encoding import parse_json
 from gatelift.messages import Outcome
-from gatelift.plan import RefusalForm
-from gatelift.safeguards import Suite
-from gatelift.terms import CapUnit, Category, Posture, SafeguardTerms, Scope
-from gatelift.wire.http_client import UpstreamResponse
-from gatelift.wire.sse import SseError, SseEvent, SseParser
+from gatelift.wire.sse import SseEvent, SseParser
+from tests.fuzz.exchanges import Asked, answered, asked
 
 __all__ = [
+    "fuzz_chat_answer",
     "fuzz_completions_answer",
     "fuzz_embeddings_answer",
     "fuzz_messages_answer",
     "fuzz_responses_answer",
 ]
-
-_LOOP: Final = asyncio.new_event_loop()
-_SUITE: Final = Suite(
-    terms=SafeguardTerms(postures={Category.LEAK: Posture.CUT}),
-    scope=Scope(tools=("f",), agent_steps=3),
-    canaries=("amber lantern",),
-)
-_TOKENS: Final = 12
-_BYTES: Final = 96
-_INPUT_BOUND: Final = 40
-_MOST: Final = 2**33
-
-
-class _Caller:
-    """What the caller reads, in the place of a responder."""
-
-    def __init__(self) -> None:
-        self.state = ResponseState.AWAITED
-        self.status = 0
-        self.said = b""
-
-    def start_stream(self, status: int, headers: object) -> None:
-        assert (self.state, status) == (ResponseState.AWAITED, 200)
-        self.state = ResponseState.STREAMING
-
-    async def write(self, data: bytes) -> None:
-        assert self.state is ResponseState.STREAMING
-        self.said += data
-
-    async def finish(self, data: bytes) -> None:
-        await self.write(data)
-        self.state = ResponseState.SENT
-
-    def abort(self, *, flush: bool = False, last: bytes = b"") -> None:
-        self.said += last if flush else b""
-        self.state = ResponseState.CUT
-
-    def send(self, status: int, headers: object, body: bytes) -> None:
-        assert self.state is ResponseState.AWAITED
-        self.state, self.status, self.said = ResponseState.SENT, status, body
-
-
-class _Book:
-    """What is written down, in the place of a recorder and its steps."""
-
-    start: Final = True
-
-    def __init__(self) -> None:
-        self.finish: Ending | None = None
-        self.durable: asyncio.Future[None] = _LOOP.create_future()
-        self.durable.set_result(None)
-
-    def on(self, event: object) -> None:
-        """Take a step: their order is tried elsewhere."""
-
-    def start_ticket(self) -> str:
-        return "start"
-
-    def finish_ticket(self) -> str:
-        assert self.finish is not None, "a ticket of a finish that was not written"
-        return "finish"
-
-
-class _Exchange:
-    """One exchange between a caller and a book."""
-
-    id, headers, verdicts, forwarded = "req_1", (), (), True
-
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
-        self.recorder = self.steps = _Book()
-        self.responder = _Caller()
-
-    def error(self, code: str, message: str, **more: Any) -> Reply:
-        return error_reply(code, message, headers=(), shape=self._dialect.errors, **more)
-
-    async def finish(self, ending: Ending, answer: object, spent: dict[CapUnit, int]) -> None:
-        assert self.recorder.finish is None, "two finishes"
-        assert 0 <= spent[CapUnit.OUTPUT_TOKENS] <= _TOKENS
-        assert 0 <= spent[CapUnit.INPUT_TOKENS] <= _INPUT_BOUND
-        # A journal takes 64 bits; three counts of a usage may stand in a sum.
-        assert 0 <= ending.overrun_tokens <= _MOST
-        self.recorder.finish = ending
-
-    def send_with_ticket(self, reply: Reply) -> None:
-        self.recorder.finish_ticket()
-        self.responder.send(reply.status, reply.headers, reply.body)
-
-
-class _Response:
-    """An upstream's response whose bytes came whole, and then its end."""
-
-    def __init__(self, parts: list[bytes]) -> None:
-        self._parts = parts
-
-    async def read(self) -> bytes:
-        return b"".join(self._parts)
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        for part in self._parts:
-            yield part
-
-
-class _Answered(NamedTuple):
-    """What came of it: to the caller, to the book, and what may have been said at all."""
-
-    said: bytes
-    status: int
-    clean: bool
-    outcome: Outcome
-    released: bytes
-    ours: bool
-
-
-def _answered(dialect: Dialect, request: ModelRequest, parts: list[bytes]) -> _Answered:
-    """Play an exchange; any error but an upstream's is raised."""
-    codec = dialect.open_answer(request, request_id="r", created_s=0)
-    max_bytes = request.data_bytes or _BYTES
-    release = Release(
-        lambda: _SUITE.open_answer(request.parts),
-        codec,
-        max_tokens=_TOKENS if request.generates else 0,
-        max_bytes=max_bytes,
-        choices=request.choices,
-    )
-    exchange = _Exchange(dialect)
-    answering = Answering(
-        cast("RecordedExchange", exchange),
-        dialect,
-        request,
-        release,
-        codec,
-        input_bound=_INPUT_BOUND,
-        form=RefusalForm.COMPLETION,
-    )
-
-    async def play() -> None:
-        response, start = _Response(parts), exchange.recorder
-        try:
-            await answering.answer(cast("UpstreamResponse", response), cast("Pending", start))
-        except (UpstreamAnswerError, SseError) as error:
-            await answering.failed(error)
-
-    _LOOP.run_until_complete(play())
-    caller, ending = exchange.responder, exchange.recorder.finish
-    assert ending is not None
-    assert caller.state in (ResponseState.SENT, ResponseState.CUT)
-    assert release.bytes_out <= max_bytes
-    return _Answered(
-        caller.said,
-        caller.status,
-        caller.state is ResponseState.SENT and caller.status in (0, 200),
-        ending.outcome,
-        bytes(release.released),
-        release.stopped,
-    )
-
-
-def _asked(path: str, **fields: Any) -> tuple[Dialect, ModelRequest]:
-    dialect = DIALECTS[path]
-    return dialect, dialect.parse(encode_json({"model": "m", **fields}))
+_DONE: Final = b"data: [DONE]\n\n"
 
 
 def _json(data: bytes) -> Any:
@@ -223,7 +51,7 @@ def _of_caller(data: bytes) -> list[dict[str, Any]]:
 
 
 def _stream(
-    asked: tuple[Dialect, ModelRequest],
+    request: Asked,
     data: bytes,
     *,
     marks: tuple[bytes, ...],
@@ -232,8 +60,8 @@ def _stream(
 ) -> None:
     """Play a stream; `ended` judges the upstream's events, `texts` reads one event of ours."""
     step = 2 + sum(data) % 7
-    found = _answered(*asked, [data])
-    again = _answered(*asked, [data[i : i + step] for i in range(0, len(data), step)])
+    found = answered(request, [data])
+    again = answered(request, [data[i : i + step] for i in range(0, len(data), step)])
     assert found == again, "answered otherwise when cut"
     said = "".join(text for event in _of_caller(found.said) for text in texts(event))
     assert said.encode() == found.released, "the caller reads other than what was released"
@@ -253,32 +81,34 @@ def _stream(
         assert None in upstream or ended(upstream), "a clean end where the upstream did not end"
 
 
-def _whole(
-    asked: tuple[Dialect, ModelRequest], data: bytes, texts: Callable[[Any], Iterator[str]]
-) -> Any:
-    """Play a whole answer and return what the caller reads of it, null where it is none."""
-    found = _answered(*asked, [data])
+def _whole(request: Asked, data: bytes, texts: Callable[[Any], Iterator[str]]) -> None:
+    """Play a whole answer; `texts` reads what the caller gets."""
+    found = answered(request, [data])
     body = parse_json(found.said)
-    assert found.status in (200, 502, 403, 451) or found.status >= 400
-    if found.outcome is not Outcome.SERVED:
-        assert found.outcome in (Outcome.CUT, Outcome.WITHHELD, Outcome.UPSTREAM_FAILED)
     if found.outcome not in (Outcome.SERVED, Outcome.CUT):
-        return None
-    said = "".join(texts(body))
-    assert said.encode() == found.released, "the caller reads other than what was released"
-    return body
+        assert found.outcome in (Outcome.WITHHELD, Outcome.UPSTREAM_FAILED)
+        return
+    said = "".join(texts(body)).encode()
+    # Some dialects gather what is said by kind: the same texts, in another order.
+    assert sorted(said) == sorted(found.released), "the caller reads other than what was released"
 
 
-_COMPLETIONS: Final = _asked("/v1/completions", prompt="hi")
-_TWO: Final = _asked("/v1/completions", prompt="hi", n=2, stream=True)
+_HI: Final = [{"role": "user", "content": "hi"}]
+_CHAT: Final = asked("/v1/chat/completions", messages=_HI)
+_CHATS: Final = asked("/v1/chat/completions", messages=_HI, n=2, stream=True)
 
 
-def _completion_texts(body: dict[str, Any]) -> Iterator[str]:
+def _chat_texts(body: dict[str, Any]) -> Iterator[str]:
     for choice in body.get("choices", []):
-        yield choice["text"]
+        said = choice.get("delta") or choice.get("message") or {}
+        for field in ("reasoning_content", "content", "refusal"):
+            yield said.get(field) or ""
+        for call in said.get("tool_calls", ()):
+            yield call["function"].get("name", "") + call["function"].get("arguments", "")
 
 
-def _completions_ended(events: list[Any]) -> bool:
+def _two_finished(events: list[Any]) -> bool:
+    """Say whether each of two choices had a reason to end before the mark of the end came."""
     if b"[DONE]" not in events:
         return False
     finished = {
@@ -290,26 +120,35 @@ def _completions_ended(events: list[Any]) -> bool:
     return finished == {0, 1}
 
 
+def fuzz_chat_answer(data: bytes) -> None:
+    """Chat completions: one whole, two in a stream."""
+    _whole(_CHAT, data, _chat_texts)
+    _stream(_CHATS, data, marks=(_DONE,), ended=_two_finished, texts=_chat_texts)
+
+
+_COMPLETIONS: Final = asked("/v1/completions", prompt="hi")
+_TWO: Final = asked("/v1/completions", prompt="hi", n=2, stream=True)
+
+
+def _completion_texts(body: dict[str, Any]) -> Iterator[str]:
+    for choice in body.get("choices", []):
+        yield choice["text"]
+
+
 def fuzz_completions_answer(data: bytes) -> None:
     """Completions: one whole, two in a stream."""
     _whole(_COMPLETIONS, data, _completion_texts)
-    _stream(
-        _TWO,
-        data,
-        marks=(b"data: [DONE]\n\n",),
-        ended=_completions_ended,
-        texts=_completion_texts,
-    )
+    _stream(_TWO, data, marks=(_DONE,), ended=_two_finished, texts=_completion_texts)
 
 
-_FLOATS: Final = _asked("/v1/embeddings", input=["a", "b"], dimensions=2)
-_BASE64: Final = _asked("/v1/embeddings", input="a", encoding_format="base64")
+_FLOATS: Final = asked("/v1/embeddings", input=["a", "b"], dimensions=2)
+_BASE64: Final = asked("/v1/embeddings", input="a", encoding_format="base64")
 
 
 def fuzz_embeddings_answer(data: bytes) -> None:
     """Vectors: as another parser reads them, finite, in the order of the texts."""
-    for asked in (_FLOATS, _BASE64):
-        found = _answered(*asked, [data])
+    for request in (_FLOATS, _BASE64):
+        found = answered(request, [data])
         body = parse_json(found.said)
         if found.outcome is not Outcome.SERVED:
             continue
@@ -329,10 +168,9 @@ def fuzz_embeddings_answer(data: bytes) -> None:
             assert all(map(math.isfinite, numbers))
 
 
-_HI: Final = [{"role": "user", "content": "hi"}]
-_MESSAGE: Final = _asked("/v1/messages", messages=_HI, max_tokens=9, stop_sequences=["x"])
-_MESSAGES: Final = _asked("/v1/messages", messages=_HI, max_tokens=9, stream=True)
-_COUNT: Final = _asked("/v1/messages/count_tokens", messages=_HI)
+_MESSAGE: Final = asked("/v1/messages", messages=_HI, max_tokens=9, stop_sequences=["x"])
+_MESSAGES: Final = asked("/v1/messages", messages=_HI, max_tokens=9, stream=True)
+_COUNT: Final = asked("/v1/messages/count_tokens", messages=_HI)
 
 
 def _message_texts(event: dict[str, Any]) -> Iterator[str]:
@@ -370,7 +208,7 @@ def _in_order(events: list[dict[str, Any]]) -> None:
 
 def fuzz_messages_answer(data: bytes) -> None:
     """Anthropic messages, whole and streamed, and a count of tokens."""
-    found = _answered(*_MESSAGE, [data])
+    found = answered(_MESSAGE, [data])
     body = parse_json(found.said)
     if found.outcome in (Outcome.SERVED, Outcome.CUT):
         for block in body["content"]:
@@ -383,16 +221,16 @@ def fuzz_messages_answer(data: bytes) -> None:
         ended=_messages_ended,
         texts=_message_texts,
     )
-    _in_order(_of_caller(_answered(*_MESSAGES, [data]).said))
-    counted = _answered(*_COUNT, [data])
+    _in_order(_of_caller(answered(_MESSAGES, [data]).said))
+    counted = answered(_COUNT, [data])
     body = parse_json(counted.said)
     if counted.outcome is Outcome.SERVED:
         assert body == {"input_tokens": body["input_tokens"]}
         assert 0 <= body["input_tokens"] < 2**31
 
 
-_RESPONSE: Final = _asked("/v1/responses", input="hi")
-_RESPONSES: Final = _asked("/v1/responses", input="hi", stream=True)
+_RESPONSE: Final = asked("/v1/responses", input="hi")
+_RESPONSES: Final = asked("/v1/responses", input="hi", stream=True)
 _ENDS: Final = ("response.completed", "response.incomplete")
 
 
@@ -421,12 +259,7 @@ def _responses_ended(events: list[Any]) -> bool:
 
 def fuzz_responses_answer(data: bytes) -> None:
     """Responses, whole and streamed."""
-    found = _answered(*_RESPONSE, [data])
-    body = parse_json(found.said)
-    if found.outcome in (Outcome.SERVED, Outcome.CUT):
-        # Items are gathered by kind: the same texts, in another order.
-        said = "".join(_output_texts(body)).encode()
-        assert sorted(said) == sorted(found.released)
+    _whole(_RESPONSE, data, _output_texts)
     _stream(
         _RESPONSES,
         data,

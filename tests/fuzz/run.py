@@ -29,6 +29,7 @@ WORK = ROOT / "build" / "fuzz"
 DICTIONARIES = ROOT / "tests" / "fuzz" / "dictionaries"
 NAMES = (
     *("request", "chunked", "response", "sse", "json", "chat", "answer", "frames"),
+    "chat_answer",
     *("responses_request", "responses_answer", "completions_request", "completions_answer"),
     *("embeddings_request", "embeddings_answer", "messages_request", "messages_answer"),
 )

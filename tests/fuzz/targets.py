@@ -32,6 +32,7 @@ from gatelift.safeguards import PartKind
 from gatelift.wire.frames import FrameCodec, FrameError
 from gatelift.wire.sse import SseError, SseEvent, SseParser
 from tests.fuzz.answers import (
+    fuzz_chat_answer,
     fuzz_completions_answer,
     fuzz_embeddings_answer,
     fuzz_messages_answer,
@@ -297,6 +298,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "chat": fuzz_chat,
     "answer": fuzz_answer,
     "frames": fuzz_frames,
+    "chat_answer": fuzz_chat_answer,
     "responses_request": fuzz_responses_request,
     "responses_answer": fuzz_responses_answer,
     "completions_request": fuzz_completions_request,
