@@ -27,6 +27,8 @@ __all__ = [
     "fuzz_messages_answer",
     "fuzz_responses_answer",
 ]
+# Servers say so that they broke off: it is no end.
+_ABORTS: Final = frozenset({"abort", "error"})
 _DONE: Final = b"data: [DONE]\n\n"
 
 
@@ -111,13 +113,13 @@ def _two_finished(events: list[Any]) -> bool:
     """Say whether each of two choices had a reason to end before the mark of the end came."""
     if b"[DONE]" not in events:
         return False
-    finished = {
-        choice.get("index", 0)
+    reasons = {
+        (choice.get("index", 0), choice["finish_reason"])
         for body in events[: events.index(b"[DONE]")]
         for choice in body["choices"]
         if choice.get("finish_reason") is not None
     }
-    return finished == {0, 1}
+    return {number for number, _ in reasons} == {0, 1} and not _ABORTS & {r for _, r in reasons}
 
 
 def fuzz_chat_answer(data: bytes) -> None:
@@ -185,10 +187,12 @@ def _messages_ended(events: list[Any]) -> bool:
     kinds = [event["type"] for event in events]
     if "message_stop" not in kinds:
         return False
-    return any(
-        event["type"] == "message_delta" and event["delta"].get("stop_reason") is not None
+    reasons = {
+        event["delta"].get("stop_reason")
         for event in events[: kinds.index("message_stop")]
-    )
+        if event["type"] == "message_delta"
+    }
+    return bool(reasons - {None}) and not _ABORTS & reasons
 
 
 def _in_order(events: list[dict[str, Any]]) -> None:

@@ -85,6 +85,20 @@ def test_a_word_of_the_protocol_that_is_no_text_is_refused(
         DIALECTS[path].parse(body.encode())
 
 
+ABORTED = {
+    "/v1/chat/completions": b'{"choices":[{"message":{"content":"a"},"finish_reason":"abort"}]}',
+    "/v1/responses": b'{"status":"cancelled","output":[]}',
+    "/v1/completions": b'{"choices":[{"text":"a","finish_reason":"abort"}]}',
+    "/v1/messages": b'{"content":[{"type":"text","text":"a"}],"stop_reason":"abort"}',
+}
+
+
+@pytest.mark.parametrize("path", ABORTED)
+def test_an_answer_that_says_it_was_broken_off_is_none(path: str) -> None:
+    with pytest.raises(UpstreamAnswerError):
+        codec(path).parse_whole(ABORTED[path])
+
+
 def test_a_stream_has_ended_when_each_choice_that_was_asked_for_has() -> None:
     dialect = DIALECTS["/v1/completions"]
     body = {"model": "m", "prompt": "hi", "n": 2, "stream": True}

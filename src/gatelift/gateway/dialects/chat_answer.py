@@ -23,7 +23,11 @@ from gatelift.gateway.dialects.dialect import (
     Piece,
     UpstreamAnswerError,
 )
-from gatelift.gateway.dialects.upstream_json import TokenCount, read_upstream
+from gatelift.gateway.dialects.upstream_json import (
+    TokenCount,
+    read_upstream,
+    refuse_broken_off,
+)
 from gatelift.safeguards import PartKind
 from gatelift.wire.sse import SseEvent
 
@@ -39,9 +43,6 @@ _FIELDS: Final = {
 _ENDED: Final = Answer(ended=True)
 _NOTHING: Final = Answer()
 
-
-# How common servers say in good form that they broke off: the caller must not read it as an end.
-_BROKEN_OFF: Final = frozenset({"abort", "aborted", "cancelled", "error"})
 
 # It goes on to callers: what is beyond is no number of a call.
 _CallIndex = Annotated[int, msgspec.Meta(ge=0, lt=128)]
@@ -128,11 +129,7 @@ class ChatAnswer:
         choices = self._request.choices
         if len(body.choices) > choices or any(not 0 <= c.index < choices for c in body.choices):
             raise UpstreamAnswerError(f"expected {choices} choices, got others")
-        broken = [c.finish_reason for c in body.choices if c.finish_reason in _BROKEN_OFF]
-        if broken:
-            raise UpstreamAnswerError(
-                f"the answer was broken off: {broken[0]}", code="upstream_died"
-            )
+        refuse_broken_off(choice.finish_reason for choice in body.choices)
         return body
 
     def parse_whole(self, data: bytes) -> Answer:

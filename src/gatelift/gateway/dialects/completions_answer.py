@@ -23,7 +23,11 @@ from gatelift.gateway.dialects.dialect import (
     Piece,
     UpstreamAnswerError,
 )
-from gatelift.gateway.dialects.upstream_json import TokenCount, read_upstream
+from gatelift.gateway.dialects.upstream_json import (
+    TokenCount,
+    read_upstream,
+    refuse_broken_off,
+)
 from gatelift.safeguards import PartKind
 from gatelift.wire.sse import SseEvent
 
@@ -72,6 +76,7 @@ class CompletionsAnswer:
         choices = self._request.choices
         if len(body.choices) > choices or any(not 0 <= c.index < choices for c in body.choices):
             raise UpstreamAnswerError(f"expected {choices} choices, got others")
+        refuse_broken_off(choice.finish_reason for choice in body.choices)
         return body
 
     def parse_whole(self, data: bytes) -> Answer:

@@ -20,7 +20,11 @@ import msgspec
 
 from gatelift.encoding import encode_json
 from gatelift.gateway.dialects.dialect import Answer, FinishReason, Piece, UpstreamAnswerError
-from gatelift.gateway.dialects.upstream_json import TokenCount, read_upstream
+from gatelift.gateway.dialects.upstream_json import (
+    TokenCount,
+    read_upstream,
+    refuse_broken_off,
+)
 from gatelift.safeguards import PartKind
 from gatelift.wire.sse import SseEvent
 
@@ -183,6 +187,7 @@ class MessagesReader:
     def _finish(
         self, reason: str | None, sequence: str | None
     ) -> tuple[tuple[int, FinishReason], ...]:
+        refuse_broken_off((reason,))
         if reason is None:
             return ()
         if reason == "stop_sequence" and sequence in self._stop:
