@@ -27,7 +27,12 @@ ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "tests" / "fuzz" / "corpus"
 WORK = ROOT / "build" / "fuzz"
 DICTIONARIES = ROOT / "tests" / "fuzz" / "dictionaries"
-NAMES = ("request", "chunked", "response", "sse", "json", "chat", "answer", "frames")
+NAMES = (
+    *("request", "chunked", "response", "sse", "json", "chat", "answer", "frames"),
+    "chat_answer",
+    *("responses_request", "responses_answer", "completions_request", "completions_answer"),
+    *("embeddings_request", "embeddings_answer", "messages_request", "messages_answer"),
+)
 MAX_INPUT_BYTES = 1500
 MAX_MEMORY_MB = 1024
 FRAMING = {"request", "chunked", "response"}
@@ -80,7 +85,7 @@ def fuzz(name: str, seconds: int) -> bool:
     covered = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", done.stdout)
     edges, features, inputs = covered[-1] if covered else ("?", "?", "?")
     print(
-        f"  {name:9} {seconds:5} s  {runs.group(1) if runs else '?':>9} executions"
+        f"  {name:19} {seconds:5} s  {runs.group(1) if runs else '?':>9} executions"
         f"  {edges:>5} edges {features:>6} features {inputs:>5} inputs"
         f"  {'ok' if done.returncode == 0 else 'FAILED'}",
         flush=True,
@@ -114,7 +119,7 @@ def keep(name: str) -> None:
     for data, path in found.items():
         (KEPT / name / path.name).write_bytes(data)
     size = sum(path.stat().st_size for path in (KEPT / name).iterdir())
-    print(f"  {name:9} {len(list((KEPT / name).iterdir()))} inputs kept, {size} bytes")
+    print(f"  {name:19} {len(list((KEPT / name).iterdir()))} inputs kept, {size} bytes")
 
 
 def main() -> int:

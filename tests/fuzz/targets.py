@@ -31,6 +31,19 @@ from gatelift.plan import parse_candidate
 from gatelift.safeguards import PartKind
 from gatelift.wire.frames import FrameCodec, FrameError
 from gatelift.wire.sse import SseError, SseEvent, SseParser
+from tests.fuzz.answers import (
+    fuzz_chat_answer,
+    fuzz_completions_answer,
+    fuzz_embeddings_answer,
+    fuzz_messages_answer,
+    fuzz_responses_answer,
+)
+from tests.fuzz.asked import (
+    fuzz_completions_request,
+    fuzz_embeddings_request,
+    fuzz_messages_request,
+    fuzz_responses_request,
+)
 from tests.fuzz.responses import fuzz_response
 from tests.support.http_corpus import read_as_h11
 from tests.support.world import World
@@ -285,4 +298,13 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "chat": fuzz_chat,
     "answer": fuzz_answer,
     "frames": fuzz_frames,
+    "chat_answer": fuzz_chat_answer,
+    "responses_request": fuzz_responses_request,
+    "responses_answer": fuzz_responses_answer,
+    "completions_request": fuzz_completions_request,
+    "completions_answer": fuzz_completions_answer,
+    "embeddings_request": fuzz_embeddings_request,
+    "embeddings_answer": fuzz_embeddings_answer,
+    "messages_request": fuzz_messages_request,
+    "messages_answer": fuzz_messages_answer,
 }

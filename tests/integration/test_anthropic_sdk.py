@@ -94,6 +94,15 @@ def alone(tmp_path: Path, upstream: AnthropicUpstream) -> Iterator[Deployment]:
     made.close()
 
 
+@pytest.fixture
+def seeing(tmp_path: Path, upstream: AnthropicUpstream) -> Iterator[Deployment]:
+    one = b"agent_steps: 3, context_tokens: 2048"
+    plan = opened(PLAN).replace(one, b"images: true, agent_steps: 3, context_tokens: 20000", 1)
+    made = Deployment(tmp_path, upstream, plan, ENDPOINTS)
+    yield made
+    made.close()
+
+
 def client(deployment: Deployment, **changes: Any) -> anthropic.Anthropic:
     made: dict[str, Any] = {"base_url": deployment.url, "api_key": API_KEY, "max_retries": 0}
     return anthropic.Anthropic(**made | changes)
@@ -170,6 +179,27 @@ def test_a_plain_message_both_ways(deployment: Deployment, upstream: AnthropicUp
     assert "anthropic-version: 2023-06-01" in upstream.heads[0]
     last = finishes(deployment)[-1]
     assert (last.outcome, last.input_tokens, last.output_tokens) == (Outcome.SERVED, 5, 7)
+
+
+def test_an_image_goes_to_the_model_where_the_stage_opens_images(
+    seeing: Deployment, deployment: Deployment, upstream: AnthropicUpstream
+) -> None:
+    source = {"type": "base64", "media_type": "image/gif", "data": "R0lGODlh"}
+    content = [{"type": "text", "text": "what is it?"}, {"type": "image", "source": source}]
+    asked = ASKED | {"messages": [{"role": "user", "content": content}]}
+    for message in each_way(seeing, lambda c: c.messages.create(**asked)):
+        assert message.content[0].text == "one two three"
+    assert upstream.bodies[-1]["messages"][0]["content"] == content
+    time.sleep(0.1)
+    starts = [record for record in seeing.records() if isinstance(record, Start)]
+    assert [start.images for start in starts] == [1, 1]
+    # Two set more aside than the stage's 20,000 tokens, and another stage opens none.
+    asked["messages"] = [{"role": "user", "content": [*content, content[1]]}]
+    with client(seeing) as here, pytest.raises(anthropic.BadRequestError, match="tokens"):
+        here.messages.create(**asked)
+    with client(deployment) as here, pytest.raises(anthropic.PermissionDeniedError, match="image"):
+        here.messages.create(**asked)
+    assert upstream.calls == 2
 
 
 def test_a_stream_both_ways(deployment: Deployment, upstream: AnthropicUpstream) -> None:

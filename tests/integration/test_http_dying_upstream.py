@@ -97,6 +97,11 @@ STREAMS: dict[str, tuple[tuple[bytes, ...], str, bytes]] = {
         "keep",
         b"hi ",
     ),
+    "nests without end": (
+        (SSE + HI + chunk(event("[" * 50_000)) + LAST + DONE + END,),
+        "keep",
+        b"hi ",
+    ),
     "sends two choices": (
         (SSE + HI + chunk(event({"choices": [{"index": 0}, {"index": 1}]})) + DONE + END,),
         "keep",
@@ -187,6 +192,7 @@ WHOLES: dict[str, tuple[tuple[bytes, ...], str]] = {
     ),
     "sends what is no UTF-8": ((lengthed(whole("hi X").replace(b"X", b"\xff")),), "keep"),
     "sends half a surrogate pair": ((lengthed(whole("hi X").replace(b"X", rb"\ud800")),), "keep"),
+    "nests without end": ((lengthed(b'{"x":' + b"[" * 50_000),), "keep"),
     "sends two values": ((lengthed(whole("hi ") * 2),), "keep"),
     "sends a stream": ((GOOD,), "keep"),
     "says that it aborted": ((lengthed(whole("hi ", "abort")),), "keep"),

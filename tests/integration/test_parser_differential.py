@@ -34,6 +34,7 @@ CANDIDATE = parse_candidate(World().candidate_bytes)
 UPSTREAM_MODEL = "upstream-model"
 SCHEMA = '{"type":"object","title":"TEXT","default":424242,"properties":{"TEXT":{"type":"string"}}}'
 IMAGE = "data:image/gif;base64,R0lGODlh"
+BLOCK = '{"type":"image","source":{"type":"base64","media_type":"image/gif","data":"R0lGODlh"}}'
 _WRITTEN: dict[str, str] = {
     "/v1/chat/completions": (
         '{"model":"m","messages":[{"role":"system","content":"TEXT"},{"role":"user","content":'
@@ -58,7 +59,8 @@ _WRITTEN: dict[str, str] = {
     "/v1/messages": (
         '{"model":"m","max_tokens":16,"system":"TEXT","messages":[{"role":"user","content":"TEXT"},'
         '{"role":"assistant","content":[{"type":"text","text":"TEXT"}]},{"role":"user","content":'
-        '[{"type":"text","text":"see TEXT"}]}],"tools":[{"name":"look","description":"TEXT",'
+        '[{"type":"text","text":"see TEXT"},$BLOCK,{"type":"tool_result","tool_use_id":"t1","content":'
+        '[{"type":"text","text":"TEXT"},$BLOCK]}]}],"tools":[{"name":"look","description":"TEXT",'
         '"input_schema":$SCHEMA}]}'
     ),
     "/v1/messages/count_tokens": (
@@ -70,19 +72,23 @@ _WRITTEN: dict[str, str] = {
 def _numbered(text: str) -> str:
     # Each text is another, so that none is taken for shown because its like was.
     numbers = count(1)
-    whole = text.replace("$SCHEMA", SCHEMA).replace("$IMAGE", IMAGE)
+    whole = text.replace("$SCHEMA", SCHEMA).replace("$IMAGE", IMAGE).replace("$BLOCK", BLOCK)
     return re.sub("TEXT", lambda _: f"TEXT {next(numbers)}", whole)
 
 
 BASES = {path: _numbered(text) for path, text in _WRITTEN.items()}
 # What the model does not read as text: ids, marks of form, where to stop, and pictures.
 UNREAD = frozenset(
-    {"id", "call_id", "tool_call_id", "tool_use_id", "stop", "stop_sequences", "url", "image_url"}
+    {
+        *("id", "call_id", "tool_call_id", "tool_use_id", "stop", "stop_sequences"),
+        *("url", "image_url", "data", "media_type"),
+    }
 )
 WORDS = {
     *("system", "user", "assistant", "tool", "text", "function", "message", "function_call"),
     *("function_call_output", "input_text", "input_image", "image_url", "json_schema", "object"),
     *("auto", "none", "required", "low", "high", "float", "custom", "tool_use", "tool_result"),
+    *("image", "base64"),
 }
 ESCAPE = re.compile(r"\\(u[0-9a-f]{4}|.)")
 FIELD = re.compile(r"[a-z_]{1,32}")

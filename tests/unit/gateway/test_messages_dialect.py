@@ -43,6 +43,11 @@ def said(*blocks: Any, role: str = "user") -> bytes:
     return body(messages=[{"role": role, "content": list(blocks)}])
 
 
+def image(**changes: Any) -> dict[str, Any]:
+    source = {"type": "base64", "media_type": "image/gif", "data": "R0lGODlh"}
+    return {"type": "image", "source": source | changes}
+
+
 # What is wrong, and what the error names.
 REFUSED: dict[str, tuple[bytes, str | None]] = {
     "no limit": (json.dumps({"model": "m", "messages": [USER]}).encode(), "max_tokens"),
@@ -72,14 +77,57 @@ REFUSED: dict[str, tuple[bytes, str | None]] = {
         body(messages=[{"role": "system", "content": "x"}]),
         "messages[0].role",
     ),
-    "an image": (
+    "an image elsewhere": (
         said(TEXT, {"type": "image", "source": {"type": "url", "url": "https://a"}}),
-        "messages[0].content[1].type",
+        "messages[0].content[1].source.type",
     ),
+    "an image in a file": (
+        said({"type": "image", "source": {"type": "file", "file_id": "x"}}),
+        "messages[0].content[0].source.type",
+    ),
+    "an image without a source": (said({"type": "image"}), "messages[0].content[0].source"),
+    "an image of another kind": (
+        said(image(media_type="image/svg+xml")),
+        "messages[0].content[0].source.data",
+    ),
+    "an image that is another": (
+        said(image(media_type="image/png")),
+        "messages[0].content[0].source.data",
+    ),
+    "an image in base64 that is not canonical": (
+        said(image(data="R0lGODlh=")),
+        "messages[0].content[0].source.data",
+    ),
+    "an image that is too large": (
+        said(image(data="R0lG" * 240_000)),
+        "messages[0].content[0].source.data",
+    ),
+    "a field in an image": (said({**image(), "alt": "x"}), "messages[0].content[0].alt"),
+    "a field in a source": (said(image(url="https://a")), "messages[0].content[0].source.url"),
+    "nine images": (said(*[image()] * 9), "messages"),
+    "nine images, one in a tool's result": (
+        said(*[image()] * 8, {"type": "tool_result", "tool_use_id": "a", "content": [image()]}),
+        "messages",
+    ),
+    "an image of the assistant": (
+        said(image(), role="assistant"),
+        "messages[0].content[0].type",
+    ),
+    "an image in the system": (body(system=[image()]), "system[0].type"),
     "a document": (said({"type": "document"}), "messages[0].content[0].type"),
-    "an image in a tool's result": (
-        said({"type": "tool_result", "tool_use_id": "a", "content": [{"type": "image"}]}),
+    "a document in a tool's result": (
+        said({"type": "tool_result", "tool_use_id": "a", "content": [{"type": "document"}]}),
         "messages[0].content[0].content[0].type",
+    ),
+    "an image elsewhere in a tool's result": (
+        said(
+            {
+                "type": "tool_result",
+                "tool_use_id": "a",
+                "content": [TEXT, {"type": "image", "source": {"type": "url", "url": "https://a"}}],
+            }
+        ),
+        "messages[0].content[0].content[1].source.type",
     ),
     "a server's tool": (body(tools=[{"type": "web_search_20250305"}]), "tools[0].type"),
     "a server tool's call": (
@@ -210,6 +258,39 @@ def test_what_is_sent_is_written_from_what_was_inspected() -> None:
         "stop_sequences": ["END"],
         "stream": True,
     }
+
+
+def test_images_are_counted_and_sent_between_the_texts_around_them() -> None:
+    result = {"type": "tool_result", "tool_use_id": "c1", "content": [TEXT, TEXT, image()]}
+    asked = said(TEXT, TEXT, {**image(), "cache_control": {}}, {**TEXT, "text": "y"}, result)
+    read = parse_messages(asked)
+    assert read.images == 2
+    assert [(part.kind, part.text) for part in read.parts] == [
+        (PartKind.USER, "x\n\nx"),
+        (PartKind.USER, "y"),
+        (PartKind.TOOL_RESULT, "x\n\nx"),
+    ]
+    joined = {"type": "text", "text": "x\n\nx"}
+    conversation = [
+        {
+            "role": "user",
+            "content": [
+                joined,
+                image(),
+                {"type": "text", "text": "y"},
+                {**result, "content": [joined, image()]},
+            ],
+        }
+    ]
+    sent = json.loads(upstream_messages(read, CANDIDATE, model="up", max_tokens=7))
+    assert sent["messages"] == conversation
+    counted = parse_count(json.dumps({"model": "m", "messages": conversation}).encode())
+    assert (counted.images, counted.parts) == (2, read.parts)
+
+
+def test_an_image_may_stand_alone() -> None:
+    read = parse_messages(said(image()))
+    assert (read.images, read.parts) == (1, ())
 
 
 def test_a_count_is_the_same_request_without_a_limit() -> None:

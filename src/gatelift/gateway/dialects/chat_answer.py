@@ -23,6 +23,11 @@ from gatelift.gateway.dialects.dialect import (
     Piece,
     UpstreamAnswerError,
 )
+from gatelift.gateway.dialects.upstream_json import (
+    TokenCount,
+    read_upstream,
+    refuse_broken_off,
+)
 from gatelift.safeguards import PartKind
 from gatelift.wire.sse import SseEvent
 
@@ -39,12 +44,8 @@ _ENDED: Final = Answer(ended=True)
 _NOTHING: Final = Answer()
 
 
-# How common servers say in good form that they broke off: the caller must not read it as an end.
-_BROKEN_OFF: Final = frozenset({"abort", "aborted", "cancelled", "error"})
-
-# Numbers that go on to callers and records: what is beyond these is no count of a model's.
+# It goes on to callers: what is beyond is no number of a call.
 _CallIndex = Annotated[int, msgspec.Meta(ge=0, lt=128)]
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
 class _Function(msgspec.Struct, frozen=True):
@@ -72,8 +73,8 @@ class _Choice(msgspec.Struct, frozen=True):
 
 
 class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: _Count = 0
-    completion_tokens: _Count = 0
+    prompt_tokens: TokenCount = 0
+    completion_tokens: TokenCount = 0
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -124,18 +125,11 @@ class ChatAnswer:
     # Reading.
 
     def _read(self, data: bytes) -> _Body:
-        try:
-            body = _DECODER.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UpstreamAnswerError(f"not an answer: {error}") from error
+        body = read_upstream(_DECODER, data, "an answer")
         choices = self._request.choices
         if len(body.choices) > choices or any(not 0 <= c.index < choices for c in body.choices):
             raise UpstreamAnswerError(f"expected {choices} choices, got others")
-        broken = [c.finish_reason for c in body.choices if c.finish_reason in _BROKEN_OFF]
-        if broken:
-            raise UpstreamAnswerError(
-                f"the answer was broken off: {broken[0]}", code="upstream_died"
-            )
+        refuse_broken_off(choice.finish_reason for choice in body.choices)
         return body
 
     def parse_whole(self, data: bytes) -> Answer:

@@ -135,7 +135,8 @@ def _tool_choice(body: dict[str, Any], declared: frozenset[str]) -> str | dict[s
     choice = value if isinstance(value, dict) else {}
     function = choice.get("function")
     name = function.get("name") if isinstance(function, dict) else None
-    if choice != {"type": "function", "function": {"name": name}} or name not in declared:
+    wanted = {"type": "function", "function": {"name": name}}
+    if not isinstance(name, str) or choice != wanted or name not in declared:
         raise DialectError(
             "expected tool_choice none, auto, required or a function that `tools` declares",
             param="tool_choice",

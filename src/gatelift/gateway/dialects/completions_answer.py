@@ -23,6 +23,11 @@ from gatelift.gateway.dialects.dialect import (
     Piece,
     UpstreamAnswerError,
 )
+from gatelift.gateway.dialects.upstream_json import (
+    TokenCount,
+    read_upstream,
+    refuse_broken_off,
+)
 from gatelift.safeguards import PartKind
 from gatelift.wire.sse import SseEvent
 
@@ -41,8 +46,8 @@ class _Choice(msgspec.Struct, frozen=True):
 
 
 class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: TokenCount = 0
+    completion_tokens: TokenCount = 0
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -67,16 +72,11 @@ class CompletionsAnswer:
         self._text: dict[int, list[str]] = {}
 
     def _read(self, data: bytes) -> _Body:
-        try:
-            body = _DECODER.decode(data)
-        except msgspec.DecodeError as error:
-            raise UpstreamAnswerError(f"not a completion: {error}") from error
+        body = read_upstream(_DECODER, data, "a completion")
         choices = self._request.choices
         if len(body.choices) > choices or any(not 0 <= c.index < choices for c in body.choices):
             raise UpstreamAnswerError(f"expected {choices} choices, got others")
-        usage = body.usage
-        if usage is not None and (usage.prompt_tokens < 0 or usage.completion_tokens < 0):
-            raise UpstreamAnswerError("usage below zero")
+        refuse_broken_off(choice.finish_reason for choice in body.choices)
         return body
 
     def parse_whole(self, data: bytes) -> Answer:

@@ -1,10 +1,12 @@
 """Anthropic messages, the content of a request: blocks, system, tools, and what they say as parts.
 
 Invariants
-- A block's fields are allow-listed by name; a block that no safeguard can read (an image, a
-  document, a server tool's) is refused, and the error names it.
+- A block's fields are allow-listed by name; a block that no safeguard can read (a document, a
+  server tool's) is refused, and the error names it. Images stand in a user's turn and in a tool's
+  result, by the rules of `images`.
 - Neighbouring text blocks become one text, as one part: what is split over blocks is inspected as
-  the model reads it. Between them stands `JOIN`, in an assistant's turn nothing.
+  the model reads it. Between them stands `JOIN`, in an assistant's turn nothing. Text before and
+  after an image is two texts.
 - Opaque content never goes upstream: thinking blocks and their signatures, `cache_control`.
 - An object (a call's input, a schema) is sent as it was parsed. It is inspected as JSON, and where
   that has escapes also as the texts in it.
@@ -20,10 +22,18 @@ from typing import Any, Final
 
 from gatelift.encoding import encode_json
 from gatelift.gateway.dialects.fields import arguments_parts, check_keys, schema_parts
+from gatelift.gateway.dialects.images import read_source
 from gatelift.gateway.dialects.request import DialectError, expect, expect_only
 from gatelift.safeguards import Part, PartKind
 
-__all__ = ["JOIN", "drop_cache_control", "read_message", "read_system", "read_tool"]
+__all__ = [
+    "JOIN",
+    "drop_cache_control",
+    "images_in",
+    "read_message",
+    "read_system",
+    "read_tool",
+]
 
 JOIN: Final = "\n\n"
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -35,12 +45,19 @@ _OPAQUE: Final = {
     "thinking": frozenset({"type", "thinking", "signature"}),
     "redacted_thinking": frozenset({"type", "data"}),
 }
-_UNREADABLE: Final = frozenset({"image", "document", "container_upload", "search_result"})
+_IMAGE: Final = frozenset({"type", "source", "cache_control"})
+_UNREADABLE: Final = frozenset({"document", "container_upload", "search_result"})
 _BLOCKS: Final = {
-    "user": frozenset({"text", "tool_result"}),
+    "user": frozenset({"text", "image", "tool_result"}),
+    "result": frozenset({"text", "image"}),
     "assistant": frozenset({"text", "tool_use", *_OPAQUE}),
 }
-_KINDS: Final = {"user": PartKind.USER, "assistant": PartKind.ASSISTANT_TEXT}
+_ROLES: Final = frozenset({"user", "assistant"})
+_KINDS: Final = {
+    "user": PartKind.USER,
+    "result": PartKind.TOOL_RESULT,
+    "assistant": PartKind.ASSISTANT_TEXT,
+}
 
 
 def drop_cache_control(value: dict[str, Any], param: str) -> None:
@@ -72,9 +89,9 @@ def _id(value: object, param: str) -> str:
 def _block(value: object, param: str, kinds: frozenset[str]) -> dict[str, Any]:
     block = expect(value, dict, param)
     kind, here = block.get("type"), f"{param}.type"
-    if kind in _UNREADABLE:
+    if isinstance(kind, str) and kind in _UNREADABLE:
         raise DialectError(
-            f"{param} is of type {kind}: only text is accepted, as safeguards read nothing else",
+            f"{param} is of type {kind}, which no safeguard reads: send its text",
             param=here,
         )
     if not isinstance(kind, str) or kind not in kinds:
@@ -124,16 +141,38 @@ def _tool_use(block: dict[str, Any], param: str) -> tuple[dict[str, Any], list[P
 
 def _tool_result(block: dict[str, Any], param: str) -> tuple[dict[str, Any], list[Part]]:
     expect_only(block, _TOOL_RESULT, param)
-    content = block.get("content")
-    text = "" if content is None else _joined(content, f"{param}.content")
+    said, parts = _result_content(block.get("content"), f"{param}.content")
     sent: dict[str, Any] = {
         "type": "tool_result",
         "tool_use_id": _id(block.get("tool_use_id"), f"{param}.tool_use_id"),
-        "content": text,
+        "content": said,
     }
     if block.get("is_error") is not None:
         sent["is_error"] = expect(block["is_error"], bool, f"{param}.is_error")
-    return sent, [Part(kind=PartKind.TOOL_RESULT, text=text)]
+    return sent, parts
+
+
+def _result_content(value: object, param: str) -> tuple[str | list[dict[str, Any]], list[Part]]:
+    if isinstance(value, list) and any(_is_image(item) for item in value):
+        return _blocks(value, param, "result")
+    text = "" if value is None else _joined(value, param)
+    return text, [Part(kind=PartKind.TOOL_RESULT, text=text)]
+
+
+def _is_image(value: object) -> bool:
+    return isinstance(value, dict) and value.get("type") == "image"
+
+
+def _image(block: dict[str, Any], param: str) -> tuple[dict[str, Any], list[Part]]:
+    expect_only(block, _IMAGE, param)
+    return {"type": "image", "source": read_source(block.get("source"), f"{param}.source")}, []
+
+
+def images_in(message: dict[str, Any]) -> int:
+    """Return how many images a message holds, as it is sent."""
+    content = message.get("content")
+    blocks = content if isinstance(content, list) else []
+    return sum(1 if block["type"] == "image" else images_in(block) for block in blocks)
 
 
 def _blocks(items: list[Any], param: str, role: str) -> tuple[list[dict[str, Any]], list[Part]]:
@@ -159,11 +198,14 @@ def _blocks(items: list[Any], param: str, role: str) -> tuple[list[dict[str, Any
             expect_only(block, _OPAQUE[kind], here)
             continue
         end_text()
-        one, more = (_tool_use if kind == "tool_use" else _tool_result)(block, here)
+        one, more = _READERS[kind](block, here)
         sent.append(one)
         parts.extend(more)
     end_text()
     return sent, parts
+
+
+_READERS: Final = {"tool_use": _tool_use, "tool_result": _tool_result, "image": _image}
 
 
 def read_message(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
@@ -171,7 +213,7 @@ def read_message(value: object, param: str) -> tuple[dict[str, Any], list[Part]]
     message = expect(value, dict, param)
     expect_only(message, frozenset({"role", "content"}), param)
     role = message.get("role")
-    if role not in _KINDS:
+    if not isinstance(role, str) or role not in _ROLES:
         raise DialectError(
             f"expected {param}.role to be user or assistant; a system prompt goes in `system`",
             param=f"{param}.role",

@@ -15,6 +15,7 @@ import msgspec
 
 from gatelift.encoding import encode_json
 from gatelift.gateway.dialects.dialect import Answer, AnswerEnd, Piece, UpstreamAnswerError
+from gatelift.gateway.dialects.upstream_json import read_upstream
 from gatelift.wire.sse import SseEvent
 
 __all__ = ["MAX_COUNT", "CountAnswer"]
@@ -37,10 +38,7 @@ class CountAnswer:
 
     def parse_whole(self, data: bytes) -> Answer:
         """Return what a whole answer says; raises `UpstreamAnswerError`."""
-        try:
-            count = _DECODER.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UpstreamAnswerError(f"not a count: {error}") from error
+        count = read_upstream(_DECODER, data, "a count")
         self._body = encode_json({"input_tokens": count.input_tokens})
         return Answer(input_tokens=0, output_tokens=0, data_bytes=len(self._body))
 

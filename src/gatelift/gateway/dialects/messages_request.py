@@ -14,9 +14,11 @@ from typing import Any, Final
 
 from gatelift.encoding import encode_json
 from gatelift.gateway.dialects.fields import told_apart
+from gatelift.gateway.dialects.images import MAX_IMAGES
 from gatelift.gateway.dialects.messages_content import (
     JOIN,
     drop_cache_control,
+    images_in,
     read_message,
     read_system,
     read_tool,
@@ -144,6 +146,9 @@ def _read(data: bytes, known: frozenset[str], *, counts: bool) -> MessagesReques
         for number, item in enumerate([] if declared is None else expect(declared, list, "tools"))
     ]
     messages = [read_message(item, f"messages[{number}]") for number, item in enumerate(listed)]
+    images = sum(images_in(sent) for sent, _ in messages)
+    if images > MAX_IMAGES:
+        raise DialectError(f"expected at most {MAX_IMAGES} images, got {images}", param="messages")
     said = [Part(kind=PartKind.SYSTEM, text=system)] if system else []
     parts, readings = told_apart(
         [*said, *(part for _, more in (*tools, *messages) for part in more)]
@@ -160,6 +165,7 @@ def _read(data: bytes, known: frozenset[str], *, counts: bool) -> MessagesReques
         stop=_stops(body),
         tools=tuple(sent for sent, _ in tools),
         tool_choice=_tool_choice(body, frozenset(sent["name"] for sent, _ in tools)),
+        images=images,
         end_user=_end_user(body),
         end_user_field="metadata.user_id",
         generates=not counts,

@@ -137,7 +137,8 @@ def _tool_choice(body: dict[str, Any], declared: frozenset[str]) -> str | dict[s
         return value if isinstance(value, str) else None
     choice = value if isinstance(value, dict) else {}
     name = choice.get("name")
-    if choice != {"type": "function", "name": name} or name not in declared:
+    wanted = {"type": "function", "name": name}
+    if not isinstance(name, str) or choice != wanted or name not in declared:
         raise DialectError(
             "expected tool_choice none, auto, required or a function that `tools` declares",
             param="tool_choice",
