@@ -221,7 +221,24 @@ BROKEN = {
         ],
     ),
     "completions": (COMPLETIONS, [{"choices": [{"index": 0, "text": "one "}]}, Die]),
+    "chat of three choices of which one is silent": (
+        CHAT,
+        chat_stream({"content": "one "}, choices=2),
+    ),
 }
+
+
+def test_choices_that_had_not_begun_end_for_the_reason_that_stopped_all(
+    untroubled: GatewayHouse, upstream: OpenAIUpstream
+) -> None:
+    # One token was reserved for each of three choices, and the second takes more than all of them.
+    greedy = [(1, {"content": f"{number} "}) for number in range(5)]
+    upstream.script[CHAT] = chat_stream(*greedy, choices=3)
+    ends = {}
+    for chunk in CALLS["chat"](client(untroubled), "hi", n=3, max_tokens=1, stream=True):
+        for choice in chunk.choices:
+            ends[choice.index] = choice.finish_reason
+    assert ends == {0: "length", 1: "length", 2: "length"}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -231,7 +248,8 @@ def test_a_stream_that_breaks_off_never_ends_cleanly(
     route, events = BROKEN[name]
     upstream.script[route] = events
     got: list[str] = []
-    stream = CALLS[name.partition(" ")[0]](client(untroubled), "hi", stream=True)
+    asked = {"n": 3} if "three choices" in name else {}
+    stream = CALLS[name.partition(" ")[0]](client(untroubled), "hi", stream=True, **asked)
     with pytest.raises((openai.APIError, httpx2.TransportError)):
         got.extend(event.to_json() for event in stream)
     assert "one " in "".join(got)

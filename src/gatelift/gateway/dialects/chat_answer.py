@@ -121,6 +121,11 @@ class ChatAnswer:
         self._calls: dict[tuple[int, int], dict[str, Any]] = {}
         self._begun: set[int] = set()
 
+    @property
+    def choices(self) -> int:
+        """How many choices were asked for."""
+        return self._request.choices
+
     # Reading.
 
     def _read(self, data: bytes) -> _Body:
@@ -209,7 +214,7 @@ class ChatAnswer:
         """Return the last events of a stream."""
         more = b"" if end.note is None else b"," + encode_json(end.note)[1:-1]
         events = [
-            self._chunk(choice, b"", end.finishes.get(choice, FinishReason.STOP), more)
+            self._chunk(choice, b"", end.finishes[choice], more)
             for choice in range(self._request.choices)
         ]
         if self._request.wants_usage:
@@ -223,7 +228,7 @@ class ChatAnswer:
             {
                 "index": choice,
                 "message": self._message(choice),
-                "finish_reason": end.finishes.get(choice, FinishReason.STOP).value,
+                "finish_reason": end.finishes[choice].value,
             }
             for choice in range(self._request.choices)
         ]

@@ -66,6 +66,11 @@ class CompletionsAnswer:
         }
         self._text: dict[int, list[str]] = {}
 
+    @property
+    def choices(self) -> int:
+        """How many choices were asked for."""
+        return self._request.choices
+
     def _read(self, data: bytes) -> _Body:
         try:
             body = _DECODER.decode(data)
@@ -105,13 +110,10 @@ class CompletionsAnswer:
     def _chunk(self, choice: dict[str, Any], **more: Any) -> bytes:
         return b"data: %b\n\n" % encode_json({**self._head, "choices": [choice], **more})
 
-    def _end_of(self, choice: int, end: AnswerEnd) -> FinishReason:
-        return end.finishes.get(choice, FinishReason.STOP)
-
     def last(self, end: AnswerEnd) -> bytes:
         """Return the last events of a stream."""
         events = [
-            self._chunk(_choice(number, "", self._end_of(number, end)), **(end.note or {}))
+            self._chunk(_choice(number, "", end.finishes[number]), **(end.note or {}))
             for number in range(self._request.choices)
         ]
         if self._request.wants_usage:
@@ -122,7 +124,7 @@ class CompletionsAnswer:
     def whole(self, end: AnswerEnd) -> bytes:
         """Return the whole answer as one body."""
         choices = [
-            _choice(number, "".join(self._text.get(number, ())), self._end_of(number, end))
+            _choice(number, "".join(self._text.get(number, ())), end.finishes[number])
             for number in range(self._request.choices)
         ]
         body = {**self._head, "choices": choices, "usage": _usage(end)}

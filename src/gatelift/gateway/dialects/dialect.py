@@ -89,7 +89,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """How an answer ended, for the caller: by choice, with counts and what cut it, if anything."""
+    """How an answer ended, for the caller: every choice, with counts and what cut it, if anything."""
 
     finishes: Mapping[int, FinishReason]
     input_tokens: int
@@ -99,6 +99,10 @@ class AnswerEnd(msgspec.Struct, frozen=True, kw_only=True):
 
 class AnswerCodec(Protocol):
     """Reads the upstream's answer to one exchange and writes the caller's."""
+
+    @property
+    def choices(self) -> int:
+        """How many choices were asked for: each of them ends, and for a reason."""
 
     def parse_whole(self, data: bytes) -> Answer:
         """Return what a whole answer says; raises `UpstreamAnswerError`."""

@@ -44,6 +44,8 @@ _DECODER: Final = msgspec.json.Decoder(_Body)
 class EmbeddingsAnswer:
     """One exchange's vectors."""
 
+    choices = 1
+
     def __init__(self, request: EmbeddingsRequest) -> None:
         self._request = request
         self._vectors: list[bytes] = []

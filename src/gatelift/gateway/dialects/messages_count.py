@@ -32,6 +32,8 @@ _DECODER: Final = msgspec.json.Decoder(_Count)
 class CountAnswer:
     """The answer to one count."""
 
+    choices = 1
+
     def __init__(self) -> None:
         self._body = b""
 

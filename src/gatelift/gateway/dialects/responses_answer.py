@@ -109,6 +109,8 @@ def _read(decoder: msgspec.json.Decoder[Any], data: bytes | msgspec.Raw) -> Any:
 class ResponsesAnswer:
     """One exchange's response."""
 
+    choices = 1
+
     def __init__(self, request: ResponsesRequest, *, request_id: str, created_s: int) -> None:
         self._request = request
         self._head = {
@@ -265,7 +267,7 @@ class ResponsesAnswer:
 
     def _final(self, end: AnswerEnd) -> dict[str, Any]:
         status = _status(end)
-        reason = _INCOMPLETE.get(end.finishes.get(0, FinishReason.STOP))
+        reason = _INCOMPLETE.get(end.finishes[0])
         made = self._response(status, self._output.items(status))
         made["incomplete_details"] = None if reason is None else {"reason": reason}
         made["usage"] = {
@@ -298,4 +300,4 @@ class ResponsesAnswer:
 
 
 def _status(end: AnswerEnd) -> str:
-    return "incomplete" if end.finishes.get(0) in _INCOMPLETE else "completed"
+    return "incomplete" if end.finishes[0] in _INCOMPLETE else "completed"
