@@ -19,11 +19,11 @@ from tests.support.openai_upstream import (
     COMPLETIONS,
     EMBEDDINGS,
     RESPONSES,
-    USAGE,
     Die,
     OpenAIUpstream,
     chat,
     chat_stream,
+    completion,
     message,
     response,
     response_stream,
@@ -68,7 +68,7 @@ def fresh(upstream: OpenAIUpstream) -> None:
     upstream.script = {
         CHAT: chat({"content": "hi"}),
         RESPONSES: response(message("hi")),
-        COMPLETIONS: {"choices": [{"index": 0, "text": "hi"}], "usage": USAGE},
+        COMPLETIONS: completion("hi"),
         EMBEDDINGS: {"data": [{"index": 0, "embedding": [1.0]}], "usage": {"prompt_tokens": 1}},
     }
 
@@ -200,6 +200,20 @@ def test_a_broken_model_server_is_an_internal_server_error(
         with pytest.raises(openai.InternalServerError) as caught:
             call(client(untroubled), "hi")
         assert caught.value.status_code == 502
+
+
+@pytest.mark.parametrize("route", GENERATING)
+def test_a_whole_answer_without_a_word_of_its_end_is_a_502(
+    untroubled: GatewayHouse, upstream: OpenAIUpstream, route: str
+) -> None:
+    for answer in upstream.script.values():
+        answer.pop("status", None)
+        for choice in answer.get("choices", ()):
+            del choice["finish_reason"]
+    with pytest.raises(openai.InternalServerError) as caught:
+        CALLS[route](client(untroubled), "hi")
+    assert caught.value.status_code == 502
+    assert [each.outcome for each in untroubled.finishes()] == [Outcome.UPSTREAM_FAILED]
 
 
 BROKEN = {

@@ -101,7 +101,7 @@ def test_a_lie_about_a_whole_answer_costs_the_whole_reserve() -> None:
     held.expect_whole()
     assert held.output_tokens == 50, "it may break off before its usage is known"
     answer = (
-        b'{"choices":[{"message":{"content":"one two three"}}],'
+        b'{"choices":[{"message":{"content":"one two three"},"finish_reason":"stop"}],'
         b'"usage":{"prompt_tokens":3,"completion_tokens":1}}'
     )
     held.take(made.parse_whole(answer), whole=True)
@@ -111,7 +111,7 @@ def test_a_lie_about_a_whole_answer_costs_the_whole_reserve() -> None:
 
 @pytest.mark.parametrize("told", ["-1", "9007199254740992", "1e3", '"3"', "null"])
 def test_usage_that_is_no_number_of_tokens_ends_the_exchange(told: str) -> None:
-    body = b'{"choices":[{"message":{"content":"x"}}],"usage":{"completion_tokens":%b}}'
+    body = b'{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}],"usage":{"completion_tokens":%b}}'
     with pytest.raises(UpstreamAnswerError):
         codec(stream=False).parse_whole(body % told.encode())
 

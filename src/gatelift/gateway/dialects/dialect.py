@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -33,14 +33,29 @@ __all__ = [
     "ErrorShape",
     "FinishReason",
     "Piece",
+    "TokenCount",
     "UpstreamAnswerError",
+    "decode_answer",
 ]
+
+# Numbers that go on to callers and records: what is beyond these is no count of a model's.
+TokenCount = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+
+T = TypeVar("T")
 
 
 class UpstreamAnswerError(PeerError):
     """The upstream sent something that is not an answer of this dialect."""
 
     code = "bad_upstream_answer"
+
+
+def decode_answer(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, what: str) -> T:
+    """Return what the upstream's bytes say; raises `UpstreamAnswerError` that says `what` they aren't."""
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UpstreamAnswerError(f"not {what}: {error}") from error
 
 
 class ErrorShape(enum.Enum):

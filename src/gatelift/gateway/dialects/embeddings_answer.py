@@ -17,7 +17,14 @@ from typing import Any, Final
 import msgspec
 
 from gatelift.encoding import encode_base64, encode_json
-from gatelift.gateway.dialects.dialect import Answer, AnswerEnd, Piece, UpstreamAnswerError
+from gatelift.gateway.dialects.dialect import (
+    Answer,
+    AnswerEnd,
+    Piece,
+    TokenCount,
+    UpstreamAnswerError,
+    decode_answer,
+)
 from gatelift.gateway.dialects.embeddings_request import MAX_DIMENSIONS, EmbeddingsRequest
 from gatelift.wire.sse import SseEvent
 
@@ -30,7 +37,7 @@ class _Vector(msgspec.Struct, frozen=True):
 
 
 class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int = 0
+    prompt_tokens: TokenCount = 0
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -52,18 +59,13 @@ class EmbeddingsAnswer:
 
     def parse_whole(self, data: bytes) -> Answer:
         """Return what a whole answer says; raises `UpstreamAnswerError`."""
-        try:
-            body = _DECODER.decode(data)
-        except msgspec.DecodeError as error:
-            raise UpstreamAnswerError(f"not embeddings: {error}") from error
+        body = decode_answer(_DECODER, data, "embeddings")
         vectors = {vector.index: vector.embedding for vector in body.data}
         texts = len(self._request.texts)
         if len(body.data) != texts or set(vectors) != set(range(texts)):
             raise UpstreamAnswerError(f"expected one vector for each of {texts} texts")
         self._check_lengths({len(vector) for vector in vectors.values()})
         self._vectors = [self._written(vectors[index]) for index in range(texts)]
-        if body.usage is not None and body.usage.prompt_tokens < 0:
-            raise UpstreamAnswerError("usage below zero")
         return Answer(
             input_tokens=body.usage.prompt_tokens if body.usage else None,
             data_bytes=sum(map(len, self._vectors)),

@@ -14,7 +14,13 @@ from typing import Annotated, Final
 import msgspec
 
 from gatelift.encoding import encode_json
-from gatelift.gateway.dialects.dialect import Answer, AnswerEnd, Piece, UpstreamAnswerError
+from gatelift.gateway.dialects.dialect import (
+    Answer,
+    AnswerEnd,
+    Piece,
+    UpstreamAnswerError,
+    decode_answer,
+)
 from gatelift.wire.sse import SseEvent
 
 __all__ = ["MAX_COUNT", "CountAnswer"]
@@ -39,10 +45,7 @@ class CountAnswer:
 
     def parse_whole(self, data: bytes) -> Answer:
         """Return what a whole answer says; raises `UpstreamAnswerError`."""
-        try:
-            count = _DECODER.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UpstreamAnswerError(f"not a count: {error}") from error
+        count = decode_answer(_DECODER, data, "a count")
         self._body = encode_json({"input_tokens": count.input_tokens})
         return Answer(input_tokens=0, output_tokens=0, data_bytes=len(self._body))
 

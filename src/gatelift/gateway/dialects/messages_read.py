@@ -19,7 +19,14 @@ from typing import Any, Final
 import msgspec
 
 from gatelift.encoding import encode_json
-from gatelift.gateway.dialects.dialect import Answer, FinishReason, Piece, UpstreamAnswerError
+from gatelift.gateway.dialects.dialect import (
+    Answer,
+    FinishReason,
+    Piece,
+    TokenCount,
+    UpstreamAnswerError,
+    decode_answer,
+)
 from gatelift.safeguards import PartKind
 from gatelift.wire.sse import SseEvent
 
@@ -47,10 +54,10 @@ _ENDED: Final = Answer(ended=True)
 
 
 class _Usage(msgspec.Struct, frozen=True):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    input_tokens: TokenCount | None = None
+    output_tokens: TokenCount | None = None
+    cache_creation_input_tokens: TokenCount | None = None
+    cache_read_input_tokens: TokenCount | None = None
 
 
 class _Block(msgspec.Struct, frozen=True):
@@ -90,29 +97,12 @@ _WHOLE: Final = msgspec.json.Decoder(_Message)
 _EVENT: Final = msgspec.json.Decoder(_Event)
 
 
-def _decode(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
-    try:
-        return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UpstreamAnswerError(f"not an answer: {error}") from error
-
-
 def _input_tokens(usage: _Usage | None) -> int | None:
-    if usage is None:
+    if usage is None or usage.input_tokens is None:
         return None
     # What came out of a cache was a part of the prompt, too.
-    counts = [
-        count
-        for count in (
-            usage.input_tokens,
-            usage.cache_creation_input_tokens,
-            usage.cache_read_input_tokens,
-        )
-        if count is not None
-    ]
-    if any(count < 0 for count in counts) or (usage.output_tokens or 0) < 0:
-        raise UpstreamAnswerError("usage below zero")
-    return None if usage.input_tokens is None else sum(counts)
+    cached = (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
+    return usage.input_tokens + cached
 
 
 class MessagesReader:
@@ -130,7 +120,9 @@ class MessagesReader:
 
     def whole(self, data: bytes) -> Answer:
         """Return what a whole answer says; raises `UpstreamAnswerError`."""
-        message: _Message = _decode(_WHOLE, data)
+        message = decode_answer(_WHOLE, data, "an answer")
+        if not message.stop_reason:
+            raise UpstreamAnswerError("expected a stop_reason in a whole answer, got none")
         pieces: list[Piece] = []
         for block in message.content:
             pieces += self._start(block, self._count)
@@ -147,7 +139,7 @@ class MessagesReader:
         """Return what an event of a stream says; raises `UpstreamAnswerError`."""
         if not event.data:
             return _NOTHING
-        said: _Event = _decode(_EVENT, event.data)
+        said = decode_answer(_EVENT, event.data, "an event of an answer")
         match said.type:
             case "content_block_delta":
                 return Answer(pieces=self._delta(said))
@@ -191,7 +183,7 @@ class MessagesReader:
     def _finish(
         self, reason: str | None, sequence: str | None
     ) -> tuple[tuple[int, FinishReason], ...]:
-        if reason is None:
+        if not reason:
             return ()
         if reason == "stop_sequence" and sequence in self._stop:
             self.stop_sequence = sequence

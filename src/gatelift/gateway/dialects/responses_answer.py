@@ -21,7 +21,9 @@ from gatelift.gateway.dialects.dialect import (
     AnswerEnd,
     FinishReason,
     Piece,
+    TokenCount,
     UpstreamAnswerError,
+    decode_answer,
 )
 from gatelift.gateway.dialects.responses_output import ResponsesOutput
 from gatelift.gateway.dialects.responses_request import ResponsesRequest
@@ -68,8 +70,8 @@ class _Item(msgspec.Struct, frozen=True):
 
 
 class _Usage(msgspec.Struct, frozen=True):
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: TokenCount = 0
+    output_tokens: TokenCount = 0
 
 
 class _Details(msgspec.Struct, frozen=True):
@@ -99,13 +101,6 @@ _RESPONSE: Final = msgspec.json.Decoder(_Response)
 _EVENT: Final = msgspec.json.Decoder(_Event)
 
 
-def _read(decoder: msgspec.json.Decoder[Any], data: bytes | msgspec.Raw) -> Any:
-    try:
-        return decoder.decode(data)
-    except msgspec.DecodeError as error:
-        raise UpstreamAnswerError(f"not a response: {error}") from error
-
-
 class ResponsesAnswer:
     """One exchange's response."""
 
@@ -130,7 +125,7 @@ class ResponsesAnswer:
 
     def parse_whole(self, data: bytes) -> Answer:
         """Return what a whole answer says; raises `UpstreamAnswerError`."""
-        response: _Response = _read(_RESPONSE, data)
+        response = decode_answer(_RESPONSE, data, "a response")
         pieces = [piece for item in response.output or () for piece in self._item_pieces(item)]
         return self._ended(response, pieces)
 
@@ -149,8 +144,6 @@ class ResponsesAnswer:
 
     def _ended(self, response: _Response, pieces: list[Piece]) -> Answer:
         usage = response.usage
-        if usage is not None and (usage.input_tokens < 0 or usage.output_tokens < 0):
-            raise UpstreamAnswerError("usage below zero")
         if response.status not in ("completed", "incomplete"):
             raise UpstreamAnswerError(f"a response of status {response.status[:20]!r}")
         finish = FinishReason.STOP
@@ -169,9 +162,9 @@ class ResponsesAnswer:
         """Return what an event of a stream says; raises `UpstreamAnswerError`."""
         if not event.data or event.data == b"[DONE]":
             return _NOTHING
-        told: _Event = _read(_EVENT, event.data)
+        told = decode_answer(_EVENT, event.data, "an event of a response")
         if told.type in ("response.completed", "response.incomplete"):
-            return self._ended(_read(_RESPONSE, told.response), [])
+            return self._ended(decode_answer(_RESPONSE, told.response, "a response"), [])
         if told.type in ("response.failed", "error"):
             raise UpstreamAnswerError("the model server says that the response failed")
         pieces = self._told(told)
