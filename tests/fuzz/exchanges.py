@@ -154,7 +154,6 @@ def answered(asked_for: Asked, parts: list[bytes]) -> Answered:
         codec,
         max_tokens=_TOKENS if request.generates else 0,
         max_bytes=max_bytes,
-        choices=request.choices,
     )
     exchange = _Exchange(dialect)
     answering = Answering(
@@ -165,6 +164,7 @@ def answered(asked_for: Asked, parts: list[bytes]) -> Answered:
         codec,
         input_bound=_INPUT_BOUND,
         form=RefusalForm.COMPLETION,
+        prices=None,
     )
 
     async def play() -> None:

@@ -12,6 +12,7 @@ Run by `tests/fuzz/run.py` (coverage-guided, `make fuzz`) and by `tests/fuzz/tes
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -21,7 +22,13 @@ from typing import Any, Final
 import msgspec
 
 from gatelift.encoding import EncodingError, encode_json, parse_json
-from gatelift.gateway.dialects import AnswerEnd, DialectError, UpstreamAnswerError
+from gatelift.gateway.dialects import (
+    DIALECTS,
+    AnswerEnd,
+    DialectError,
+    FinishReason,
+    UpstreamAnswerError,
+)
 from gatelift.gateway.dialects.chat_answer import ChatAnswer
 from gatelift.gateway.dialects.chat_request import parse_chat, upstream_chat
 from gatelift.gateway.http_messages import HttpRejectionError, ServerLimits
@@ -62,6 +69,17 @@ _ASKED: Final = {
     )
     for stream in (False, True)
 }
+_OTHERS: Final = {
+    path: DIALECTS[path].parse(encode_json({"model": "m", "max_tokens": 9, **body}))
+    for path, body in {
+        "/v1/completions": {"prompt": "x"},
+        "/v1/messages": {"messages": [{"role": "user", "content": "x"}]},
+    }.items()
+} | {
+    path: DIALECTS[path].parse(encode_json({"model": "m", "input": "x"}))
+    for path in ("/v1/responses", "/v1/embeddings")
+}
+"""What is asked of the dialects beside chat, whose answers are only parsed or refused."""
 
 
 def _cuts(data: bytes) -> Iterator[list[bytes]]:
@@ -257,6 +275,12 @@ def fuzz_frames(data: bytes) -> None:
 
 def fuzz_answer(data: bytes) -> None:
     """The upstream's JSON, whole and in events: refused, or read as `json` reads it."""
+    for path, asked in _OTHERS.items():
+        codec = DIALECTS[path].open_answer(asked, request_id="r", created_s=0)
+        with contextlib.suppress(UpstreamAnswerError):
+            codec.parse_whole(data)
+        with contextlib.suppress(UpstreamAnswerError):
+            codec.parse_event(SseEvent(data))
     for stream, key in ((False, "message"), (True, "delta")):
         codec = ChatAnswer(_ASKED[stream], request_id="r", created_s=0)
         try:
@@ -273,7 +297,7 @@ def fuzz_answer(data: bytes) -> None:
         message = (choices[0].get(key) or {}) if choices else {}
         said = [piece.text for piece in answer.pieces if piece.kind is PartKind.ASSISTANT_TEXT]
         assert said == ([message["content"]] if message.get("content") else [])
-        end = AnswerEnd(finishes={}, input_tokens=0, output_tokens=0)
+        end = AnswerEnd(finishes={0: FinishReason.STOP}, input_tokens=0, output_tokens=0)
         for piece in answer.pieces:
             piece.text.encode("utf-8")
             out = codec.release(piece, piece.text)

@@ -266,8 +266,8 @@ class Deployment:
         body = {"kind": kind.value, "envelope": envelope, **more}
         return self.call("POST", "entries", json=body)
 
-    def adopt(self) -> None:
-        plan = PLAN.encode()
+    def adopt(self, text: str = PLAN) -> None:
+        plan = text.encode()
         candidate = encode_candidate(make_candidate(parse_plan(plan), PROMPT))
         self.fingerprint = sha256_digest(candidate)
         adoption = PlanAdoption(
@@ -336,14 +336,16 @@ class Deployment:
 class FakeKeeper:
     """The other end of `control.sock`: says hello, collects frames with the time they came."""
 
-    def __init__(self, deployment: Deployment, node: str = "n1") -> None:
+    def __init__(
+        self, deployment: Deployment, node: str = "n1", *, replicated: bool = False
+    ) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(socket_path(deployment.folder, "control.sock")))
         self.frames: list[tuple[float, ControlToKeeper]] = []
         self.closed = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-        self.send(NodeHello(node=node))
+        self.send(NodeHello(node=node, replicated=replicated))
 
     def send(self, frame: KeeperToControl) -> None:
         data = msgspec.msgpack.encode(frame)
@@ -400,8 +402,10 @@ def running(folder: Path, *, witnessed: bool = False, adopt: bool = True) -> Ite
 
 
 @contextlib.contextmanager
-def keeper_of(deployment: Deployment, node: str = "n1") -> Iterator[FakeKeeper]:
-    keeper = FakeKeeper(deployment, node)
+def keeper_of(
+    deployment: Deployment, node: str = "n1", *, replicated: bool = False
+) -> Iterator[FakeKeeper]:
+    keeper = FakeKeeper(deployment, node, replicated=replicated)
     try:
         yield keeper
     finally:

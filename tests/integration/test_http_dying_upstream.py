@@ -43,7 +43,7 @@ def delta(text: str = "", finish: str | None = None) -> bytes:
     return event({"choices": [{"index": 0, "delta": said, "finish_reason": finish}]})
 
 
-def whole(text: str, finish: str = "stop") -> bytes:
+def whole(text: str, finish: str | None = "stop") -> bytes:
     choice = {"index": 0, "message": {"content": text}, "finish_reason": finish}
     usage = {"prompt_tokens": 1, "completion_tokens": 1}
     return json.dumps({"choices": [choice], "usage": usage}).encode()
@@ -196,6 +196,11 @@ WHOLES: dict[str, tuple[tuple[bytes, ...], str]] = {
     "sends two values": ((lengthed(whole("hi ") * 2),), "keep"),
     "sends a stream": ((GOOD,), "keep"),
     "says that it aborted": ((lengthed(whole("hi ", "abort")),), "keep"),
+    "gives no finish reason": ((lengthed(whole("hi ", None)),), "keep"),
+    "leaves the finish reason out": (
+        (lengthed(whole("hi ").replace(b', "finish_reason": "stop"', b"")),),
+        "keep",
+    ),
     "sends an enormous count": (
         (
             lengthed(

@@ -19,11 +19,11 @@ from tests.support.openai_upstream import (
     COMPLETIONS,
     EMBEDDINGS,
     RESPONSES,
-    USAGE,
     Die,
     OpenAIUpstream,
     chat,
     chat_stream,
+    completion,
     message,
     response,
     response_stream,
@@ -68,7 +68,7 @@ def fresh(upstream: OpenAIUpstream) -> None:
     upstream.script = {
         CHAT: chat({"content": "hi"}),
         RESPONSES: response(message("hi")),
-        COMPLETIONS: {"choices": [{"index": 0, "text": "hi"}], "usage": USAGE},
+        COMPLETIONS: completion("hi"),
         EMBEDDINGS: {"data": [{"index": 0, "embedding": [1.0]}], "usage": {"prompt_tokens": 1}},
     }
 
@@ -202,6 +202,20 @@ def test_a_broken_model_server_is_an_internal_server_error(
         assert caught.value.status_code == 502
 
 
+@pytest.mark.parametrize("route", GENERATING)
+def test_a_whole_answer_without_a_word_of_its_end_is_a_502(
+    untroubled: GatewayHouse, upstream: OpenAIUpstream, route: str
+) -> None:
+    for answer in upstream.script.values():
+        answer.pop("status", None)
+        for choice in answer.get("choices", ()):
+            del choice["finish_reason"]
+    with pytest.raises(openai.InternalServerError) as caught:
+        CALLS[route](client(untroubled), "hi")
+    assert caught.value.status_code == 502
+    assert [each.outcome for each in untroubled.finishes()] == [Outcome.UPSTREAM_FAILED]
+
+
 BROKEN = {
     "chat": (CHAT, [*chat_stream({"content": "one "}, {"content": "two "})[:2], Die]),
     "chat that just stops": (CHAT, chat_stream({"content": "one "})[:1]),
@@ -221,7 +235,24 @@ BROKEN = {
         ],
     ),
     "completions": (COMPLETIONS, [{"choices": [{"index": 0, "text": "one "}]}, Die]),
+    "chat of three choices of which one is silent": (
+        CHAT,
+        chat_stream({"content": "one "}, choices=2),
+    ),
 }
+
+
+def test_choices_that_had_not_begun_end_for_the_reason_that_stopped_all(
+    untroubled: GatewayHouse, upstream: OpenAIUpstream
+) -> None:
+    # One token was reserved for each of three choices, and the second takes more than all of them.
+    greedy = [(1, {"content": f"{number} "}) for number in range(5)]
+    upstream.script[CHAT] = chat_stream(*greedy, choices=3)
+    ends = {}
+    for chunk in CALLS["chat"](client(untroubled), "hi", n=3, max_tokens=1, stream=True):
+        for choice in chunk.choices:
+            ends[choice.index] = choice.finish_reason
+    assert ends == {0: "length", 1: "length", 2: "length"}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -231,7 +262,8 @@ def test_a_stream_that_breaks_off_never_ends_cleanly(
     route, events = BROKEN[name]
     upstream.script[route] = events
     got: list[str] = []
-    stream = CALLS[name.partition(" ")[0]](client(untroubled), "hi", stream=True)
+    asked = {"n": 3} if "three choices" in name else {}
+    stream = CALLS[name.partition(" ")[0]](client(untroubled), "hi", stream=True, **asked)
     with pytest.raises((openai.APIError, httpx2.TransportError)):
         got.extend(event.to_json() for event in stream)
     assert "one " in "".join(got)

@@ -22,6 +22,7 @@ from gatelift.control.api_guards import may_submit, need
 from gatelift.control.control import Control
 from gatelift.control.drafting import CertificateDraft, draft_certificate
 from gatelift.control.errors import ControlError
+from gatelift.control.stores import check_stores
 from gatelift.control.tokens import READER
 from gatelift.control.views import StateView, view_state
 from gatelift.decide import Preview, preview
@@ -88,7 +89,7 @@ def _public_routes(control: Control) -> Sequence[ControllerRouterHandler]:
             healthy=control.is_healthy,
             size=control.state.size,
             cosigned_size=head.size if head else 0,
-            node_connected=control.node[1],
+            node_connected=control.node.is_connected,
         )
         return Response(health, status_code=200 if health.healthy else 503)
 
@@ -133,6 +134,8 @@ def _state_routes(control: Control, guards: list[Guard]) -> Sequence[ControllerR
     @get("/admin/v1/draft/certificate", guards=guards)
     async def read_draft(stage: FromQuery[str]) -> CertificateDraft:
         """Return the certificate that could be signed for a stage now."""
+        # Nobody is asked to sign what would be refused.
+        check_stores(control.state.plan, control.node)
         return await asyncio.to_thread(
             draft_certificate, control.state, stage, control.cosigned, control.now_ms()
         )

@@ -21,6 +21,7 @@ from gatelift.control.api_guards import need
 from gatelift.control.control import Control
 from gatelift.control.errors import ControlError
 from gatelift.control.signing import Draft
+from gatelift.control.stores import check_stores
 from gatelift.control.tokens import SUBMITTER
 from gatelift.control.views import DecisionView
 from gatelift.encoding import Digest, parse_base64
@@ -155,6 +156,8 @@ async def _log_entry(control: Control, request: EntryRequest) -> EntryResult:
     if request.kind is EntryKind.ORDER and request.expected_size is None:
         _, index = await control.order(envelope)
     else:
+        if request.kind is EntryKind.CERTIFICATE:
+            check_stores(control.state.plan, control.node)
         draft = Draft(kind=request.kind, body=envelope)
         (index,) = await control.submit([draft], request.expected_size)
     cosigned = await _wait_cosigned(control, index + 1) if request.cosigned else False

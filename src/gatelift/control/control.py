@@ -28,7 +28,7 @@ from gatelift.control.bundles import Bundles, Outgoing
 from gatelift.control.clock import wall_clock_ms
 from gatelift.control.deployment import Deployment, open_deployment
 from gatelift.control.errors import ControlError, ControlFailedError
-from gatelift.control.keepers import KeeperSocket
+from gatelift.control.keepers import KeeperSocket, NodeSeen
 from gatelift.control.node_reports import NodeReports
 from gatelift.control.outlet import Outlet
 from gatelift.control.publisher import Cosigned, Publisher
@@ -179,9 +179,9 @@ class Control:
         return self._outlet.outgoing
 
     @property
-    def node(self) -> tuple[str | None, bool]:
-        """The node that control serves, and whether it is connected."""
-        return self._keepers.node, self._keepers.is_connected
+    def node(self) -> NodeSeen:
+        """The node that control serves, and how it stands."""
+        return self._keepers.node
 
     @property
     def logs_directory(self) -> Path:

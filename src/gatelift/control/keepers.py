@@ -19,16 +19,28 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from gatelift.errors import CallerError
 from gatelift.messages.frames import ControlToKeeper, KeeperToControl, NodeHello
 from gatelift.trust import Root
 from gatelift.wire.frames import FrameCodec, FrameConnection, FrameError
 
-__all__ = ["KeeperSocket"]
+__all__ = ["KeeperSocket", "NodeSeen"]
 
 _LOG = logging.getLogger(__name__)
 _Connection = FrameConnection[ControlToKeeper | KeeperToControl]
+
+
+class NodeSeen(NamedTuple):
+    """The node that control serves, null before one said hello, and how it stands now.
+
+    `is_replicated` is its own word that it keeps its records on two stores; false while it is away.
+    """
+
+    name: str | None
+    is_connected: bool
+    is_replicated: bool
 
 
 class KeeperSocket:
@@ -52,18 +64,15 @@ class KeeperSocket:
         self._on_report = on_report
         self._open: set[_Connection] = set()
         self._node: str | None = None
+        self._replicated = False
         self._current: _Connection | None = None
         self._server: asyncio.Server | None = None
 
     @property
-    def node(self) -> str | None:
-        """The node that control serves, once one has said hello."""
-        return self._node
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether that node is connected now."""
-        return self._current is not None and self._current.is_open
+    def node(self) -> NodeSeen:
+        """The node that control serves."""
+        connected = self._current is not None and self._current.is_open
+        return NodeSeen(self._node, connected, connected and self._replicated)
 
     async def start(self) -> None:
         """Listen; a socket left over by a dead control is replaced (the store's lock guards it)."""
@@ -126,6 +135,7 @@ class KeeperSocket:
             connection.abort()
             return
         older, self._current, self._node = self._current, connection, frame.node
+        self._replicated = frame.replicated
         if older is not None and older is not connection:
             older.abort()
         for each in self._welcome():

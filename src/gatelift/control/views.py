@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from gatelift.control.bundles import Outgoing
+from gatelift.control.keepers import NodeSeen
 from gatelift.control.publisher import Cosigned
 from gatelift.decide import (
     State,
@@ -192,7 +193,7 @@ def view_state(
     witness_problem: str | None,
     out: Outgoing,
     status: tuple[int, int] | None,
-    node: tuple[str | None, bool],
+    node: NodeSeen,
 ) -> StateView:
     """Return the summary at `now_ms`; `status` is the last one's number and time."""
     return StateView(
@@ -230,8 +231,8 @@ def view_state(
         account_number=state.account.number if state.account else None,
         status_number=status[0] if status else None,
         status_signed_at=status[1] if status else None,
-        node=node[0],
-        node_connected=node[1],
+        node=node.name,
+        node_connected=node.is_connected,
     )
 
 

@@ -233,7 +233,6 @@ class ModelExchange(RecordedExchange):
             codec,
             max_tokens=admitted.max_tokens * admitted.choices,
             max_bytes=admitted.max_bytes,
-            choices=admitted.choices,
             may_have_read=lambda count: (
                 not request.costs_input
                 or may_be_tokens(

@@ -8,7 +8,8 @@ Invariants
 - Usage below what any tokenizer makes of the text (a token a word, and one for 32 bytes) is not
   believed: it counts as silence, and silence as the worst case.
 - An answer that has not begun to leave is withheld whole when a safeguard says so.
-- A stop in one choice stops them all; an end is one of every choice that was asked for.
+- A stop in one choice stops them all, those too that have not begun.
+- An answer has ended when every choice that was asked for has: a silent one is a broken one.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _anything(_count: int) -> bool:
 class Release:
     """The released part of one answer, its counts and its verdicts.
 
-    `max_tokens` and `max_bytes` are what was reserved, over all `choices`; `open_inspector` makes
+    `max_tokens` and `max_bytes` are what was reserved, over all choices; `open_inspector` makes
     the inspector of one choice; `may_have_read` says whether the prompt may have as few tokens.
     """
 
@@ -55,14 +56,13 @@ class Release:
         *,
         max_tokens: int,
         max_bytes: int,
-        choices: int = 1,
         may_have_read: Callable[[int], bool] = _anything,
     ) -> None:
         self._open_inspector = open_inspector
         self._codec = codec
+        self._choices = frozenset(range(codec.choices))
         self._max_tokens = max_tokens
         self._max_bytes = max_bytes
-        self._choices = choices
         self._inspectors: dict[int, AnswerInspector] = {}
         self._may_have_read = may_have_read
         self._believed_output: tuple[int, int] | None = None
@@ -86,16 +86,16 @@ class Release:
 
     @property
     def ended(self) -> bool:
-        """Whether the answer came to an end that somebody named: the model server, or we."""
-        return self.stopped or self._finishes.keys() >= set(range(self._choices))
+        """Whether every choice came to an end that somebody named: the model server, or we."""
+        return self.stopped or self._finishes.keys() >= self._choices
 
     @property
     def finishes(self) -> dict[int, FinishReason]:
         """The finish reason of each choice that the caller reads."""
         if self.cut_by is not None:
-            return dict.fromkeys({0, *self._inspectors}, FinishReason.CONTENT_FILTER)
+            return dict.fromkeys(self._choices, FinishReason.CONTENT_FILTER)
         if self.exhausted:
-            return dict.fromkeys({0, *self._inspectors}, FinishReason.LENGTH)
+            return dict.fromkeys(self._choices, FinishReason.LENGTH)
         return self._finishes
 
     @property

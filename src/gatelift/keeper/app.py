@@ -108,6 +108,7 @@ def make_node(directory: Path, node: str, replica: Path | None = None) -> Node:
         order_urls=root.order_urls,
         credential=load_secret_text(upstream_key) if upstream_key.exists() else None,
         issuer=Issuer(node, load_upstream_ca(ca_key, node) if ca_key.exists() else None),
+        replicated=replica is not None,
     )
 
 

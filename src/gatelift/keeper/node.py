@@ -106,6 +106,7 @@ class Node:
         order_urls: tuple[str, ...],
         credential: str | None,
         issuer: Issuer,
+        replicated: bool,
     ) -> None:
         self._node = node
         self._incoming = directory / "incoming"
@@ -117,7 +118,11 @@ class Node:
         self._issuer = issuer
         self._server = WorkerServer(worker_socket, node, self)
         self._uplink = Uplink(
-            control_socket, node, welcome=self._welcome, on_frame=self._from_control
+            control_socket,
+            node,
+            replicated=replicated,
+            welcome=self._welcome,
+            on_frame=self._from_control,
         )
         self._desk = make_desk(self._server.broadcast)
         self._order_socket = OrderSocket(order_socket, self._adopt)

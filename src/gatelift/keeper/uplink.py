@@ -31,18 +31,22 @@ _Connection = FrameConnection[Any]
 
 
 class Uplink:
-    """Keeps a connection to control at `path`. `on_frame` is called for each of its frames."""
+    """Keeps a connection to control at `path`. `on_frame` is called for each of its frames.
+
+    `replicated` is what control is told of the node's own records.
+    """
 
     def __init__(
         self,
         path: Path,
         node: str,
         *,
+        replicated: bool,
         welcome: Callable[[], Iterable[KeeperToControl]],
         on_frame: Callable[[ControlToKeeper], None],
     ) -> None:
         self._path = path
-        self._node = node
+        self._hello = NodeHello(node=node, replicated=replicated)
         self._welcome = welcome
         self._on_frame = on_frame
         self._connection: _Connection | None = None
@@ -104,7 +108,7 @@ class Uplink:
 
     def _on_made(self, connection: _Connection) -> None:
         self._connection = connection
-        self.send(NodeHello(node=self._node))
+        self.send(self._hello)
         for frame in self._welcome():
             self.send(frame)
 

@@ -242,9 +242,10 @@ KeeperToWorker = (
 
 
 class NodeHello(msgspec.Struct, frozen=True, kw_only=True, tag="node_hello"):
-    """A keeper registers its node."""
+    """A keeper registers its node. `replicated`: it keeps its own records on a second store too."""
 
     node: str
+    replicated: bool = False
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True, tag="counted"):

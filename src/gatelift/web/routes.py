@@ -42,6 +42,14 @@ class Head(Protocol):
         """What it says."""
 
 
+class Node(Protocol):
+    """The node that control serves."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is connected now."""
+
+
 class PageSource(Protocol):
     """What the page reads of control; `gatelift.control.Control` is one."""
 
@@ -62,8 +70,8 @@ class PageSource(Protocol):
         """Why the newest head is not cosigned yet."""
 
     @property
-    def node(self) -> tuple[str | None, bool]:
-        """The node that is served, and whether it is connected."""
+    def node(self) -> Node:
+        """The node that is served."""
 
     @property
     def is_healthy(self) -> bool:
@@ -112,7 +120,7 @@ class _Page:
                 ),
                 delayed=control.witness_problem is not None,
                 healthy=control.is_healthy,
-                connected=control.node[1],
+                connected=control.node.is_connected,
                 signers=signers,
                 decisions=decisions,
             )

@@ -78,10 +78,14 @@ def test_a_completion_refuses_by_name(name: str, value: Any) -> None:
     [
         b"{}",
         b'{"choices":[]}',
-        b'{"choices":[{"index":1,"text":"x"}]}',
-        b'{"choices":[{"text":"x"},{"text":"y"}]}',
-        b'{"choices":[{"message":{"content":"x"}}]}',
-        b'{"choices":[{"text":"x"}],"usage":{"prompt_tokens":-1}}',
+        b'{"choices":[{"index":1,"text":"x","finish_reason":"stop"}]}',
+        b'{"choices":[{"text":"x","finish_reason":"stop"},{"text":"y","finish_reason":"stop"}]}',
+        b'{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}]}',
+        b'{"choices":[{"text":"x","finish_reason":"stop"}],"usage":{"prompt_tokens":-1}}',
+        b'{"choices":[{"text":"x","finish_reason":"stop"}],"usage":{"completion_tokens":9999999999}}',
+        b'{"choices":[{"text":"x\xff","finish_reason":"stop"}]}',
+        b'{"choices":[{"text":"x"}]}',
+        b'{"choices":[{"text":"x","finish_reason":"abort"}]}',
     ],
 )
 def test_a_completion_out_of_contract_is_refused(data: bytes) -> None:

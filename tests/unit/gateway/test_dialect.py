@@ -145,11 +145,15 @@ def test_random_bytes_are_parsed_or_refused(data: bytes) -> None:
     [
         b"not json",
         b"{}",
-        b'{"choices":[{"index":1,"message":{}}]}',
-        b'{"choices":[{"message":{}},{"message":{}}]}',
+        b'{"choices":[{"index":1,"message":{},"finish_reason":"stop"}]}',
+        b'{"choices":[{"message":{},"finish_reason":"stop"},{"message":{},"finish_reason":"stop"}]}',
         b'{"choices":[]}',
-        b'{"choices":[{"message":{"content":5}}]}',
-        b'{"choices":[{"message":{}}],"usage":{"completion_tokens":-1}}',
+        b'{"choices":[{"message":{}}]}',
+        b'{"choices":[{"message":{},"finish_reason":null}]}',
+        b'{"choices":[{"message":{},"finish_reason":""}]}',
+        b'{"choices":[{"message":{},"finish_reason":"abort"}]}',
+        b'{"choices":[{"message":{"content":5},"finish_reason":"stop"}]}',
+        b'{"choices":[{"message":{},"finish_reason":"stop"}],"usage":{"completion_tokens":-1}}',
     ],
 )
 def test_an_answer_out_of_contract_is_refused(data: bytes) -> None:

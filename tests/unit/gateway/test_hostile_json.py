@@ -106,7 +106,7 @@ def test_a_stream_has_ended_when_each_choice_that_was_asked_for_has() -> None:
         dialect.parse(json.dumps(body).encode()), request_id="r", created_s=0
     )
     suite = Suite(terms=SafeguardTerms(postures={}), scope=Scope())
-    held = Release(suite.open_answer, made, max_tokens=9, max_bytes=99, choices=2)
+    held = Release(suite.open_answer, made, max_tokens=9, max_bytes=99)
     ended = []
     for choice in (0, 1):
         event = b'{"choices":[{"index":%d,"text":"a","finish_reason":"stop"}]}' % choice

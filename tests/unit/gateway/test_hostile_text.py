@@ -53,12 +53,12 @@ def test_a_prompt_with_half_a_pair_is_refused_and_not_an_error_of_ours() -> None
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"choices":[{"message":{"content":"\xff"},"delta":{"content":"\xff"}}]}',
-        rb'{"choices":[{"message":{"content":"\ud800"},"delta":{"content":"\ud800"}}]}',
+        b'{"choices":[{"finish_reason":"stop","message":{"content":"\xff"},"delta":{"content":"\xff"}}]}',
+        rb'{"choices":[{"finish_reason":"stop","message":{"content":"\ud800"},"delta":{"content":"\ud800"}}]}',
         b'{"choices":[],"usage":{"completion_tokens":99999999999999999999}}',
         b'{"choices":[],"usage":{"completion_tokens":-1}}',
-        b'{"choices":[{"message":{"tool_calls":[{"index":-1}]},"delta":{"tool_calls":[{"index":-1}]}}]}',
-        b'{"choices":[{"message":{"tool_calls":[{"index":128}]},"delta":{"tool_calls":[{"index":128}]}}]}',
+        b'{"choices":[{"finish_reason":"stop","message":{"tool_calls":[{"index":-1}]},"delta":{"tool_calls":[{"index":-1}]}}]}',
+        b'{"choices":[{"finish_reason":"stop","message":{"tool_calls":[{"index":128}]},"delta":{"tool_calls":[{"index":128}]}}]}',
     ],
 )
 def test_an_upstream_that_sends_no_text_or_no_count_is_out_of_its_contract(body: bytes) -> None:
@@ -68,12 +68,17 @@ def test_an_upstream_that_sends_no_text_or_no_count_is_out_of_its_contract(body:
         CODEC.parse_event(SseEvent(body))
 
 
-@pytest.mark.parametrize("reason", ["abort", "error", "cancelled"])
+@pytest.mark.parametrize("reason", ["abort", "error", "cancelled", "insufficient_system_resource"])
 def test_an_answer_that_says_it_was_broken_off_did_not_end(reason: str) -> None:
     event = b'{"choices":[{"delta":{},"finish_reason":"%b"}]}' % reason.encode()
     with pytest.raises(UpstreamAnswerError) as caught:
         CODEC.parse_event(SseEvent(event))
     assert caught.value.code == "upstream_died"
+
+
+def test_an_empty_finish_reason_of_a_piece_is_no_end() -> None:
+    event = b'{"choices":[{"delta":{"content":"hi"},"finish_reason":""}]}'
+    assert CODEC.parse_event(SseEvent(event)).finishes == ()
 
 
 def test_a_frame_that_is_no_text_does_not_take_the_frames_before_it_along() -> None:

@@ -352,15 +352,19 @@ def codec(**changes: Any) -> MessagesAnswer:
 
 WHOLES = {
     "no json": b"no",
-    "no content": b"{}",
-    "a block without a type": b'{"content":[{"text":"x"}]}',
-    "a block that was not asked for": b'{"content":[{"type":"server_tool_use","name":"x"}]}',
-    "a call without a name": b'{"content":[{"type":"tool_use","input":{}}]}',
-    "input as text": b'{"content":[{"type":"tool_use","name":"x","input":"{}"}]}',
-    "text as a number": b'{"content":[{"type":"text","text":5}]}',
-    "usage below zero": b'{"content":[],"usage":{"input_tokens":-1}}',
-    "output below zero": b'{"content":[],"usage":{"input_tokens":1,"output_tokens":-1}}',
-    "deep nesting": b'{"content":[{"type":"tool_use","name":"x","input":{"a":%b%b}}]}'
+    "no content": b'{"stop_reason":"end_turn"}',
+    "no reason to stop": b'{"content":[{"type":"text","text":"x"}],"stop_reason":null}',
+    "an empty reason to stop": b'{"content":[{"type":"text","text":"x"}],"stop_reason":""}',
+    "no text": b'{"stop_reason":"end_turn","content":[{"type":"text","text":"\xff"}]}',
+    "an enormous count": b'{"stop_reason":"end_turn","content":[],"usage":{"output_tokens":9999999999}}',
+    "a block without a type": b'{"stop_reason":"end_turn","content":[{"text":"x"}]}',
+    "a block that was not asked for": b'{"stop_reason":"end_turn","content":[{"type":"server_tool_use","name":"x"}]}',
+    "a call without a name": b'{"stop_reason":"end_turn","content":[{"type":"tool_use","input":{}}]}',
+    "input as text": b'{"stop_reason":"end_turn","content":[{"type":"tool_use","name":"x","input":"{}"}]}',
+    "text as a number": b'{"stop_reason":"end_turn","content":[{"type":"text","text":5}]}',
+    "usage below zero": b'{"stop_reason":"end_turn","content":[],"usage":{"input_tokens":-1}}',
+    "output below zero": b'{"stop_reason":"end_turn","content":[],"usage":{"input_tokens":1,"output_tokens":-1}}',
+    "deep nesting": b'{"stop_reason":"end_turn","content":[{"type":"tool_use","name":"x","input":{"a":%b%b}}]}'
     % (b"[" * 9000, b"]" * 9000),
 }
 

@@ -101,7 +101,7 @@ def test_a_lie_about_a_whole_answer_costs_the_whole_reserve() -> None:
     held.expect_whole()
     assert held.output_tokens == 50, "it may break off before its usage is known"
     answer = (
-        b'{"choices":[{"message":{"content":"one two three"}}],'
+        b'{"choices":[{"message":{"content":"one two three"},"finish_reason":"stop"}],'
         b'"usage":{"prompt_tokens":3,"completion_tokens":1}}'
     )
     held.take(made.parse_whole(answer), whole=True)
@@ -111,6 +111,37 @@ def test_a_lie_about_a_whole_answer_costs_the_whole_reserve() -> None:
 
 @pytest.mark.parametrize("told", ["-1", "9007199254740992", "1e3", '"3"', "null"])
 def test_usage_that_is_no_number_of_tokens_ends_the_exchange(told: str) -> None:
-    body = b'{"choices":[{"message":{"content":"x"}}],"usage":{"completion_tokens":%b}}'
+    body = b'{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}],"usage":{"completion_tokens":%b}}'
     with pytest.raises(UpstreamAnswerError):
         codec(stream=False).parse_whole(body % told.encode())
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
+        (["amber lantern"], FinishReason.CONTENT_FILTER),
+        (["one ", "two ", "three"], FinishReason.LENGTH),
+    ],
+    ids=["cut", "exhausted"],
+)
+def test_a_choice_that_had_not_begun_reads_why_all_were_stopped(
+    texts: list[str], reason: FinishReason
+) -> None:
+    held, made = release(max_tokens=2, n=3)
+    for text in texts:
+        held.take(made.parse_event(chunk(text, 1)))
+    assert held.ended
+    assert held.finishes == {0: reason, 1: reason, 2: reason}
+    told = made.last(held.end_for(10))
+    assert told.count(b'"finish_reason":"%b"' % reason.encode()) == 3
+    assert b'"finish_reason":"stop"' not in told
+
+
+def test_an_answer_has_not_ended_while_a_choice_is_silent() -> None:
+    held, made = release(n=3)
+    end = b'{"choices":[{"index":%d,"delta":{},"finish_reason":"stop"}]}'
+    for choice in (0, 2):
+        held.take(made.parse_event(SseEvent(end % choice)))
+        assert not held.ended
+    held.take(made.parse_event(SseEvent(end % 1)))
+    assert held.ended

@@ -125,6 +125,11 @@ def test_a_memory_is_refused_with_what_to_do_instead() -> None:
     [
         b"not json",
         b"{}",
+        b'{"output":[]}',
+        b'{"status":null,"output":[]}',
+        b'{"status":"in_progress","output":[]}',
+        b'{"status":"completed\xff","output":[]}',
+        b'{"status":"completed","output":[],"usage":{"output_tokens":9999999999}}',
         b'{"status":"failed","output":[]}',
         b'{"status":"queued","output":[]}',
         b'{"status":"completed","output":[{"type":"message","content":"x"}]}',

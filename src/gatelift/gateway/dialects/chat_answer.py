@@ -2,7 +2,7 @@
 
 Invariants
 - As `dialect`: only named fields are read, everything else is dropped.
-- Choices are those that were asked for, by index; anything else ends the exchange.
+- As `choices`: of those that were asked for, each ends with a reason of the upstream's.
 - Ids are ours: the upstream's are text that no safeguard reads.
 
 Follows the OpenAI API reference, "Chat completion object" and "Chat completion chunk object".
@@ -16,35 +16,35 @@ import msgspec
 
 from gatelift.encoding import encode_json
 from gatelift.gateway.dialects.chat_request import ChatRequest
+from gatelift.gateway.dialects.choices import (
+    DONE,
+    Choice,
+    ChoicesUsage,
+    answer_of,
+    check_choices,
+    check_ended,
+    ended_or_empty,
+    usage_of,
+)
 from gatelift.gateway.dialects.dialect import (
     Answer,
     AnswerEnd,
     FinishReason,
     Piece,
     UpstreamAnswerError,
-)
-from gatelift.gateway.dialects.upstream_json import (
-    TokenCount,
-    read_upstream,
-    refuse_broken_off,
+    decode_answer,
 )
 from gatelift.safeguards import PartKind
 from gatelift.wire.sse import SseEvent
 
-__all__ = ["DONE", "ChatAnswer"]
+__all__ = ["ChatAnswer"]
 
-DONE: Final = b"data: [DONE]\n\n"
-_FINISHES: Final = {reason.value: reason for reason in FinishReason}
 _FIELDS: Final = {
     PartKind.ASSISTANT_TEXT: b"content",
     PartKind.REASONING: b"reasoning_content",
     PartKind.REFUSAL: b"refusal",
 }
-_ENDED: Final = Answer(ended=True)
-_NOTHING: Final = Answer()
-
-
-# It goes on to callers: what is beyond is no number of a call.
+# A number that goes on to callers: what is beyond it is no call of a model's.
 _CallIndex = Annotated[int, msgspec.Meta(ge=0, lt=128)]
 
 
@@ -65,21 +65,14 @@ class _Message(msgspec.Struct, frozen=True):
     tool_calls: list[_ToolCall] | None = None
 
 
-class _Choice(msgspec.Struct, frozen=True):
-    index: int = 0
+class _Choice(Choice, frozen=True):
     message: _Message | None = None
     delta: _Message | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: TokenCount = 0
-    completion_tokens: TokenCount = 0
 
 
 class _Body(msgspec.Struct, frozen=True):
     choices: list[_Choice]
-    usage: _Usage | None = None
+    usage: ChoicesUsage | None = None
 
 
 _DECODER: Final = msgspec.json.Decoder(_Body)
@@ -122,14 +115,16 @@ class ChatAnswer:
         self._calls: dict[tuple[int, int], dict[str, Any]] = {}
         self._begun: set[int] = set()
 
+    @property
+    def choices(self) -> int:
+        """How many choices were asked for."""
+        return self._request.choices
+
     # Reading.
 
     def _read(self, data: bytes) -> _Body:
-        body = read_upstream(_DECODER, data, "an answer")
-        choices = self._request.choices
-        if len(body.choices) > choices or any(not 0 <= c.index < choices for c in body.choices):
-            raise UpstreamAnswerError(f"expected {choices} choices, got others")
-        refuse_broken_off(choice.finish_reason for choice in body.choices)
+        body = decode_answer(_DECODER, data, "an answer")
+        check_choices(body.choices, self.choices)
         return body
 
     def parse_whole(self, data: bytes) -> Answer:
@@ -140,25 +135,25 @@ class ChatAnswer:
             raise UpstreamAnswerError(
                 f"expected {self._request.choices} choices with a message, got {len(messages)}"
             )
+        check_ended(body.choices)
         pieces = [
             piece
             for index, message in messages.items()
             for piece in (_pieces(message, index) if message else ())
         ]
-        return _answer(body, pieces)
+        return answer_of(body.choices, body.usage, pieces)
 
     def parse_event(self, event: SseEvent) -> Answer:
         """Return what an event of a stream says; raises `UpstreamAnswerError`."""
-        if event.data == b"[DONE]":
-            return _ENDED
-        if not event.data:
-            return _NOTHING
+        told = ended_or_empty(event)
+        if told is not None:
+            return told
         body = self._read(event.data)
         pieces = []
         for choice in body.choices:
             if choice.delta is not None:
                 pieces += _pieces(choice.delta, choice.index)
-        return _answer(body, pieces)
+        return answer_of(body.choices, body.usage, pieces)
 
     # Writing.
 
@@ -203,12 +198,12 @@ class ChatAnswer:
         """Return the last events of a stream."""
         more = b"" if end.note is None else b"," + encode_json(end.note)[1:-1]
         events = [
-            self._chunk(choice, b"", end.finishes.get(choice, FinishReason.STOP), more)
+            self._chunk(choice, b"", end.finishes[choice], more)
             for choice in range(self._request.choices)
         ]
         if self._request.wants_usage:
             body = {**self._head, "object": "chat.completion.chunk", "choices": []}
-            events.append(b"data: %b\n\n" % encode_json(body | {"usage": _usage(end)}))
+            events.append(b"data: %b\n\n" % encode_json(body | {"usage": usage_of(end)}))
         return b"".join((*events, DONE))
 
     def whole(self, end: AnswerEnd) -> bytes:
@@ -217,7 +212,7 @@ class ChatAnswer:
             {
                 "index": choice,
                 "message": self._message(choice),
-                "finish_reason": end.finishes.get(choice, FinishReason.STOP).value,
+                "finish_reason": end.finishes[choice].value,
             }
             for choice in range(self._request.choices)
         ]
@@ -242,7 +237,7 @@ class ChatAnswer:
             **self._head,
             "object": "chat.completion",
             "choices": choices,
-            "usage": _usage(end),
+            "usage": usage_of(end),
         }
         return encode_json(body | (end.note or {}))
 
@@ -266,24 +261,3 @@ class ChatAnswer:
     def _joined(self, choice: int, kind: PartKind) -> str | None:
         found = self._text.get((choice, kind))
         return None if found is None else "".join(found)
-
-
-def _answer(body: _Body, pieces: list[Piece]) -> Answer:
-    return Answer(
-        pieces=tuple(pieces),
-        finishes=tuple(
-            (choice.index, _FINISHES.get(choice.finish_reason, FinishReason.STOP))
-            for choice in body.choices
-            if choice.finish_reason is not None
-        ),
-        input_tokens=body.usage.prompt_tokens if body.usage else None,
-        output_tokens=body.usage.completion_tokens if body.usage else None,
-    )
-
-
-def _usage(end: AnswerEnd) -> dict[str, int]:
-    return {
-        "prompt_tokens": end.input_tokens,
-        "completion_tokens": end.output_tokens,
-        "total_tokens": end.input_tokens + end.output_tokens,
-    }

@@ -2,7 +2,7 @@
 
 Invariants
 - As `dialect`: only named fields are read, everything else is dropped.
-- Choices are those that were asked for, by index; anything else ends the exchange.
+- As `choices`: of those that were asked for, each ends with a reason of the upstream's.
 - A refusal has no form here: it is always an error.
 
 Follows the OpenAI API reference, "The completion object" (legacy).
@@ -15,6 +15,16 @@ from typing import Any, Final
 import msgspec
 
 from gatelift.encoding import encode_json
+from gatelift.gateway.dialects.choices import (
+    DONE,
+    Choice,
+    ChoicesUsage,
+    answer_of,
+    check_choices,
+    check_ended,
+    ended_or_empty,
+    usage_of,
+)
 from gatelift.gateway.dialects.completions_request import CompletionsRequest
 from gatelift.gateway.dialects.dialect import (
     Answer,
@@ -22,37 +32,21 @@ from gatelift.gateway.dialects.dialect import (
     FinishReason,
     Piece,
     UpstreamAnswerError,
-)
-from gatelift.gateway.dialects.upstream_json import (
-    TokenCount,
-    read_upstream,
-    refuse_broken_off,
+    decode_answer,
 )
 from gatelift.safeguards import PartKind
 from gatelift.wire.sse import SseEvent
 
 __all__ = ["CompletionsAnswer"]
 
-_DONE: Final = b"data: [DONE]\n\n"
-_FINISHES: Final = {reason.value: reason for reason in FinishReason}
-_ENDED: Final = Answer(ended=True)
-_NOTHING: Final = Answer()
 
-
-class _Choice(msgspec.Struct, frozen=True):
-    index: int = 0
+class _Choice(Choice, frozen=True):
     text: str | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: TokenCount = 0
-    completion_tokens: TokenCount = 0
 
 
 class _Body(msgspec.Struct, frozen=True):
     choices: list[_Choice]
-    usage: _Usage | None = None
+    usage: ChoicesUsage | None = None
 
 
 _DECODER: Final = msgspec.json.Decoder(_Body)
@@ -71,12 +65,14 @@ class CompletionsAnswer:
         }
         self._text: dict[int, list[str]] = {}
 
+    @property
+    def choices(self) -> int:
+        """How many choices were asked for."""
+        return self._request.choices
+
     def _read(self, data: bytes) -> _Body:
-        body = read_upstream(_DECODER, data, "a completion")
-        choices = self._request.choices
-        if len(body.choices) > choices or any(not 0 <= c.index < choices for c in body.choices):
-            raise UpstreamAnswerError(f"expected {choices} choices, got others")
-        refuse_broken_off(choice.finish_reason for choice in body.choices)
+        body = decode_answer(_DECODER, data, "a completion")
+        check_choices(body.choices, self.choices)
         return body
 
     def parse_whole(self, data: bytes) -> Answer:
@@ -87,13 +83,13 @@ class CompletionsAnswer:
             raise UpstreamAnswerError(
                 f"expected {self._request.choices} choices with a text, got {len(told)}"
             )
+        check_ended(body.choices)
         return _answer(body)
 
     def parse_event(self, event: SseEvent) -> Answer:
         """Return what an event of a stream says; raises `UpstreamAnswerError`."""
-        if event.data == b"[DONE]":
-            return _ENDED
-        return _answer(self._read(event.data)) if event.data else _NOTHING
+        told = ended_or_empty(event)
+        return _answer(self._read(event.data)) if told is None else told
 
     def release(self, piece: Piece, text: str) -> bytes:
         """Note that `text` may leave as a part of `piece`; return the event that carries it."""
@@ -105,27 +101,24 @@ class CompletionsAnswer:
     def _chunk(self, choice: dict[str, Any], **more: Any) -> bytes:
         return b"data: %b\n\n" % encode_json({**self._head, "choices": [choice], **more})
 
-    def _end_of(self, choice: int, end: AnswerEnd) -> FinishReason:
-        return end.finishes.get(choice, FinishReason.STOP)
-
     def last(self, end: AnswerEnd) -> bytes:
         """Return the last events of a stream."""
         events = [
-            self._chunk(_choice(number, "", self._end_of(number, end)), **(end.note or {}))
+            self._chunk(_choice(number, "", end.finishes[number]), **(end.note or {}))
             for number in range(self._request.choices)
         ]
         if self._request.wants_usage:
-            body = {**self._head, "choices": [], "usage": _usage(end)}
+            body = {**self._head, "choices": [], "usage": usage_of(end)}
             events.append(b"data: %b\n\n" % encode_json(body))
-        return b"".join((*events, _DONE))
+        return b"".join((*events, DONE))
 
     def whole(self, end: AnswerEnd) -> bytes:
         """Return the whole answer as one body."""
         choices = [
-            _choice(number, "".join(self._text.get(number, ())), self._end_of(number, end))
+            _choice(number, "".join(self._text.get(number, ())), end.finishes[number])
             for number in range(self._request.choices)
         ]
-        body = {**self._head, "choices": choices, "usage": _usage(end)}
+        body = {**self._head, "choices": choices, "usage": usage_of(end)}
         return encode_json(body | (end.note or {}))
 
     def refusal(self, text: str, end: AnswerEnd) -> None:
@@ -138,25 +131,9 @@ def _choice(index: int, text: str, finish: FinishReason | None) -> dict[str, Any
 
 
 def _answer(body: _Body) -> Answer:
-    return Answer(
-        pieces=tuple(
-            Piece(PartKind.ASSISTANT_TEXT, choice.text, 0, choice.index)
-            for choice in body.choices
-            if choice.text
-        ),
-        finishes=tuple(
-            (choice.index, _FINISHES.get(choice.finish_reason, FinishReason.STOP))
-            for choice in body.choices
-            if choice.finish_reason is not None
-        ),
-        input_tokens=body.usage.prompt_tokens if body.usage else None,
-        output_tokens=body.usage.completion_tokens if body.usage else None,
-    )
-
-
-def _usage(end: AnswerEnd) -> dict[str, int]:
-    return {
-        "prompt_tokens": end.input_tokens,
-        "completion_tokens": end.output_tokens,
-        "total_tokens": end.input_tokens + end.output_tokens,
-    }
+    pieces = [
+        Piece(PartKind.ASSISTANT_TEXT, choice.text, 0, choice.index)
+        for choice in body.choices
+        if choice.text
+    ]
+    return answer_of(body.choices, body.usage, pieces)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -33,14 +33,41 @@ __all__ = [
     "ErrorShape",
     "FinishReason",
     "Piece",
+    "TokenCount",
     "UpstreamAnswerError",
+    "decode_answer",
+    "refuse_broken_off",
 ]
+
+# Numbers that go on to callers and records: what is beyond these is no count of a model's.
+TokenCount = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+
+# How common servers say in good form that they broke off: the caller must not read it as an end.
+_BROKEN_OFF: Final = frozenset(
+    {"abort", "aborted", "cancelled", "error", "insufficient_system_resource"}
+)
+
+T = TypeVar("T")
 
 
 class UpstreamAnswerError(PeerError):
     """The upstream sent something that is not an answer of this dialect."""
 
     code = "bad_upstream_answer"
+
+
+def decode_answer(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, what: str) -> T:
+    """Return what the upstream's bytes say; raises `UpstreamAnswerError` that says `what` they aren't."""
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UpstreamAnswerError(f"not {what}: {error}") from error
+
+
+def refuse_broken_off(reason: str | None) -> None:
+    """Return if a reason to end does not say that it is no end; raises `UpstreamAnswerError`."""
+    if reason in _BROKEN_OFF:
+        raise UpstreamAnswerError(f"the answer was broken off: {reason}", code="upstream_died")
 
 
 class ErrorShape(enum.Enum):
@@ -89,7 +116,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """How an answer ended, for the caller: by choice, with counts and what cut it, if anything."""
+    """How an answer ended, for the caller: every choice, with counts and what cut it, if anything."""
 
     finishes: Mapping[int, FinishReason]
     input_tokens: int
@@ -99,6 +126,10 @@ class AnswerEnd(msgspec.Struct, frozen=True, kw_only=True):
 
 class AnswerCodec(Protocol):
     """Reads the upstream's answer to one exchange and writes the caller's."""
+
+    @property
+    def choices(self) -> int:
+        """How many choices were asked for: each of them ends, and for a reason."""
 
     def parse_whole(self, data: bytes) -> Answer:
         """Return what a whole answer says; raises `UpstreamAnswerError`."""

@@ -17,9 +17,15 @@ from typing import Any, Final
 import msgspec
 
 from gatelift.encoding import encode_base64, encode_json
-from gatelift.gateway.dialects.dialect import Answer, AnswerEnd, Piece, UpstreamAnswerError
+from gatelift.gateway.dialects.dialect import (
+    Answer,
+    AnswerEnd,
+    Piece,
+    TokenCount,
+    UpstreamAnswerError,
+    decode_answer,
+)
 from gatelift.gateway.dialects.embeddings_request import MAX_DIMENSIONS, EmbeddingsRequest
-from gatelift.gateway.dialects.upstream_json import TokenCount, read_upstream
 from gatelift.wire.sse import SseEvent
 
 __all__ = ["EmbeddingsAnswer"]
@@ -45,13 +51,15 @@ _DECODER: Final = msgspec.json.Decoder(_Body)
 class EmbeddingsAnswer:
     """One exchange's vectors."""
 
+    choices = 1
+
     def __init__(self, request: EmbeddingsRequest) -> None:
         self._request = request
         self._vectors: list[bytes] = []
 
     def parse_whole(self, data: bytes) -> Answer:
         """Return what a whole answer says; raises `UpstreamAnswerError`."""
-        body = read_upstream(_DECODER, data, "embeddings")
+        body = decode_answer(_DECODER, data, "embeddings")
         vectors = {vector.index: vector.embedding for vector in body.data}
         texts = len(self._request.texts)
         if len(body.data) != texts or set(vectors) != set(range(texts)):

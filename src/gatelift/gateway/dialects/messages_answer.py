@@ -78,6 +78,8 @@ def _object(text: str) -> dict[str, Any] | None:
 class MessagesAnswer:
     """One messages exchange's answer."""
 
+    choices = 1
+
     def __init__(self, request: MessagesRequest, *, request_id: str) -> None:
         self._request = request
         self._request_id = request_id
@@ -167,7 +169,7 @@ class MessagesAnswer:
 
     def last(self, end: AnswerEnd) -> bytes:
         """Return the last events of a stream."""
-        finish = end.finishes.get(0, FinishReason.STOP)
+        finish = end.finishes[0]
         return self._begin() + self._close() + self._end(self._stopped(finish), end)
 
     def _end(self, stopped: dict[str, Any], end: AnswerEnd) -> bytes:
@@ -177,7 +179,7 @@ class MessagesAnswer:
     def whole(self, end: AnswerEnd) -> bytes:
         """Return the whole answer as one body."""
         content = [said for said in map(self._said, self._blocks) if said is not None]
-        finish = end.finishes.get(0, FinishReason.STOP)
+        finish = end.finishes[0]
         if self._unfinished and finish is FinishReason.TOOL_CALLS:
             finish = FinishReason.CONTENT_FILTER
         return self._body(content, self._stopped(finish), end)

@@ -14,8 +14,13 @@ from typing import Annotated, Final
 import msgspec
 
 from gatelift.encoding import encode_json
-from gatelift.gateway.dialects.dialect import Answer, AnswerEnd, Piece, UpstreamAnswerError
-from gatelift.gateway.dialects.upstream_json import read_upstream
+from gatelift.gateway.dialects.dialect import (
+    Answer,
+    AnswerEnd,
+    Piece,
+    UpstreamAnswerError,
+    decode_answer,
+)
 from gatelift.wire.sse import SseEvent
 
 __all__ = ["MAX_COUNT", "CountAnswer"]
@@ -33,12 +38,14 @@ _DECODER: Final = msgspec.json.Decoder(_Count)
 class CountAnswer:
     """The answer to one count."""
 
+    choices = 1
+
     def __init__(self) -> None:
         self._body = b""
 
     def parse_whole(self, data: bytes) -> Answer:
         """Return what a whole answer says; raises `UpstreamAnswerError`."""
-        count = read_upstream(_DECODER, data, "a count")
+        count = decode_answer(_DECODER, data, "a count")
         self._body = encode_json({"input_tokens": count.input_tokens})
         return Answer(input_tokens=0, output_tokens=0, data_bytes=len(self._body))
 

@@ -19,10 +19,13 @@ from typing import Any, Final
 import msgspec
 
 from gatelift.encoding import encode_json
-from gatelift.gateway.dialects.dialect import Answer, FinishReason, Piece, UpstreamAnswerError
-from gatelift.gateway.dialects.upstream_json import (
+from gatelift.gateway.dialects.dialect import (
+    Answer,
+    FinishReason,
+    Piece,
     TokenCount,
-    read_upstream,
+    UpstreamAnswerError,
+    decode_answer,
     refuse_broken_off,
 )
 from gatelift.safeguards import PartKind
@@ -96,19 +99,11 @@ _EVENT: Final = msgspec.json.Decoder(_Event)
 
 
 def _input_tokens(usage: _Usage | None) -> int | None:
-    if usage is None:
+    if usage is None or usage.input_tokens is None:
         return None
     # What came out of a cache was a part of the prompt, too.
-    counts = [
-        count
-        for count in (
-            usage.input_tokens,
-            usage.cache_creation_input_tokens,
-            usage.cache_read_input_tokens,
-        )
-        if count is not None
-    ]
-    return None if usage.input_tokens is None else sum(counts)
+    cached = (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
+    return usage.input_tokens + cached
 
 
 class MessagesReader:
@@ -126,7 +121,9 @@ class MessagesReader:
 
     def whole(self, data: bytes) -> Answer:
         """Return what a whole answer says; raises `UpstreamAnswerError`."""
-        message = read_upstream(_WHOLE, data, "an answer")
+        message = decode_answer(_WHOLE, data, "an answer")
+        if not message.stop_reason:
+            raise UpstreamAnswerError("expected a stop_reason in a whole answer, got none")
         pieces: list[Piece] = []
         for block in message.content:
             pieces += self._start(block, self._count)
@@ -143,7 +140,7 @@ class MessagesReader:
         """Return what an event of a stream says; raises `UpstreamAnswerError`."""
         if not event.data:
             return _NOTHING
-        said = read_upstream(_EVENT, event.data, "an answer")
+        said = decode_answer(_EVENT, event.data, "an event of an answer")
         match said.type:
             case "content_block_delta":
                 return Answer(pieces=self._delta(said))
@@ -187,8 +184,8 @@ class MessagesReader:
     def _finish(
         self, reason: str | None, sequence: str | None
     ) -> tuple[tuple[int, FinishReason], ...]:
-        refuse_broken_off((reason,))
-        if reason is None:
+        refuse_broken_off(reason)
+        if not reason:
             return ()
         if reason == "stop_sequence" and sequence in self._stop:
             self.stop_sequence = sequence

@@ -21,11 +21,12 @@ from gatelift.gateway.dialects.dialect import (
     AnswerEnd,
     FinishReason,
     Piece,
+    TokenCount,
     UpstreamAnswerError,
+    decode_answer,
 )
 from gatelift.gateway.dialects.responses_output import ResponsesOutput
 from gatelift.gateway.dialects.responses_request import ResponsesRequest
-from gatelift.gateway.dialects.upstream_json import TokenCount, read_upstream
 from gatelift.safeguards import PartKind
 from gatelift.wire.sse import SseEvent
 
@@ -103,6 +104,8 @@ _EVENT: Final = msgspec.json.Decoder(_Event)
 class ResponsesAnswer:
     """One exchange's response."""
 
+    choices = 1
+
     def __init__(self, request: ResponsesRequest, *, request_id: str, created_s: int) -> None:
         self._request = request
         self._head = {
@@ -122,7 +125,7 @@ class ResponsesAnswer:
 
     def parse_whole(self, data: bytes) -> Answer:
         """Return what a whole answer says; raises `UpstreamAnswerError`."""
-        response = read_upstream(_RESPONSE, data, "a response")
+        response = decode_answer(_RESPONSE, data, "a response")
         pieces = [piece for item in response.output or () for piece in self._item_pieces(item)]
         return self._ended(response, pieces)
 
@@ -159,9 +162,9 @@ class ResponsesAnswer:
         """Return what an event of a stream says; raises `UpstreamAnswerError`."""
         if not event.data or event.data == b"[DONE]":
             return _NOTHING
-        told = read_upstream(_EVENT, event.data, "an event of a response")
+        told = decode_answer(_EVENT, event.data, "an event of a response")
         if told.type in ("response.completed", "response.incomplete"):
-            return self._ended(read_upstream(_RESPONSE, told.response, "a response"), [])
+            return self._ended(decode_answer(_RESPONSE, told.response, "a response"), [])
         if told.type in ("response.failed", "error"):
             raise UpstreamAnswerError("the model server says that the response failed")
         pieces = self._told(told)
@@ -257,7 +260,7 @@ class ResponsesAnswer:
 
     def _final(self, end: AnswerEnd) -> dict[str, Any]:
         status = _status(end)
-        reason = _INCOMPLETE.get(end.finishes.get(0, FinishReason.STOP))
+        reason = _INCOMPLETE.get(end.finishes[0])
         made = self._response(status, self._output.items(status))
         made["incomplete_details"] = None if reason is None else {"reason": reason}
         made["usage"] = {
@@ -290,4 +293,4 @@ class ResponsesAnswer:
 
 
 def _status(end: AnswerEnd) -> str:
-    return "incomplete" if end.finishes.get(0) in _INCOMPLETE else "completed"
+    return "incomplete" if end.finishes[0] in _INCOMPLETE else "completed"
