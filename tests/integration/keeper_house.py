@@ -259,6 +259,15 @@ class House:
             for stored in batch.records
         ]
 
+    def uncommitted(self, worker: str) -> int:
+        """Return how many records a worker wrote that no batch covers."""
+        folder = self.directory / "journal" / worker
+        followers = [RunFollower(folder, run) for run in list_runs(folder)]
+        for follower in followers:
+            while follower.poll():
+                pass
+        return sum(len(follower.uncommitted) for follower in followers)
+
     def batches(self) -> list[bytes]:
         folders = sorted((self.directory / "journal").iterdir())
         return [
