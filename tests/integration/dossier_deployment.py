@@ -91,6 +91,14 @@ LEAK = RecordedVerdict(
     action=Posture.OBSERVE,
 )
 SECOND = 1_000
+RESERVED = {"requests": 1, "output_tokens": 32, "cost": 400, "coverage": 1}
+# 5 in and 20 out at 2.5 and 10 for a million are 212.5 millionths.
+SPENT = {
+    "principal.requests": 1,
+    "stage.output_tokens": 20,
+    "stage.cost": 213,
+    "principal.coverage": 1,
+}
 
 
 class Deployment:
@@ -334,7 +342,7 @@ class Deployment:
             stream=False,
             request=sha256_digest(b"request"),
             request_bytes=7,
-            reserved=self.charges(caps, {"requests": 1, "output_tokens": 32}),
+            reserved=self.charges(caps, RESERVED),
         )
         value = msgspec.structs.replace(value, **changes)
         self._put(run, value)
@@ -365,7 +373,7 @@ class Deployment:
             input_tokens=5,
             output_tokens=20,
             spent=tuple(
-                msgspec.structs.replace(c, amount=1 if ".requests/" in c.counter else 20)
+                msgspec.structs.replace(c, amount=SPENT[c.counter.split(":")[1].split("/")[0]])
                 for c in start.reserved
             ),
             overrun_tokens=0,

@@ -58,8 +58,8 @@ _REASONS = {
     Why.KEY_MANAGEMENT: "the key may not call chat completions there",
     Why.KEY_DASHBOARD: "it is a session of the dashboard, not a caller's key",
     Why.KEY_UNKNOWN_OWNER: "its team, user, project or organisation is not in the database",
-    Why.MONEY: "a plan has no caps in money; give --input-price and --output-price to turn a "
-    "budget with a duration into token caps",
+    Why.MONEY: "no price is known; give --input-price and --output-price to turn a budget with a "
+    "duration into token caps, or write prices and a cap on cost into the plan by hand",
     Why.NO_WINDOW: "a budget for ever is no cap: caps count in windows of a minute, an hour, a day",
     Why.PROJECT_LIMIT: "caps count by principal, organisation, audience and stage, not by team "
     "inside an organisation or by project",
