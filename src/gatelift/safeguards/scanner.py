@@ -74,7 +74,7 @@ class StreamScanner:
         buffer = self._buffer + text
         patterns = self._set
         matches: tuple[Match, ...] = ()
-        if patterns.full.search(buffer, skip) is not None:
+        if patterns.matches(buffer, skip):
             matches = self._certain(buffer)
         held = patterns.open_start(buffer, skip, len(buffer))
         if held > skip:
