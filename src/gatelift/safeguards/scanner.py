@@ -92,7 +92,7 @@ class StreamScanner:
         self._base += len(self._buffer)
         self._buffer = ""
         self._skip = 0
-        return Release(text=text)
+        return Release(text=text) if text else _NOTHING
 
     def _certain(self, buffer: str) -> tuple[Match, ...]:
         """Return the matches in `buffer` that were not returned before.

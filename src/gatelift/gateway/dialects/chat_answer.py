@@ -35,6 +35,10 @@ _FIELDS: Final = {
     PartKind.REASONING: b"reasoning_content",
     PartKind.REFUSAL: b"refusal",
 }
+_BESIDE_CONTENT: Final = (
+    ("reasoning_content", PartKind.REASONING),
+    ("refusal", PartKind.REFUSAL),
+)
 _ENDED: Final = Answer(ended=True)
 _NOTHING: Final = Answer()
 
@@ -115,8 +119,10 @@ class ChatAnswer:
             "model": request.model,
         }
         # One choice's chunk is this, its index, its delta and the tail: joined, not built anew.
-        head = encode_json({**self._head, "object": "chat.completion.chunk"}).removesuffix(b"}")
-        self._chunk_head = b"data: " + head + b',"choices":[{"index":'
+        self._chunk_head = b""
+        if request.stream:
+            head = encode_json({**self._head, "object": "chat.completion.chunk"}).removesuffix(b"}")
+            self._chunk_head = b"data: " + head + b',"choices":[{"index":'
         self._text: dict[tuple[int, PartKind], list[str]] = {}
         self._calls: dict[tuple[int, int], dict[str, Any]] = {}
         self._begun: set[int] = set()
@@ -129,13 +135,16 @@ class ChatAnswer:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UpstreamAnswerError(f"not an answer: {error}") from error
         choices = self._request.choices
-        if len(body.choices) > choices or any(not 0 <= c.index < choices for c in body.choices):
+        if len(body.choices) > choices:
             raise UpstreamAnswerError(f"expected {choices} choices, got others")
-        broken = [c.finish_reason for c in body.choices if c.finish_reason in _BROKEN_OFF]
-        if broken:
-            raise UpstreamAnswerError(
-                f"the answer was broken off: {broken[0]}", code="upstream_died"
-            )
+        for choice in body.choices:
+            if not 0 <= choice.index < choices:
+                raise UpstreamAnswerError(f"expected {choices} choices, got others")
+        for choice in body.choices:
+            if choice.finish_reason in _BROKEN_OFF:
+                raise UpstreamAnswerError(
+                    f"the answer was broken off: {choice.finish_reason}", code="upstream_died"
+                )
         return body
 
     def parse_whole(self, data: bytes) -> Answer:
@@ -146,11 +155,10 @@ class ChatAnswer:
             raise UpstreamAnswerError(
                 f"expected {self._request.choices} choices with a message, got {len(messages)}"
             )
-        pieces = [
-            piece
-            for index, message in messages.items()
-            for piece in (_pieces(message, index) if message else ())
-        ]
+        pieces: list[Piece] = []
+        for index, message in messages.items():
+            if message is not None:
+                pieces += _pieces(message, index)
         return _answer(body, pieces)
 
     def parse_event(self, event: SseEvent) -> Answer:
@@ -172,6 +180,8 @@ class ChatAnswer:
         """Note that `text` may leave as a part of `piece`; return the event that carries it."""
         if piece.kind in (PartKind.TOOL_CALL_NAME, PartKind.TOOL_CALL_ARGUMENTS):
             call = self._call_delta(piece, text)
+            if not self._request.stream:
+                return b""
             return self._chunk(piece.choice, b'"tool_calls":[%b]' % encode_json(call))
         if not self._request.stream:
             self._text.setdefault((piece.choice, piece.kind), []).append(text)
@@ -250,40 +260,35 @@ class ChatAnswer:
             "choices": choices,
             "usage": _usage(end),
         }
-        return encode_json(body | (end.note or {}))
+        return encode_json(body if end.note is None else body | end.note)
 
     def _message(self, choice: int) -> dict[str, Any]:
-        message: dict[str, Any] = {
-            "role": "assistant",
-            "content": self._joined(choice, PartKind.ASSISTANT_TEXT) or "",
-        }
-        for name, kind in (
-            ("reasoning_content", PartKind.REASONING),
-            ("refusal", PartKind.REFUSAL),
-        ):
-            text = self._joined(choice, kind)
-            if text is not None:
-                message[name] = text
-        calls = [self._calls[key] for key in sorted(self._calls) if key[0] == choice]
-        if calls:
-            message["tool_calls"] = calls
+        texts = self._text
+        content = "".join(texts.get((choice, PartKind.ASSISTANT_TEXT), ()))
+        message: dict[str, Any] = {"role": "assistant", "content": content}
+        for name, kind in _BESIDE_CONTENT:
+            found = texts.get((choice, kind))
+            if found is not None:
+                message[name] = "".join(found)
+        if self._calls:
+            calls = [self._calls[key] for key in sorted(self._calls) if key[0] == choice]
+            if calls:
+                message["tool_calls"] = calls
         return message
-
-    def _joined(self, choice: int, kind: PartKind) -> str | None:
-        found = self._text.get((choice, kind))
-        return None if found is None else "".join(found)
 
 
 def _answer(body: _Body, pieces: list[Piece]) -> Answer:
     return Answer(
         pieces=tuple(pieces),
         finishes=tuple(
-            (choice.index, _FINISHES.get(choice.finish_reason, FinishReason.STOP))
-            for choice in body.choices
-            if choice.finish_reason is not None
+            [
+                (choice.index, _FINISHES.get(choice.finish_reason, FinishReason.STOP))
+                for choice in body.choices
+                if choice.finish_reason is not None
+            ]
         ),
-        input_tokens=body.usage.prompt_tokens if body.usage else None,
-        output_tokens=body.usage.completion_tokens if body.usage else None,
+        input_tokens=None if body.usage is None else body.usage.prompt_tokens,
+        output_tokens=None if body.usage is None else body.usage.completion_tokens,
     )
 
 
