@@ -55,6 +55,8 @@ __all__ = [
 ]
 
 MAX_PATTERN_CHARS = 512
+# From rare to common in English and code; what is not in it is the rarest of all.
+_OFTEN = "zqjx-kvbywgpfmcudlhrsnioate. "
 _MAX_ELEMENTS = 64
 _MAX_LITERAL_CHARS = 64
 
@@ -266,18 +268,44 @@ def first_char_union(branches: Iterable[Branch]) -> re.Pattern[str]:
     return re.compile("|".join(union) or "(?!)", re.DOTALL)
 
 
+def _needle(pattern: Pattern) -> tuple[tuple[str, ...], str]:
+    """Return the rarest character of a pattern's literals, in its forms, and what is around it.
+
+    The second is an expression for what stands before that character and behind it, to be asked
+    once it is read: a text without it does not match.
+    """
+    places = [
+        (literal, at)
+        for literal in pattern.elements
+        if isinstance(literal, Literal)
+        for at in range(len(literal.text))
+    ]
+    literal, at = min(places, key=lambda place: max(map(_OFTEN.find, _forms(*place))))
+    return _forms(literal, at), f"(?<={_literal(literal, 0, at + 1)}){_literal(literal, at + 1)}"
+
+
+def _needles(patterns: Sequence[Pattern]) -> re.Pattern[str]:
+    """Compile what a text must hold at least once where any of `patterns` matches in it."""
+    return first_char_union(
+        Branch(char, around, left_boundary=False)
+        for chars, around in map(_needle, patterns)
+        for char in chars
+    )
+
+
 class PatternSet:
     """Patterns compiled once, shared by all streams; immutable by convention.
 
     `full` and `prefix` speak for all patterns, `each` for one at a time, in the given order.
     """
 
-    __slots__ = ("each", "full", "longest", "patterns", "prefix")
+    __slots__ = ("_needles", "each", "full", "longest", "patterns", "prefix")
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         self.patterns = tuple(patterns)
         self.longest = max((pattern.max_chars for pattern in patterns), default=0)
         self.each = tuple(first_char_union(_whole_branches(pattern)) for pattern in patterns)
+        self._needles = _needles(patterns)
         self.full = first_char_union(
             branch for pattern in patterns for branch in _whole_branches(pattern)
         )
@@ -285,6 +313,14 @@ class PatternSet:
             Branch(first, pattern.prefix_tail(), pattern.left_boundary)
             for pattern in patterns
             for first in pattern.first_chars
+        )
+
+    def matches(self, text: str, begin: int) -> bool:
+        """Return whether any pattern matches in `text[begin:]`."""
+        # A key begins with letters of which every text is full; what is rare in it is sought first.
+        return (
+            self._needles.search(text, begin) is not None
+            and self.full.search(text, begin) is not None
         )
 
     def open_start(self, text: str, begin: int, end: int) -> int:

@@ -74,7 +74,7 @@ class StreamScanner:
         buffer = self._buffer + text
         patterns = self._set
         matches: tuple[Match, ...] = ()
-        if patterns.full.search(buffer, skip) is not None:
+        if patterns.matches(buffer, skip):
             matches = self._certain(buffer)
         held = patterns.open_start(buffer, skip, len(buffer))
         if held > skip:
@@ -92,7 +92,7 @@ class StreamScanner:
         self._base += len(self._buffer)
         self._buffer = ""
         self._skip = 0
-        return Release(text=text)
+        return Release(text=text) if text else _NOTHING
 
     def _certain(self, buffer: str) -> tuple[Match, ...]:
         """Return the matches in `buffer` that were not returned before.

@@ -44,6 +44,10 @@ _FIELDS: Final = {
     PartKind.REASONING: b"reasoning_content",
     PartKind.REFUSAL: b"refusal",
 }
+_BESIDE_CONTENT: Final = (
+    ("reasoning_content", PartKind.REASONING),
+    ("refusal", PartKind.REFUSAL),
+)
 # A number that goes on to callers: what is beyond it is no call of a model's.
 _CallIndex = Annotated[int, msgspec.Meta(ge=0, lt=128)]
 
@@ -109,8 +113,10 @@ class ChatAnswer:
             "model": request.model,
         }
         # One choice's chunk is this, its index, its delta and the tail: joined, not built anew.
-        head = encode_json({**self._head, "object": "chat.completion.chunk"}).removesuffix(b"}")
-        self._chunk_head = b"data: " + head + b',"choices":[{"index":'
+        self._chunk_head = b""
+        if request.stream:
+            head = encode_json({**self._head, "object": "chat.completion.chunk"}).removesuffix(b"}")
+            self._chunk_head = b"data: " + head + b',"choices":[{"index":'
         self._text: dict[tuple[int, PartKind], list[str]] = {}
         self._calls: dict[tuple[int, int], dict[str, Any]] = {}
         self._begun: set[int] = set()
@@ -136,11 +142,10 @@ class ChatAnswer:
                 f"expected {self._request.choices} choices with a message, got {len(messages)}"
             )
         check_ended(body.choices)
-        pieces = [
-            piece
-            for index, message in messages.items()
-            for piece in (_pieces(message, index) if message else ())
-        ]
+        pieces: list[Piece] = []
+        for index, message in messages.items():
+            if message is not None:
+                pieces += _pieces(message, index)
         return answer_of(body.choices, body.usage, pieces)
 
     def parse_event(self, event: SseEvent) -> Answer:
@@ -161,6 +166,8 @@ class ChatAnswer:
         """Note that `text` may leave as a part of `piece`; return the event that carries it."""
         if piece.kind in (PartKind.TOOL_CALL_NAME, PartKind.TOOL_CALL_ARGUMENTS):
             call = self._call_delta(piece, text)
+            if not self._request.stream:
+                return b""
             return self._chunk(piece.choice, b'"tool_calls":[%b]' % encode_json(call))
         if not self._request.stream:
             self._text.setdefault((piece.choice, piece.kind), []).append(text)
@@ -239,25 +246,18 @@ class ChatAnswer:
             "choices": choices,
             "usage": usage_of(end),
         }
-        return encode_json(body | (end.note or {}))
+        return encode_json(body if end.note is None else body | end.note)
 
     def _message(self, choice: int) -> dict[str, Any]:
-        message: dict[str, Any] = {
-            "role": "assistant",
-            "content": self._joined(choice, PartKind.ASSISTANT_TEXT) or "",
-        }
-        for name, kind in (
-            ("reasoning_content", PartKind.REASONING),
-            ("refusal", PartKind.REFUSAL),
-        ):
-            text = self._joined(choice, kind)
-            if text is not None:
-                message[name] = text
-        calls = [self._calls[key] for key in sorted(self._calls) if key[0] == choice]
-        if calls:
-            message["tool_calls"] = calls
+        texts = self._text
+        content = "".join(texts.get((choice, PartKind.ASSISTANT_TEXT), ()))
+        message: dict[str, Any] = {"role": "assistant", "content": content}
+        for name, kind in _BESIDE_CONTENT:
+            found = texts.get((choice, kind))
+            if found is not None:
+                message[name] = "".join(found)
+        if self._calls:
+            calls = [self._calls[key] for key in sorted(self._calls) if key[0] == choice]
+            if calls:
+                message["tool_calls"] = calls
         return message
-
-    def _joined(self, choice: int, kind: PartKind) -> str | None:
-        found = self._text.get((choice, kind))
-        return None if found is None else "".join(found)

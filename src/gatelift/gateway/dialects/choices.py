@@ -89,9 +89,11 @@ def answer_of(
     return Answer(
         pieces=tuple(pieces),
         finishes=tuple(
-            (choice.index, _FINISHES.get(choice.finish_reason, FinishReason.STOP))
-            for choice in found
-            if choice.finish_reason
+            [
+                (choice.index, _FINISHES.get(choice.finish_reason, FinishReason.STOP))
+                for choice in found
+                if choice.finish_reason
+            ]
         ),
         input_tokens=usage.prompt_tokens if usage else None,
         output_tokens=usage.completion_tokens if usage else None,
