@@ -31,8 +31,14 @@ class Asked(NamedTuple):
         return found
 
 
-def write_plan(folder: Path, caps: dict[str, dict[str, str]], *, durability: str = "node") -> Path:
-    """Write the plan of the narrows with other caps at its first stage."""
+def write_plan(
+    folder: Path,
+    caps: dict[str, dict[str, str]],
+    *,
+    durability: str = "node",
+    sealing: str = "open",
+) -> Path:
+    """Write the plan of the narrows with other caps and sealing at its first stage."""
     text = (PLANS / "narrows.yaml").read_text()
     old = "caps: {principal: {requests: 40/d}, stage: {output_tokens: 10M/d}}"
     assert old in text
@@ -40,6 +46,7 @@ def write_plan(folder: Path, caps: dict[str, dict[str, str]], *, durability: str
     (folder / "prompt.txt").write_text((PLANS / "prompt.txt").read_text())
     path = folder / "plan.yaml"
     text = text.replace(old, "caps: " + json.dumps(caps).replace('"', ""))
+    text = text.replace("sealing: open", f"sealing: {sealing}", 1)
     path.write_text(text.replace("durability: node", f"durability: {durability}"))
     return path
 

@@ -83,6 +83,8 @@ def _access(context: Context, who: Identified) -> dict[str, Any]:
         here = names.index(grant.stage) if grant.stage in names else -1
         body["candidate"] = bundle.bundle.candidate
         body["model"] = bundle.candidate.model_part.model
+        # What probes show now: beside what the certificate says, never instead of it.
+        body["sealing_seen"] = context.holdings.sealing
         body["next_stage"] = names[here + 1] if 0 <= here < len(names) - 1 else None
     if isinstance(found, Refusal):
         return body | {"may": False, "reason": {"code": found.code, "message": found.message}}

@@ -122,6 +122,7 @@ def placement(probes: int = 4, closes_at: int = 2) -> PlacementState:
     for number in range(probes):
         state.answered(number, SAME)
     state.passed()
+    state.tried(None)
     return state
 
 
@@ -173,8 +174,36 @@ def test_a_probe_that_the_baseline_lacks_counts_as_changed() -> None:
 def test_sealing_that_is_not_known_is_told_as_open() -> None:
     state = placement()
     assert (state.probe().sealing, state.probe().reason) == (Sealing.OPEN, "sealing_unknown")
-    state.sealing = Sealing.DECLARED
+    state.tried(Sealing.DECLARED)
     assert (state.probe().sealing, state.probe().reason) == (Sealing.DECLARED, "")
+
+
+def test_a_placement_is_down_until_its_door_was_tried() -> None:
+    state = PlacementState("n1", "here", (SAME,), 1)
+    state.answered(0, SAME)
+    state.passed()
+    assert (state.up, state.reason) == (False, "starting")
+    state.tried(None)
+    assert state.up
+    for _ in range(2):
+        state.failed("unreachable")
+    state.tried(Sealing.DECLARED)
+    assert (state.up, state.reason) == (False, "unreachable"), "a door opens no silent placement"
+
+
+def test_a_door_is_open_at_once_and_unknown_after_three_silences() -> None:
+    state = placement()
+    state.tried(Sealing.SEALED)
+    for _ in range(2):
+        state.tried(None)
+        assert state.probe().sealing is Sealing.SEALED
+    state.tried(None)
+    assert (state.probe().sealing, state.probe().reason) == (Sealing.OPEN, "sealing_unknown")
+    state.tried(Sealing.SEALED)
+    state.tried(None)
+    assert state.probe().sealing is Sealing.SEALED, "they are counted anew"
+    state.tried(Sealing.OPEN)
+    assert (state.probe().sealing, state.probe().reason) == (Sealing.OPEN, "")
 
 
 def observation(stretch: int) -> Observation:
