@@ -325,6 +325,9 @@ def test_a_refused_stream_is_a_stream_that_says_so(
 def test_a_withheld_answer_is_a_completion_where_the_stage_says_so(
     completing: Deployment, upstream: ScriptedUpstream
 ) -> None:
+    headers = {"authorization": f"Bearer {API_KEY}"}
+    told = httpx.get(completing.url + "/v1/access", headers=headers).json()
+    assert told["refusal"] == "completion"
     upstream.words = ["the key is AKIAABCDEFGHIJKLMNOP", " and more"]
     raw = completing.client().chat.completions.with_raw_response.create(
         model="smollm2-135m", messages=[{"role": "user", "content": "hello"}]
@@ -409,6 +412,7 @@ def test_access_says_what_may_be_done(deployment: Deployment) -> None:
     assert body["next_stage"] == "researchers"
     assert body["levels"]["assurance"] == "dev"
     assert body["incidents"] == []
+    assert body["refusal"] == "error"
     deployment.post(max_tokens=1)
     again = httpx.get(deployment.url + "/v1/access", headers=headers).json()
     (cap,) = (c for c in again["caps"] if c["cap"] == "principal.requests/h")

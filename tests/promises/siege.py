@@ -32,9 +32,14 @@ class Asked(NamedTuple):
 
 
 def write_plan(
-    folder: Path, caps: dict[str, dict[str, str]], *, durability: str = "node", prices: str = ""
+    folder: Path,
+    caps: dict[str, dict[str, str]],
+    *,
+    durability: str = "node",
+    prices: str = "",
+    sealing: str = "open",
 ) -> Path:
-    """Write the plan of the narrows with other caps at its first stage, and with prices."""
+    """Write the plan of the narrows with other caps, prices and sealing at its first stage."""
     text = (PLANS / "narrows.yaml").read_text()
     old = "caps: {principal: {requests: 40/d}, stage: {output_tokens: 10M/d}}"
     assert old in text
@@ -44,6 +49,7 @@ def write_plan(
     text = text.replace(old, "caps: " + json.dumps(caps).replace('"', ""))
     if prices:
         text = text.replace("trust: {", f"prices: {prices}\ntrust: {{", 1)
+    text = text.replace("sealing: open", f"sealing: {sealing}", 1)
     path.write_text(text.replace("durability: node", f"durability: {durability}"))
     return path
 

@@ -28,6 +28,7 @@ from gatelift.messages.frames import (
     StatusFrame,
     WorkerToKeeper,
 )
+from gatelift.terms import Sealing
 from gatelift.trust import Status, sign_status
 from gatelift.wire.frames import FrameCodec, FrameConnection
 from tests.support.world import World
@@ -44,6 +45,7 @@ class FakeKeeper:
         self.orders: list[bytes] = []
         self.granted: dict[tuple[str, int], int] = {}
         self.answering = True
+        self.sealing = Sealing.DECLARED
         self.granting = True
         self.draws_waiting = 0
         self.spent_subjects: set[str] = set()
@@ -103,7 +105,7 @@ class FakeKeeper:
                     connection.send(OrderFrame(envelope=order))
                 connection.send(BundleFrame(digest=self.bundle))
                 connection.send(RosterFrame(number=1, digest=self.roster))
-                connection.send(PlacementFrame(name="here", up=True, reason=""))
+                connection.send(self.placement())
             case Ask() if self.answering:
                 connection.send(StatusFrame(envelope=self.status(frame.nonces)))
             case Draw() if not self.granting:
@@ -115,6 +117,9 @@ class FakeKeeper:
                     self.granted[lease.counter, lease.window] -= lease.amount
             case ReceiptAsk():
                 connection.send(ReceiptFrame(id=frame.id, known=False, proof=None))
+
+    def placement(self) -> PlacementFrame:
+        return PlacementFrame(name="here", up=True, reason="", sealing=self.sealing)
 
     def status(self, nonces: tuple[str, ...], **changes: Any) -> bytes:
         self.number += 1

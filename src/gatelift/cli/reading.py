@@ -45,7 +45,7 @@ def _render_status(found: dict[str, Any]) -> None:
         [
             (
                 each["name"],
-                "yes" if each["standing"] else "no",
+                "withheld" if each["withheld"] else "yes" if each["standing"] else "no",
                 at_text(each["certificate"]["not_after"]) if each["certificate"] else "-",
                 each["grants"],
                 ", ".join(each["quorum"]),
@@ -54,6 +54,9 @@ def _render_status(found: dict[str, Any]) -> None:
             for each in found["stages"]
         ],
     )
+    for each in found["stages"]:
+        if each["withheld"]:
+            say(f"Stage {each['name']} is withheld: {each['withheld']}.")
     _render_facts(found)
 
 

@@ -12,14 +12,8 @@ import msgspec
 from gatelift.control.bundles import Outgoing
 from gatelift.control.keepers import NodeSeen
 from gatelift.control.publisher import Cosigned
-from gatelift.decide import (
-    State,
-    clears_for,
-    next_sequence,
-    standing_certificate,
-    standing_envelope,
-    uncleared,
-)
+from gatelift.control.stage_views import StageView, view_stages
+from gatelift.decide import State
 from gatelift.encoding import Digest
 from gatelift.incidents import Clock, Incident, clocks
 from gatelift.messages import (
@@ -32,28 +26,11 @@ from gatelift.messages import (
     Review,
 )
 from gatelift.plan import parse_candidate
-from gatelift.terms import Category, Envelope, Side
-from gatelift.trust import Certificate, Order
+from gatelift.terms import Category, Side
+from gatelift.trust import Order
 from gatelift.wire.files import FileStore
 
 __all__ = ["StateView", "view_state"]
-
-
-class StageView(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage. `ceiling`: what may be served now, null for nothing."""
-
-    name: str
-    standing: bool
-    ceiling: Envelope | None
-    certificate: Certificate | None
-    certificate_digest: Digest | None
-    certificate_index: int | None
-    held_down_by: tuple[str, ...]
-    next_clears: tuple[str, ...]
-    next_sequence: int
-    quorum: tuple[str, ...]
-    grants: int
-    organisations: int
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,7 +188,7 @@ def view_state(
         bundle_number=out.bundle.number if out.bundle else None,
         roster_number=out.roster.number if out.roster else None,
         last_decision=_decision(state),
-        stages=_stages(state, now_ms),
+        stages=view_stages(state, now_ms),
         placements=tuple(state.placements.values()),
         probes=tuple(ProbeView(probe=held.probe, at=held.at) for held in state.probes.values()),
         orders=_orders(state),
@@ -251,36 +228,6 @@ def _checkpoint(head: Cosigned | None) -> CheckpointView | None:
 def _decision(state: State) -> DecisionView | None:
     last = state.last_decision
     return DecisionView(decision=last.decision, index=last.index) if last else None
-
-
-def _stages(state: State, now_ms: int) -> tuple[StageView, ...]:
-    found = []
-    for stage in state.plan.stages if state.plan else ():
-        name = stage.name
-        held = standing_certificate(state, name, now_ms)
-        ceiling = standing_envelope(state, name, now_ms)
-        grants = [
-            each.grant
-            for each in state.grants.values()
-            if each.grant.stage == name and now_ms < each.grant.not_after
-        ]
-        found.append(
-            StageView(
-                name=name,
-                standing=ceiling is not None,
-                ceiling=ceiling,
-                certificate=held.certificate if held else None,
-                certificate_digest=held.digest if held else None,
-                certificate_index=held.index if held else None,
-                held_down_by=tuple(e.standing.order.id for e in uncleared(state, name)),
-                next_clears=clears_for(state, name),
-                next_sequence=next_sequence(state, name),
-                quorum=stage.quorum,
-                grants=len(grants),
-                organisations=len({grant.organisation for grant in grants}),
-            )
-        )
-    return tuple(found)
 
 
 def _orders(state: State) -> tuple[OrderView, ...]:

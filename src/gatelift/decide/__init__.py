@@ -11,7 +11,7 @@ from gatelift.decide.engine import changed, decide
 from gatelift.decide.evidence import under_words
 from gatelift.decide.fold import fold
 from gatelift.decide.gates import Examination, examine, gate
-from gatelift.decide.places import sealing_of, up_probes
+from gatelift.decide.places import sealing_of, up_probes, withheld_by
 from gatelift.decide.preview import Blindness, Preview, Remaining, StagePreview, preview
 from gatelift.decide.reasons import DOCS, ReasonCode, render_reasons
 from gatelift.decide.replay import Mismatch, replay
@@ -90,4 +90,5 @@ __all__ = [
     "up_probes",
     "watch",
     "widest_stage",
+    "withheld_by",
 ]

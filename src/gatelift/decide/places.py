@@ -3,6 +3,7 @@
 Invariants
 - A placement is up when its newest probe of some node says so and shows less change than the plan's
   limit; the newest probe of every node that found it up must show the sealing.
+- A certificate that says more sealing than that is not served from by any node that sees it so.
 - One placement that is up is enough; if none is, each says why.
 - Without a baseline and without a comparison in the probe drift is unknown, and nothing beyond the
   first stage opens.
@@ -15,8 +16,9 @@ from gatelift.decide.state import State
 from gatelift.messages import PlacementEnrolment, Probe, Reason
 from gatelift.plan import Plan, Stage
 from gatelift.terms import Sealing, at_least
+from gatelift.trust import Certificate, sealing_holds
 
-__all__ = ["check_places", "check_up", "sealing_of", "up_probes"]
+__all__ = ["check_places", "check_up", "sealing_of", "up_probes", "withheld_by"]
 
 
 def _mine(state: State) -> list[PlacementEnrolment]:
@@ -47,6 +49,19 @@ def sealing_of(state: State) -> Sealing | None:
     """Return the weakest sealing among placements that are up, None if none is."""
     levels = list(Sealing)
     return min((probe.sealing for probe in up_probes(state)), key=levels.index, default=None)
+
+
+def withheld_by(state: State, certificate: Certificate) -> str | None:
+    """Return why nodes do not serve from a certificate that stands, null if nothing seen says so."""
+    seen = sealing_of(state)
+    if state.plan is None or seen is None:
+        return None
+    if sealing_holds(certificate, state.plan.stage(certificate.stage), seen):
+        return None
+    return (
+        f"the certificate says that the model server is {certificate.levels.sealing.value}, and the "
+        f"newest probe finds that it is {seen.value}: shut its door, and the next probe lifts this"
+    )
 
 
 def check_up(state: State) -> tuple[Reason, ...]:

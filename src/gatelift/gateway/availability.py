@@ -233,6 +233,17 @@ ROWS: Final[tuple[Failure, ...]] = (
         ),
     ),
     Failure(
+        what="a model server answers strangers, or is less sealed than the certificate says",
+        sees="the stage is shut and its streams are cut, but for stages of which the plan asks none",
+        codes=("sealing_below",),
+        within="at the next probe: each start and each minute; three that say nothing count as open",
+        on_call="shut its door; `gatelift status` names the stage, the next probe opens it again",
+        tests=(
+            f"{_P}test_p01_an_open_door.py::test_a_door_that_opens_later_shuts_what_was_certified_behind_it",
+            f"{_I}test_unsealed_upstream.py::test_an_open_door_cuts_what_runs_and_shuts_the_stage_until_it_is_closed",
+        ),
+    ),
+    Failure(
         what="all placements are down",
         sees="refused before anything is spent; who meets the failure first reads a 502",
         codes=("no_placement", "upstream_failed"),

@@ -7,6 +7,7 @@ Invariants
   and names no order that we lack. Its life runs from the asking on the boot-time clock.
 - Without a live status nothing is permitted; under a plan that says `replicated`, nothing where
   records go to one store only.
+- A certificate that says more sealing than the node's probes show now is not served from.
 - A grant counts while the roster holds it. One that a newer roster lacks is gone at once; one that a
   newer roster changes is judged as changed from the status on that names that roster.
 
@@ -15,14 +16,15 @@ Pure but for its own state: clocks and bytes are arguments. The keeper link feed
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 import msgspec
 
 from gatelift.encoding import Digest
 from gatelift.errors import CallerError
-from gatelift.gateway.standing import Standing, StandingBook, edges_of
+from gatelift.gateway.order_book import OrderBook
+from gatelift.gateway.probed import ProbedPlacements
+from gatelift.gateway.standing import Standing, StandingBook, edges_of, permit_as_sealed
 from gatelift.messages import (
     Placement,
     VerifiedBundle,
@@ -30,20 +32,17 @@ from gatelift.messages import (
     verify_bundle,
     verify_roster,
 )
-from gatelift.terms import Durability
+from gatelift.terms import Durability, Sealing
 from gatelift.trust import (
     Grant,
     KeyBinding,
     Refusal,
+    Root,
     StandingOrder,
     Status,
-    TargetKind,
     VerifiedCertificate,
     matches_key,
-    permit,
     public_id_of,
-    verify_clear,
-    verify_order,
     verify_status,
 )
 
@@ -86,12 +85,8 @@ class Holdings:
         self._roster_digest: Digest | None = None
         self._next_bundle: VerifiedBundle | None = None
         self._next_roster: tuple[VerifiedRoster, Digest] | None = None
-        self._orders: dict[Digest, StandingOrder] = {}
-        self._cleared: set[str] = set()
-        self._waiting_orders: list[bytes] = []
-        self._waiting_clears: list[bytes] = []
-        self._placements: dict[str, bool] = {}
-        self._taken_out: set[str] = set()
+        self._orders = OrderBook()
+        self._probed = ProbedPlacements()
         self._usable: tuple[Placement, ...] | None = None
         self._asked_ms: dict[str, int] = {}
         self._status: Status | None = None
@@ -101,13 +96,8 @@ class Holdings:
 
     @property
     def orders(self) -> tuple[StandingOrder, ...]:
-        """All orders in force: a clear lifts none on a release or stage, only a certificate does."""
-        return tuple(
-            standing
-            for standing in self._orders.values()
-            if standing.order.id not in self._cleared
-            or standing.order.target.kind in (TargetKind.RELEASE, TargetKind.STAGE)
-        )
+        """All orders in force."""
+        return self._orders.in_force
 
     @property
     def status(self) -> Status | None:
@@ -147,19 +137,11 @@ class Holdings:
         found = msgspec.structs.replace(found, certificates=self._not_superseded(found))
         if self.bundle is None:
             self.bundle = found
-            self._changed()
         else:
             self._next_bundle = found
         self._usable = None
-        orders, self._waiting_orders = self._waiting_orders, []
-        clears, self._waiting_clears = self._waiting_clears, []
-        # One that does not hold takes none of the others with it.
-        for data in orders:
-            with contextlib.suppress(CallerError):
-                self.adopt_order(data)
-        for data in clears:
-            with contextlib.suppress(CallerError):
-                self.adopt_clear(data)
+        self._orders.adopt_waiting(self.bundle.root)
+        self._changed()
         return found
 
     def _not_superseded(self, found: VerifiedBundle) -> dict[str, VerifiedCertificate]:
@@ -194,21 +176,18 @@ class Holdings:
 
     def adopt_order(self, data: bytes) -> StandingOrder | None:
         """Verify an order and put it in force; null while no root is known to verify it with."""
-        if self.bundle is None:
-            self._waiting_orders.append(data)
-            return None
-        standing = verify_order(data, self.bundle.root)
-        self._orders[standing.digest] = standing
+        standing = self._orders.adopt_order(data, self._root)
         self._changed()
         return standing
 
     def adopt_clear(self, data: bytes) -> None:
-        """Verify a clear and lift the orders that it names."""
-        if self.bundle is None:
-            self._waiting_clears.append(data)
-            return
-        self._cleared.update(verify_clear(data, self.bundle.root).orders)
+        """Verify a clear and lift the orders that it names; it waits as an order does."""
+        self._orders.adopt_clear(data, self._root)
         self._changed()
+
+    @property
+    def _root(self) -> Root | None:
+        return None if self.bundle is None else self.bundle.root
 
     def adopt_status(self, data: bytes) -> bool:
         """Adopt a status if it answers one of our nonces and names what we hold.
@@ -226,9 +205,9 @@ class Holdings:
                 f"the status is of release {status.release!r}", code="wrong_release"
             )
         bundle, roster = self._named(status)
-        lacking = set(status.orders) - set(self._orders)
+        lacking = self._orders.lacks(status.orders)
         if lacking:
-            raise HoldingsError(f"the status names {len(lacking)} order(s) that we lack")
+            raise HoldingsError(f"the status names {lacking} order(s) that we lack")
         ttl_ms = min(status.ttl_ms, self.bundle.plan.trust.status_ttl_ms)
         asked_ms = max(self._asked_ms.pop(nonce) for nonce in answered)
         before = (self.bundle, self.roster, self._status and self._status.certificates)
@@ -254,14 +233,15 @@ class Holdings:
             raise HoldingsError("the status names a bundle or roster that we do not hold yet")
         return bundles[0], rosters[0]
 
-    def set_placement(self, name: str, *, up: bool) -> None:
+    def set_placement(self, name: str, *, up: bool, sealing: Sealing = Sealing.OPEN) -> None:
         """Note what the node's probes say of a placement."""
-        self._placements[name] = up
+        self._probed.set(name, up=up, sealing=sealing)
         self._usable = None
+        self._changed()
 
     def take_out(self, name: str) -> None:
         """Stop using a placement that made more than was asked; only a restart brings it back."""
-        self._taken_out.add(name)
+        self._probed.take_out(name)
         self._usable = None
 
     def placements(self) -> tuple[Placement, ...]:
@@ -271,20 +251,17 @@ class Holdings:
         it no longer enrols at once, and adds nothing yet.
         """
         if self._usable is None:
-            self._usable = self._find_usable()
+            newest = self._next_bundle or self.bundle
+            held = self.bundle
+            self._usable = (
+                () if held is None or newest is None else self._probed.usable(held, newest)
+            )
         return self._usable
 
-    def _find_usable(self) -> tuple[Placement, ...]:
-        if self.bundle is None:
-            return ()
-        newest = (self._next_bundle or self.bundle).bundle.placements
-        return tuple(
-            placement
-            for placement in self.bundle.bundle.placements
-            if placement in newest
-            and placement.name not in self._taken_out
-            and self._placements.get(placement.name, False)
-        )
+    @property
+    def sealing(self) -> Sealing | None:
+        """The weakest sealing that the node's probes show now, null while no placement is up."""
+        return None if self.bundle is None else self._probed.sealing(self.bundle)
 
     def identify(self, api_key: str) -> Identified | None:
         """Return the grant of an API key, null when it is nobody's. Constant time in the secret."""
@@ -317,8 +294,15 @@ class Holdings:
         judged = self._judged.get(who.public_id, grant, now_ms)
         if judged is not None:
             return judged
-        certificates = self._standing_certificates()
-        found = permit(self.bundle.plan, certificates, self.orders, grant, who.public_id, now_ms)
+        found = permit_as_sealed(
+            self.bundle.plan,
+            self._standing_certificates(),
+            self.orders,
+            grant,
+            who.public_id,
+            now_ms,
+            seen=self.sealing,
+        )
         return self._judged.put(who.public_id, grant, found, now_ms)
 
     def _standing_certificates(self) -> dict[str, VerifiedCertificate]:
@@ -329,7 +313,7 @@ class Holdings:
 
     def _changed(self) -> None:
         held = self.bundle.certificates.values() if self.bundle else ()
-        self._judged.forget(edges_of(held, self._orders.values()))
+        self._judged.forget(edges_of(held, self._orders.seen))
 
     def _in_force(self, who: Identified) -> Grant | Refusal:
         """Return the grant as the roster has it now; an open exchange may have begun under another.

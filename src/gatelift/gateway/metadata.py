@@ -84,15 +84,19 @@ def _access(context: Context, who: Identified) -> dict[str, Any]:
         body["candidate"] = bundle.bundle.candidate
         body["model"] = bundle.candidate.model_part.model
         body["prices"] = json.loads(encode_json(bundle.plan.prices))
+        # What probes show now: beside what the certificate says, never instead of it.
+        body["sealing_seen"] = context.holdings.sealing
         body["next_stage"] = names[here + 1] if 0 <= here < len(names) - 1 else None
     if isinstance(found, Refusal):
         return body | {"may": False, "reason": {"code": found.code, "message": found.message}}
     certificate = found.permission.certificate.certificate
-    observed = None if bundle is None else bundle.plan.stage(certificate.stage).observe
+    stage = None if bundle is None else bundle.plan.stage(certificate.stage)
+    observed = None if stage is None else stage.observe
     return body | {
         "may": True,
         "observed": None if observed is None else json.loads(encode_json(observed)),
         "stage": certificate.stage,
+        "refusal": None if stage is None else stage.refusal,
         "certificate": found.certificate,
         "levels": json.loads(encode_json(certificate.levels)),
         "envelope": json.loads(encode_json(found.envelope)),

@@ -164,6 +164,13 @@ CODES: Final[dict[str, ErrorCode]] = {
         retry=True,
         means="The plan asks for records on two stores, and this gateway runs with one.",
     ),
+    "sealing_below": ErrorCode(
+        status=503,
+        type="service_unavailable",
+        retry=True,
+        means="Probes from outside find the model server less sealed than the stage's certificate "
+        "says, so nothing is served from it until a probe shows it again.",
+    ),
     "cap_reached": ErrorCode(
         status=429,
         type="rate_limit_error",

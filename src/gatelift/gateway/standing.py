@@ -6,6 +6,7 @@ matters only where something begins or ends. So between two such moments the ans
 what follows from it (which caps count, under which counters) is made once as well.
 
 Invariants
+- A certificate that says more sealing than the node's probes show is left out, as a lapsed one is.
 - What was judged at one moment is used only until the next edge in time, and never before it.
 - Whether status lives is not kept here: that is asked each time.
 
@@ -14,17 +15,28 @@ Pure but for its own state; the clock is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from gatelift.encoding import Digest
 from gatelift.gateway.leases import CapLine, cap_lines
+from gatelift.plan import Plan
 from gatelift.safeguards import Suite
-from gatelift.terms import Envelope
-from gatelift.trust import Grant, Permission, Refusal, StandingOrder, VerifiedCertificate
+from gatelift.terms import Envelope, Sealing
+from gatelift.trust import (
+    Grant,
+    Permission,
+    Refusal,
+    StandingOrder,
+    VerifiedCertificate,
+    permit,
+    sealing_holds,
+)
 
-__all__ = ["Standing", "StandingBook", "edges_of"]
+__all__ = ["Standing", "StandingBook", "edges_of", "permit_as_sealed"]
 
 _NEVER_MS = 2**63 - 1
+# What a grant reads whose own stage is left out, where no earlier one takes it either.
+_FELL_BACK = frozenset({"no_certificate", "outside_audience", "grant_lacks_proof"})
 
 
 class Standing:
@@ -65,6 +77,40 @@ def edges_of(
     for standing in orders:
         if standing.order.until is not None:
             yield standing.order.until
+
+
+def permit_as_sealed(
+    plan: Plan,
+    certificates: Mapping[str, VerifiedCertificate],
+    orders: tuple[StandingOrder, ...],
+    grant: Grant,
+    public_id: str,
+    now_ms: int,
+    *,
+    seen: Sealing | None,
+) -> Permission | Refusal:
+    """Return what `permit` returns of the certificates that the sealing `seen` carries.
+
+    `seen` is null while no placement is up: nothing is sent anywhere then.
+    """
+    kept = {
+        stage: held
+        for stage, held in certificates.items()
+        if seen is None or sealing_holds(held.certificate, plan.stage(stage), seen)
+    }
+    found = permit(plan, kept, orders, grant, public_id, now_ms)
+    if seen is None or grant.stage in kept or grant.stage not in certificates:
+        return found
+    said = certificates[grant.stage].certificate
+    lapsed = not said.not_before <= now_ms < said.not_after
+    if lapsed or isinstance(found, Permission) or found.code not in _FELL_BACK:
+        return found
+    return Refusal(
+        code="sealing_below",
+        message=f"the certificate of stage {grant.stage!r} says that the model server is "
+        f"{said.levels.sealing.value}, and probes from outside find it {seen.value}: nothing is "
+        "served from it until its door is shut again",
+    )
 
 
 class StandingBook:

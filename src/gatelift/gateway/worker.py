@@ -186,9 +186,10 @@ class _Worker:
                 self._context.recheck()
                 self._ask()
             case PlacementFrame():
-                holdings.set_placement(frame.name, up=frame.up)
+                holdings.set_placement(frame.name, up=frame.up, sealing=frame.sealing)
                 if not frame.up:
                     self._close_placement(frame)
+                self._context.recheck()
             case CredentialFrame():
                 self._context.adopt_credential(frame)
             case Recall():

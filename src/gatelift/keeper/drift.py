@@ -1,6 +1,6 @@
 """Watching a placement: is it there, does it answer as it did, does it answer strangers.
 
-    starting --full pass, fewer than `closes_at` changed--> up
+    starting --full pass, fewer than `closes_at` changed, and the door tried--> up
     starting, up --`closes_at` changed--> drifted (for good)
     up --two failures in a row--> unreachable --full pass--> up
 
@@ -12,7 +12,10 @@ Invariants
 - A placement is up only after every probe was answered and fewer than `closes_at` had changed.
 - Drift latches: nothing but a new enrolment (another baseline) or a restart opens it again.
 - Silence closes too, and opens again only after a full pass.
-- Sealing that could not be found out is told as `open`: unknown is not sealed.
+- A placement is up only after its door was tried from outside, whatever came of it.
+- Sealing that could not be found out is told as `open`: unknown is not sealed. What was seen is
+  forgotten after `_SILENCES_TO_FORGET` tries in a row that say nothing: one busy moment of the
+  server is no open door, and a stranger who is answered is one at once.
 
 Fails closed. Probes detect, they never prove identity. `PlacementState` is pure; `watch_placement`
 asks.
@@ -49,6 +52,7 @@ _LOG = logging.getLogger(__name__)
 _EACH_ROUND = 2
 _FAILURES_TO_CLOSE = 2
 _SEALING_EVERY_S = 60.0
+_SILENCES_TO_FORGET = 3
 
 
 class PlacementState:
@@ -62,6 +66,9 @@ class PlacementState:
         self._changed: set[int] = set()
         self._drifted = False
         self._failures = 0
+        self._has_passed = False
+        self._was_tried = False
+        self._silences = 0
         self.up = False
         self.reason = "starting"
         self.sealing: Sealing | None = None
@@ -87,11 +94,24 @@ class PlacementState:
         """Take that a probe got no answer."""
         self._failures += 1
         if self._failures >= _FAILURES_TO_CLOSE and not self._drifted:
+            self._has_passed = False
             self.up, self.reason = False, reason
 
     def passed(self) -> None:
         """Take that every probe was answered, one after the other."""
-        if not self._drifted:
+        self._has_passed = True
+        self._open_up()
+
+    def tried(self, sealing: Sealing | None) -> None:
+        """Take what strangers found at the door, null if that says nothing."""
+        self._was_tried = True
+        self._silences = 0 if sealing is not None else self._silences + 1
+        if sealing is not None or self._silences >= _SILENCES_TO_FORGET:
+            self.sealing = sealing
+        self._open_up()
+
+    def _open_up(self) -> None:
+        if self._has_passed and self._was_tried and not self._drifted:
             self.up, self.reason = True, ""
 
     def probe(self) -> Probe:
@@ -163,13 +183,14 @@ async def _watch_sealing(
     probe: Callable[[], Awaitable[Sealing]],
 ) -> None:
     while True:
+        found: Sealing | None = None
         try:
-            state.sealing = await probe()
+            found = await probe()
         except (ProbeError, TlsFileError) as error:
-            state.sealing = None
             _LOG.warning("placement %s: sealing unknown: %s", job.placement.name, error)
+        state.tried(found)
         tell()
-        await asyncio.sleep(_SEALING_EVERY_S if state.sealing else job.terms.every_ms / 1000)
+        await asyncio.sleep(_SEALING_EVERY_S if found else job.terms.every_ms / 1000)
 
 
 async def _watch_answers(

@@ -3,7 +3,8 @@
 Invariants
 - There is one watch for each placement as it is enrolled now; a placement that is enrolled
   otherwise gets a new watch and is down until that has passed.
-- Workers hear of every change of up and down at once, and of all placements when they connect.
+- Workers hear of every change of up and down and of the sealing at once, and of all placements when
+  they connect.
 - Once the node is closed no placement is up.
 """
 
@@ -76,10 +77,7 @@ class PlacementWatches:
 
     def frames(self) -> tuple[PlacementFrame, ...]:
         """Return what a worker must hear of each placement."""
-        return tuple(
-            PlacementFrame(name=probe.placement, up=probe.up, reason=probe.reason)
-            for probe in self._known.values()
-        )
+        return tuple(map(_frame, self._known.values()))
 
     def probes(self) -> tuple[Probe, ...]:
         """Return what is known of each placement."""
@@ -90,9 +88,13 @@ class PlacementWatches:
             probe = msgspec.structs.replace(probe, up=False, reason=_CLOSED)
         before = self._known.get(probe.placement)
         self._known[probe.placement] = probe
-        if before is None or (before.up, before.reason) != (probe.up, probe.reason):
-            self._tell_workers(
-                PlacementFrame(name=probe.placement, up=probe.up, reason=probe.reason)
-            )
+        if before is None or _frame(before) != _frame(probe):
+            self._tell_workers(_frame(probe))
         if before != probe:
             self._tell_control(probe)
+
+
+def _frame(probe: Probe) -> PlacementFrame:
+    return PlacementFrame(
+        name=probe.placement, up=probe.up, reason=probe.reason, sealing=probe.sealing
+    )

@@ -16,6 +16,7 @@ import msgspec
 
 from gatelift.encoding import Digest
 from gatelift.messages.entries import EventCount, Observation, Probe
+from gatelift.terms import Sealing
 
 __all__ = [
     "Ask",
@@ -197,11 +198,12 @@ class RosterFrame(msgspec.Struct, frozen=True, kw_only=True, tag="roster"):
 
 
 class PlacementFrame(msgspec.Struct, frozen=True, kw_only=True, tag="placement"):
-    """Whether a placement may be used, by the node's own probes."""
+    """Whether a placement may be used, by the node's own probes, and how sealed they found it."""
 
     name: str
     up: bool
     reason: str
+    sealing: Sealing = Sealing.OPEN
 
 
 class CredentialFrame(msgspec.Struct, frozen=True, kw_only=True, tag="credential"):

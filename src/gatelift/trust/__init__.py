@@ -19,6 +19,7 @@ from gatelift.trust.certificate import (
     Levels,
     VerifiedCertificate,
     demanded_envelope,
+    sealing_holds,
     verify_certificate,
 )
 from gatelift.trust.dpop import WINDOW_MS, DpopProof, DpopRequest, verify_dpop
@@ -162,6 +163,7 @@ __all__ = [
     "pre_authentication_encoding",
     "predicate_type",
     "public_id_of",
+    "sealing_holds",
     "sign_envelope",
     "sign_status",
     "split_api_key",

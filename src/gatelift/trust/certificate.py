@@ -44,6 +44,7 @@ __all__ = [
     "Levels",
     "VerifiedCertificate",
     "demanded_envelope",
+    "sealing_holds",
     "verify_certificate",
 ]
 
@@ -193,6 +194,14 @@ def _check_levels(
             f"the certificate has {certificate.levels.sealing.value}",
             code="sealing_below",
         )
+
+
+def sealing_holds(certificate: Certificate, stage: Stage, seen: Sealing) -> bool:
+    """Return whether a certificate may still be served from where probes show this sealing.
+
+    Never from less than it says, except in a stage of which the plan asks for no sealing at all.
+    """
+    return stage.sealing is Sealing.OPEN or at_least(seen, certificate.levels.sealing)
 
 
 def _check_window(certificate: Certificate, stage: Stage, now_ms: int) -> None:

@@ -29,6 +29,7 @@ from gatelift.web.model import (
 __all__ = ["build_answers", "headline", "release_mode", "summary"]
 
 _SERVED = (Mode.OPEN, Mode.NARROWED)
+_HELD = (Mode.STOPPED, Mode.WITHHELD)
 
 
 def _widest(rungs: Sequence[Rung]) -> Rung | None:
@@ -40,8 +41,9 @@ def release_mode(rungs: Sequence[Rung]) -> Mode:
     modes = {rung.mode for rung in rungs}
     for mode in (Mode.NARROWED, Mode.OPEN):
         if mode in modes:
-            return Mode.NARROWED if modes & {Mode.NARROWED, Mode.STOPPED} else mode
-    return next((mode for mode in (Mode.STOPPED, Mode.LAPSED) if mode in modes), Mode.SHUT)
+            return Mode.NARROWED if modes & {Mode.NARROWED, *_HELD} else mode
+    told = (Mode.STOPPED, Mode.WITHHELD, Mode.LAPSED)
+    return next((mode for mode in told if mode in modes), Mode.SHUT)
 
 
 def headline(release: str | None, rungs: Sequence[Rung]) -> str:
@@ -54,6 +56,8 @@ def headline(release: str | None, rungs: Sequence[Rung]) -> str:
     match release_mode(rungs):
         case Mode.STOPPED:
             return "Stopped: nobody is served"
+        case Mode.WITHHELD:
+            return "Withheld: nobody is served"
         case Mode.LAPSED:
             return "Lapsed: nobody is served"
         case _:
@@ -68,7 +72,12 @@ def summary(release: str | None, rungs: Sequence[Rung], ahead: NextStage | None)
         return "The adopted plan cannot be used, so nothing can be served."
     widest = _widest(rungs)
     if widest is None:
-        said = "No certificate stands that orders leave anything of."
+        withheld = next((rung for rung in rungs if rung.mode is Mode.WITHHELD), None)
+        said = (
+            "No certificate stands that orders leave anything of."
+            if withheld is None
+            else f"Stage {withheld.name} stands, and nodes serve nothing of it: {withheld.withheld}."
+        )
     else:
         until = "" if widest.valid_until is None else f" until {instant(widest.valid_until)}"
         said = f"The widest stage that stands is {widest.name}{until}."

@@ -1,8 +1,8 @@
 """The stages as a ladder, the orders that hold them down, and what the next one waits for.
 
 Invariants
-- A stage is open only if its certificate is in its window, of this candidate and plan, and orders
-  leave it; every other way to stand has its own word.
+- A stage is open only if its certificate is in its window, of this candidate and plan, orders leave
+  it, and no node withholds it for what probes show; every other way to stand has its own word.
 - The reasons of the next stage are its gate's own, all of them.
 """
 
@@ -20,6 +20,7 @@ from gatelift.decide import (
     target_stage,
     uncleared,
     widest_stage,
+    withheld_by,
 )
 from gatelift.plan import Plan, Stage
 from gatelift.terms import Envelope
@@ -46,6 +47,8 @@ def mode_of(state: State, stage: str, now_ms: int) -> Mode:
     ceiling = standing_envelope(state, stage, now_ms)
     if ceiling is None:
         return Mode.STOPPED
+    if withheld_by(state, newest.certificate) is not None:
+        return Mode.WITHHELD
     return Mode.OPEN if ceiling == newest.certificate.envelope else Mode.NARROWED
 
 
@@ -76,6 +79,7 @@ def _rung(state: State, stage: Stage, glance: Glance, target: str | None, now_ms
         levels=summarise_levels(newest.certificate.levels) if newest else "",
         clears=len(newest.certificate.clears) if newest else 0,
         orders=applied,
+        withheld=None if held is None else withheld_by(state, held.certificate),
         terms=(*describe(shown), *describe_observed(stage.observe)),
     )
 

@@ -43,6 +43,7 @@ class Mode(enum.StrEnum):
     OPEN = "open"
     NARROWED = "narrowed"
     STOPPED = "stopped"
+    WITHHELD = "withheld"
     LAPSED = "lapsed"
     SHUT = "shut"
 
@@ -98,7 +99,8 @@ class OrderLine(msgspec.Struct, frozen=True, kw_only=True):
 class Rung(msgspec.Struct, frozen=True, kw_only=True):
     """A stage. `signed_by` are pseudonyms with their roles; `terms` is what may be served now.
 
-    Where nothing may be served, `terms` is what the plan's envelope would allow at most.
+    Where nothing may be served, `terms` is what the plan's envelope would allow at most. `withheld`:
+    why nodes serve nothing although the certificate stands.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
     levels: str
     clears: int
     orders: tuple[str, ...]
+    withheld: str | None
     terms: tuple[Term, ...]
 
 

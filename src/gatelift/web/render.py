@@ -28,6 +28,7 @@ _MODES = {
     Mode.OPEN: ("●", "stands"),
     Mode.NARROWED: ("◐", "narrowed"),
     Mode.STOPPED: ("■", "stopped"),
+    Mode.WITHHELD: ("◧", "withheld"),
     Mode.LAPSED: ("◇", "lapsed"),
     Mode.SHUT: ("○", "not open"),
 }

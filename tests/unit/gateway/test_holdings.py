@@ -9,8 +9,8 @@ from gatelift.encoding import sha256_digest
 from gatelift.errors import CallerError
 from gatelift.gateway.holdings import Holdings, Identified
 from gatelift.gateway.standing import Standing
-from gatelift.messages import EntryKind
-from gatelift.terms import Endpoint, Tier
+from gatelift.messages import EntryKind, Placement
+from gatelift.terms import Endpoint, Sealing, Tier
 from gatelift.trust import (
     Clear,
     Grant,
@@ -42,9 +42,13 @@ class House:
     def certify(self, **changes: object) -> None:
         self.shelf.log(EntryKind.CERTIFICATE, self.world.signed_certificate(**changes))
 
-    def hand_over(self, *which: int, number: int = 1) -> None:
+    def hand_over(
+        self, *which: int, number: int = 1, placements: tuple[Placement, ...] = ()
+    ) -> None:
         logged = tuple(self.shelf.logged(index) for index in which)
-        self.bundle = sha256_digest(self.shelf.bundle(certificates=logged, number=number))
+        self.bundle = sha256_digest(
+            self.shelf.bundle(placements, certificates=logged, number=number)
+        )
         self.holdings.adopt_bundle(self.bundle, NOW)
         envelope = self.world.sign("grant", self.grant, "admissions:ada")
         self.roster = sha256_digest(self.shelf.roster(envelope))
@@ -239,3 +243,86 @@ def test_an_open_exchange_is_judged_by_the_grant_as_it_was_changed(
     house.live()
     answer = house.may()
     assert (answer.code if isinstance(answer, Refusal) else None) == code
+
+
+HERE = Placement(name="here", base_url="http://127.0.0.1:1", model="m", baseline=None)
+THERE = msgspec.structs.replace(HERE, name="there", base_url="http://127.0.0.1:2")
+VETTED = {"stage": "researchers", "tier": Tier.VERIFIED, "proofs": ("identity", "terms@1")}
+
+
+def researching(sealing: Sealing = Sealing.DECLARED, **changes: object) -> House:
+    """A house whose grant names a stage of which the plan asks for an upstream that is `declared`."""
+    made = House()
+    made.grant = msgspec.structs.replace(made.grant, **(VETTED | changes))
+    levels = msgspec.structs.replace(made.world.certificate("researchers").levels, sealing=sealing)
+    made.certify()
+    made.shelf.log(
+        EntryKind.CERTIFICATE, made.world.signed_certificate("researchers", levels=levels)
+    )
+    made.hand_over(1, 2, placements=(HERE, THERE))
+    made.live()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("said", "seen", "serves"),
+    [
+        (Sealing.DECLARED, Sealing.OPEN, False),
+        (Sealing.DECLARED, Sealing.DECLARED, True),
+        (Sealing.DECLARED, Sealing.SEALED, True),
+        # The plan would be content with less, those who signed were told more.
+        (Sealing.SEALED, Sealing.DECLARED, False),
+        (Sealing.SEALED, Sealing.SEALED, True),
+    ],
+)
+def test_a_certificate_is_not_served_from_where_probes_show_less_than_it_says(
+    said: Sealing, seen: Sealing, serves: bool
+) -> None:
+    house = researching(said)
+    house.holdings.set_placement("here", up=True, sealing=said)
+    assert isinstance(house.may(), Standing)
+    house.holdings.set_placement("here", up=True, sealing=seen)
+    answer = house.may()
+    assert isinstance(answer, Standing) is serves
+    if isinstance(answer, Refusal):
+        assert answer.code == "sealing_below"
+        assert f"{said.value}, and probes from outside find it {seen.value}" in answer.message
+    house.holdings.set_placement("here", up=True, sealing=said)
+    assert isinstance(house.may(), Standing), "once the door is shut again"
+
+
+def test_what_a_node_does_not_say_of_the_sealing_is_open() -> None:
+    house = researching()
+    house.holdings.set_placement("here", up=True)
+    assert isinstance(house.may(), Refusal)
+
+
+def test_one_open_door_of_an_enrolled_placement_counts_for_all_of_them() -> None:
+    house = researching()
+    house.holdings.set_placement("here", up=True, sealing=Sealing.DECLARED)
+    house.holdings.set_placement("there", up=True, sealing=Sealing.OPEN)
+    house.holdings.take_out("there")
+    house.holdings.set_placement("elsewhere", up=True, sealing=Sealing.OPEN)
+    assert isinstance(house.may(), Refusal), "it answers strangers, if not us"
+    house.holdings.set_placement("there", up=False, sealing=Sealing.OPEN)
+    assert isinstance(house.may(), Standing)
+
+
+def test_an_open_upstream_leaves_a_stage_alone_of_which_the_plan_asks_no_sealing(
+    house: House,
+) -> None:
+    house.hand_over(1, 2, number=2, placements=(HERE,))
+    house.live()
+    house.holdings.set_placement("here", up=True, sealing=Sealing.OPEN)
+    answer = house.may()
+    assert isinstance(answer, Standing)
+    assert answer.permission.certificate.certificate.levels.sealing is Sealing.DECLARED
+
+
+def test_a_stop_is_told_before_the_sealing() -> None:
+    house = researching()
+    house.holdings.set_placement("here", up=True, sealing=Sealing.OPEN)
+    house.holdings.adopt_order(house.order(TargetKind.STAGE, "researchers"))
+    answer = house.may()
+    assert isinstance(answer, Refusal)
+    assert answer.code == "stopped"

@@ -116,7 +116,7 @@ def test_coverage_is_charged_for_ever_and_cost_in_its_window() -> None:
     known, new, open_one = (start(n, 1, counter=COVERAGE) for n in range(3))
     paid = start(3, 500, counter=COST)
     for record in (known, new, open_one, paid, finish(known, 0), finish(new, 1), finish(paid, 125)):
-        charges.fold(record, 0)
+        charges.fold([record], 0)
     assert charges.charged(RUN, 0) == {(COVERAGE, 0): 2, (COST, 0): 125}
     # A keeper that begins anew a year later folds the same journals.
     year = 365 * 24 * HOUR
@@ -125,7 +125,7 @@ def test_coverage_is_charged_for_ever_and_cost_in_its_window() -> None:
     assert charges.spent(RUN, (COVERAGE, 0)) == 1
     again = Charges()
     for record in (known, new, open_one, paid, finish(known, 0), finish(new, 1), finish(paid, 125)):
-        again.fold(record, year)
+        again.fold([record], year)
     assert again.charged(RUN, year) == {(COVERAGE, 0): 2}
     assert Charges.of_starts((open_one, paid), year) == {(COVERAGE, 0): 1}
 
@@ -134,7 +134,7 @@ def test_a_run_that_was_settled_and_closed_is_forgotten() -> None:
     charges = Charges()
     one = start(0, 1, counter=COVERAGE)
     for record in (one, finish(one, 1)):
-        charges.fold(record, 0)
+        charges.fold([record], 0)
     charges.forget(RUN)
     charges.forget(RUN)
     assert (charges.runs, charges.charged(RUN, 0)) == ((), {})
@@ -154,6 +154,7 @@ def placement(probes: int = 4, closes_at: int = 2) -> PlacementState:
     for number in range(probes):
         state.answered(number, SAME)
     state.passed()
+    state.tried(None)
     return state
 
 
@@ -205,8 +206,36 @@ def test_a_probe_that_the_baseline_lacks_counts_as_changed() -> None:
 def test_sealing_that_is_not_known_is_told_as_open() -> None:
     state = placement()
     assert (state.probe().sealing, state.probe().reason) == (Sealing.OPEN, "sealing_unknown")
-    state.sealing = Sealing.DECLARED
+    state.tried(Sealing.DECLARED)
     assert (state.probe().sealing, state.probe().reason) == (Sealing.DECLARED, "")
+
+
+def test_a_placement_is_down_until_its_door_was_tried() -> None:
+    state = PlacementState("n1", "here", (SAME,), 1)
+    state.answered(0, SAME)
+    state.passed()
+    assert (state.up, state.reason) == (False, "starting")
+    state.tried(None)
+    assert state.up
+    for _ in range(2):
+        state.failed("unreachable")
+    state.tried(Sealing.DECLARED)
+    assert (state.up, state.reason) == (False, "unreachable"), "a door opens no silent placement"
+
+
+def test_a_door_is_open_at_once_and_unknown_after_three_silences() -> None:
+    state = placement()
+    state.tried(Sealing.SEALED)
+    for _ in range(2):
+        state.tried(None)
+        assert state.probe().sealing is Sealing.SEALED
+    state.tried(None)
+    assert (state.probe().sealing, state.probe().reason) == (Sealing.OPEN, "sealing_unknown")
+    state.tried(Sealing.SEALED)
+    state.tried(None)
+    assert state.probe().sealing is Sealing.SEALED, "they are counted anew"
+    state.tried(Sealing.OPEN)
+    assert (state.probe().sealing, state.probe().reason) == (Sealing.OPEN, "")
 
 
 def observation(stretch: int) -> Observation:
