@@ -175,7 +175,7 @@ CODES: Final[dict[str, ErrorCode]] = {
         status=429,
         type="rate_limit_error",
         retry=True,
-        means="A cap is spent; the body names it. Day and hour caps say x-should-retry: false.",
+        means="A cap is spent; the body names it. Day, hour and coverage caps say x-should-retry: false.",
     ),
     "refused": ErrorCode(
         status=403,

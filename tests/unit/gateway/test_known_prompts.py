@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from gatelift.gateway.dialects import ModelRequest
-from gatelift.gateway.known_prompts import KnownPrompts
+from gatelift.gateway.known_prompts import MAX_OF_A_COUNTER, MAX_PROMPTS, KnownPrompts
 from gatelift.gateway.leases import CapLine
 from gatelift.safeguards import Part, PartKind
 from gatelift.terms import CapUnit
@@ -86,6 +88,13 @@ def test_a_full_set_counts_everything_new_as_new_and_keeps_what_it_knows() -> No
     known.learn(["principal"], digests[3])  # all counters together are full
     assert known.counters(LINES, digests[2]) == {"principal"}
     assert known.counters(LINES, digests[3]) == frozenset()
+
+
+def test_the_page_names_the_bounds() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "caps.md").read_text()
+    assert (
+        f"knows {MAX_OF_A_COUNTER:,} prompts under one counter, or {MAX_PROMPTS:,} in all" in page
+    )
 
 
 def test_what_is_kept_is_worth_nothing_without_the_secret_of_the_process() -> None:
