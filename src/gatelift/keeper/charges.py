@@ -4,7 +4,7 @@ Invariants
 - A start counts what it reserved until its finish comes, then what that spent; so a run's charges
   are right at each record, and in full for exchanges that never finished.
 - A finish in the keeper's own journal closes the start that it names in the dead worker's run.
-- Only windows that may still be drawn from are kept.
+- Only windows that may still be drawn from are kept: `past` says which are not, for good.
 
 Does not read files and verifies nothing: batches were verified before.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from gatelift.keeper.counters import GRACE_MS, PoolKey, WorkerRun, window_end_ms
+from gatelift.keeper.counters import Past, PoolKey, WorkerRun, window_end_ms
 from gatelift.keeper.errors import KeeperError
 from gatelift.messages import Charge, Finish, Record, Start
 
@@ -21,18 +21,19 @@ __all__ = ["Charges"]
 
 
 class _Run:
-    """Running starts by sequence number, and what finishes spent."""
+    """Running starts by sequence number, what finishes spent, and the last start of all."""
 
-    __slots__ = ("running", "spent")
+    __slots__ = ("last_seq", "running", "spent")
 
     def __init__(self) -> None:
+        self.last_seq = -1
         self.running: dict[int, Start] = {}
         self.spent: dict[PoolKey, int] = {}
 
-    def spend(self, charges: Iterable[Charge], now_ms: int) -> None:
+    def spend(self, charges: Iterable[Charge], past: Past) -> None:
         for charge in charges:
             key = (charge.counter, charge.window)
-            if window_end_ms(*key) + GRACE_MS > now_ms:
+            if not past.covers(window_end_ms(*key)):
                 self.spent[key] = self.spent.get(key, 0) + charge.amount
 
 
@@ -40,13 +41,15 @@ class Charges:
     """Folds verified records of all journals of a node, each journal in its own order."""
 
     def __init__(self) -> None:
+        self.past = Past()
         self._runs: dict[WorkerRun, _Run] = {}
 
-    def fold(self, record: Record, now_ms: int) -> None:
+    def fold(self, record: Record) -> None:
         """Take one record; raises `KeeperError` when a finish has no running start."""
         if isinstance(record, Start):
             run = self._runs.setdefault(WorkerRun(record.worker, record.run), _Run())
             run.running[record.seq] = record
+            run.last_seq = record.seq
         elif isinstance(record, Finish):
             name = WorkerRun(record.of.worker, record.of.run)
             found = self._runs.get(name)
@@ -56,25 +59,18 @@ class Charges:
                     f"{name.worker}/{name.run}/{record.of.seq}, which is not running",
                     code="bad_journal",
                 )
-            found.spend(record.spent, now_ms)
+            found.spend(record.spent, self.past)
 
-    @staticmethod
-    def of_starts(starts: Iterable[Start], now_ms: int) -> dict[PoolKey, int]:
-        """Return what these starts reserved in windows that still count."""
-        total = _Run()
-        for start in starts:
-            total.spend(start.reserved, now_ms)
-        return total.spent
+    def charged(self, worker: WorkerRun, loose: Iterable[Start] = ()) -> Mapping[PoolKey, int]:
+        """Return what a run has spent and reserved so far in windows that still count.
 
-    def charged(self, worker: WorkerRun, now_ms: int) -> Mapping[PoolKey, int]:
-        """Return what a run has spent and reserved so far in windows that still count."""
-        run = self._runs.get(worker)
-        if run is None:
-            return {}
-        total = _Run()
+        `loose` are starts after the last that was folded; older ones among them are passed over.
+        """
+        run, total = self._runs.get(worker, _Run()), _Run()
         total.spent.update(run.spent)
-        for start in run.running.values():
-            total.spend(start.reserved, now_ms)
+        later = [start for start in loose if start.seq > run.last_seq]
+        for start in (*run.running.values(), *later):
+            total.spend(start.reserved, self.past)
         return total.spent
 
     def spent(self, worker: WorkerRun, key: PoolKey) -> int:
@@ -94,8 +90,9 @@ class Charges:
 
     def roll(self, now_ms: int) -> None:
         """Forget windows that are past, and runs that have nothing left."""
+        self.past.move(now_ms)
         for name, run in list(self._runs.items()):
-            for key in [k for k in run.spent if window_end_ms(*k) + GRACE_MS <= now_ms]:
+            for key in [k for k in run.spent if self.past.covers(window_end_ms(*k))]:
                 del run.spent[key]
             if not run.running and not run.spent:
                 del self._runs[name]

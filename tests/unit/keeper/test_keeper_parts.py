@@ -83,34 +83,52 @@ def test_a_running_start_is_charged_in_full_and_a_finished_one_what_it_spent() -
     charges = Charges()
     first, second = start(0, 100), start(1, 50)
     for record in (first, second, finish(first, 30)):
-        charges.fold(record, 0)
-    assert charges.charged(RUN, 0) == {(COUNTER, 0): 80}
+        charges.fold(record)
+    assert charges.charged(RUN) == {(COUNTER, 0): 80}
     assert charges.orphans(RUN) == (second,)
 
 
 def test_an_orphan_that_the_keeper_closes_stays_charged_to_its_run() -> None:
     charges = Charges()
     lost = start(0, 100)
-    charges.fold(lost, 0)
-    charges.fold(finish(lost, 100, worker="keeper", run="k1"), 0)
-    assert charges.charged(RUN, 0) == {(COUNTER, 0): 100}
+    charges.fold(lost)
+    charges.fold(finish(lost, 100, worker="keeper", run="k1"))
+    assert charges.charged(RUN) == {(COUNTER, 0): 100}
     assert charges.orphans(RUN) == ()
 
 
 def test_charges_of_a_window_that_is_over_are_forgotten() -> None:
     charges = Charges()
     old = start(0, 100)
-    charges.fold(old, 0)
-    charges.fold(finish(old, 100), 0)
+    charges.fold(old)
+    charges.fold(finish(old, 100))
     charges.roll(HOUR + 59_999)
-    assert charges.charged(RUN, HOUR) == {(COUNTER, 0): 100}
+    assert charges.charged(RUN) == {(COUNTER, 0): 100}
     charges.roll(HOUR + 60_000)
-    assert charges.charged(RUN, HOUR + 60_000) == {}
+    assert charges.charged(RUN) == {}
+
+
+def test_charges_that_are_forgotten_do_not_come_back_with_the_clock() -> None:
+    charges = Charges()
+    charges.roll(HOUR + 60_000)
+    charges.roll(HOUR // 2)
+    charges.fold(start(0, 100))
+    assert charges.charged(RUN) == {}
+    assert charges.past.covers(HOUR), "which is what a grant goes by"
+
+
+def test_a_start_that_no_batch_covers_is_charged_once() -> None:
+    charges = Charges()
+    first, second = start(0, 100), start(1, 50)
+    charges.fold(first)
+    assert charges.charged(RUN, [first, second]) == {(COUNTER, 0): 150}
+    assert charges.charged(RUN, [second]) == {(COUNTER, 0): 150}
+    assert Charges().charged(RUN, [first]) == {(COUNTER, 0): 100}
 
 
 def test_a_finish_of_nothing_is_refused() -> None:
     with pytest.raises(KeeperError) as caught:
-        Charges().fold(finish(start(0, 1), 1), 0)
+        Charges().fold(finish(start(0, 1), 1))
     assert caught.value.code == "bad_journal"
 
 
