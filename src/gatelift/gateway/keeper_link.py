@@ -2,7 +2,8 @@
 
 Invariants
 - One connection; when it breaks, every waiting draw fails closed and the link dials again.
-- On each new connection the worker says what leases it holds before it asks for anything.
+- On each new connection the worker says what leases it holds before it asks for anything; one that
+  cannot say it (`hello` returns null) is not connected.
 - Every wait has a deadline. A draw that is not answered in time counts as denied service, and its
   late answer is handed back to the keeper.
 - Signed bytes are passed on to `on_frame` untouched; nothing is believed here.
@@ -52,7 +53,7 @@ class KeeperLink:
     def __init__(
         self,
         path: Path,
-        hello: Callable[[], Hello],
+        hello: Callable[[], Hello | None],
         on_frame: Callable[[KeeperToWorker], None],
     ) -> None:
         self._path = path
@@ -81,8 +82,12 @@ class KeeperLink:
         )
 
     def _made(self, connection: FrameConnection[Any]) -> None:
+        hello = self._hello()
+        if hello is None:
+            connection.close()
+            return
         self._connection = connection
-        connection.send(self._hello())
+        connection.send(hello)
 
     def _drop(self) -> None:
         self._connection = None

@@ -8,6 +8,9 @@ Invariants
   nothing afterwards. `parallel` comes back at the end of the exchange; what was spent of `coverage`
   never does.
 - A worker that dies settles nothing here: the keeper settles it from the journal.
+- A window is forgotten some time after its end, and never comes back: nothing is granted, served or
+  given back of it again. A clock that is set back by less than that time finds every window as it
+  left it; one that is set back by more is refused, until a worker begins anew with an empty book.
 
 Pure but for its own state; the clock is an argument.
 """
@@ -31,6 +34,7 @@ _SLICES = 32
 _AHEAD = 64
 """How many requests' worth a worker would like to hold, so that it seldom asks."""
 _RECALLED_FOR = 2
+_KEPT_MS = 60_000
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,19 +168,22 @@ class LeaseBook:
         self._granted: dict[tuple[str, int], int] = {}
         self._until: dict[tuple[str, int], int] = {}
         self._used: dict[tuple[str, int], int] = {}
+        self.past_ms = 0
+        """Windows that ended by then are forgotten; it moves on with the clock and never back."""
 
     def held(self) -> tuple[Lease, ...]:
         """Return all that was granted and is not given back, for a keeper that starts anew."""
         return tuple(
             Lease(counter=counter, window=window, amount=amount)
             for (counter, window), amount in self._granted.items()
-            if amount > 0  # below zero where a window was forgotten and the clock then set back
+            if amount
         )
 
     def forget_past(self, now_ms: int) -> None:
-        """Drop the windows that have ended, and let recalls pass; called once a second."""
+        """Drop the windows that are long over, and let recalls pass; called once a second."""
+        self.past_ms = max(self.past_ms, now_ms - _KEPT_MS)
         self._recalled = {name: left - 1 for name, left in self._recalled.items() if left > 1}
-        for key in [k for k, until in self._until.items() if until and until <= now_ms]:
+        for key in [k for k, until in self._until.items() if 0 < until <= self.past_ms]:
             for table in (self._granted, self._until, self._used):
                 table.pop(key, None)
         for slot in [s for s in self._free if s[:2] not in self._until]:
@@ -187,6 +194,7 @@ class LeaseBook:
 
         Raises `KeeperUnavailableError`; then nothing is set aside.
         """
+        self._check_kept(wanted.wants)
         for want in wanted.wants:
             self._until[want.counter, want.window] = want.until
         short = self._take(wanted)
@@ -208,6 +216,13 @@ class LeaseBook:
             raise KeeperUnavailableError("the keeper granted less than was asked")
         return None
 
+    def _check_kept(self, wants: tuple[Want, ...]) -> None:
+        if any(0 < want.until <= self.past_ms for want in wants):
+            raise KeeperUnavailableError(
+                "the wall clock was set back into a window that is closed: nothing is served in it "
+                "until this worker has begun anew"
+            )
+
     def _take(self, wanted: Reservation) -> list[Want]:
         """Set aside everything, or nothing: then return the wants that are short."""
         free = self._free
@@ -223,6 +238,11 @@ class LeaseBook:
         return msgspec.structs.replace(want, like=like)
 
     def _book(self, granted: Granted, wants: tuple[Want, ...]) -> None:
+        try:
+            self._check_kept(wants)
+        except KeeperUnavailableError:
+            self._release(granted.leases)
+            raise
         asked = {(want.counter, want.window): want for want in wants}
         if len(granted.used) == len(granted.leases):
             for lease, used in zip(granted.leases, granted.used, strict=True):
@@ -230,8 +250,6 @@ class LeaseBook:
         for lease in granted.leases:
             key = (lease.counter, lease.window)
             want = asked[key]
-            # Forgotten if the window ended while the keeper was asked; the request began in it.
-            self._until[key] = want.until
             self._granted[key] = self._granted.get(key, 0) + lease.amount
             self._free[_slot(want)] = self._free.get(_slot(want), 0) + lease.amount
 

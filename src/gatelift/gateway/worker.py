@@ -7,6 +7,7 @@ Invariants
 - What arrives from the keeper is verified by `Holdings` before it counts; what does not hold is
   logged by its code and ignored, and the status that needs it is not adopted.
 - Renewed TLS files are taken up within two seconds; a handshake that fails is counted in the beat.
+- A wall clock set back past what is forgotten ends it like SIGTERM; it says no hello any more.
 - SIGTERM: accept nothing new, let answers end (10 s), settle, give leases back.
 - A worker that takes over from another listens only once it would serve: it says so on `ready_fd`.
 """
@@ -43,6 +44,7 @@ from gatelift.gateway.leases import LeaseBook
 from gatelift.gateway.overload import OverloadTerms
 from gatelift.gateway.placements import PlacementTerms
 from gatelift.gateway.routes import Router
+from gatelift.gateway.set_back import SetBackWatch
 from gatelift.gateway.upstream_identity import UpstreamIdentity
 from gatelift.journal import JournalError, Writer
 from gatelift.messages import Beat, Record
@@ -136,6 +138,8 @@ class _Worker:
             honey=load_honey(directory / "keys" / "honey.json"),
         )
         self._tls = self._listener(settings.tls) if settings.tls else None
+        self._stop = asyncio.Event()
+        self._set_back = SetBackWatch(lambda: self._leases.past_ms, self._stop)
         self._lapse: asyncio.TimerHandle | None = None
         self._missing: dict[type, KeeperToWorker] = {}
         """Bundle and roster that were not adopted: their files may yet come, so each beat tries."""
@@ -146,7 +150,9 @@ class _Worker:
 
         return ListenerContext(files, now_ms=now_ms(), on_failure=count)
 
-    def _hello(self) -> Hello:
+    def _hello(self) -> Hello | None:
+        if self._set_back.seen(now_ms()):
+            return None
         return Hello(
             node=self._settings.node,
             worker=self._settings.worker,
@@ -230,6 +236,7 @@ class _Worker:
                     self._take_frame(self._missing[kind])
             self._ask()
             self._leases.forget_past(now_ms())
+            self._set_back.seen(now_ms())
             self._context.expire_credential()
             if self._tls is not None:
                 self._tls.refresh(now_ms())
@@ -271,14 +278,13 @@ class _Worker:
         self._context.refused.clear()
 
     async def serve(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
-        stop = asyncio.Event()
+        """Serve until SIGTERM, SIGINT or `ClockSetBackError`."""
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, stop.set)
+            loop.add_signal_handler(name, self._stop.set)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each()) for each in (self._link.run, self._beats)]
-            leaving = group.create_task(stop.wait())
+            leaving = group.create_task(self._stop.wait())
             if self._settings.ready_fd is not None:
                 tasks.append(group.create_task(self._until_serving()))
                 await asyncio.wait((tasks[-1], leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -290,6 +296,7 @@ class _Worker:
             await self._leave(server)
             for task in tasks:
                 task.cancel()
+        self._set_back.check()
 
     async def _until_serving(self) -> None:
         holdings = self._holdings

@@ -7,7 +7,7 @@ committed, and what was not. `is_locked` tells whether the writer still lives.
 
 from gatelift.journal.batches import Pending, SignedBatch
 from gatelift.journal.errors import JournalError
-from gatelift.journal.lock import is_locked
+from gatelift.journal.lock import holder, is_locked
 from gatelift.journal.reader import (
     CommittedBatch,
     Position,
@@ -38,6 +38,7 @@ __all__ = [
     "SignedBatch",
     "StoredRecord",
     "Writer",
+    "holder",
     "is_locked",
     "list_runs",
     "list_segments",

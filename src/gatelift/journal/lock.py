@@ -3,7 +3,9 @@
 Invariants
 - The lock is `flock` on the file `lock`, which is never removed; the kernel frees it when the
   process dies, however it dies. So "lock free" means "nobody writes this journal any more".
-- `is_locked` asks by taking a shared lock for an instant; `JournalLock` waits that out.
+- Whoever holds it has written its run into the file before it writes anything else. Clocks go back,
+  so the order of runs does not tell which one lives.
+- `is_locked` and `holder` ask by taking a shared lock for an instant; `JournalLock` waits that out.
 
 It does not work between machines: a journal lies on its node's own disk.
 """
@@ -18,11 +20,12 @@ from typing import Final
 
 from gatelift.journal.errors import JournalError
 
-__all__ = ["JournalLock", "is_locked"]
+__all__ = ["JournalLock", "holder", "is_locked"]
 
 _NAME: Final = "lock"
 _TRIES: Final = 25
 _PAUSE_S: Final = 0.01
+_MAX_RUN_BYTES: Final = 256
 
 
 class JournalLock:
@@ -30,8 +33,11 @@ class JournalLock:
 
     __slots__ = ("_fd",)
 
-    def __init__(self, directory: Path) -> None:
-        """Take the lock of the journal in `directory`; raises `JournalError` (`journal_locked`)."""
+    def __init__(self, directory: Path, run: str) -> None:
+        """Take the lock of the journal in `directory`.
+
+        Raises `JournalError` (`journal_locked`), `OSError`.
+        """
         path = directory / _NAME
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         for left in range(_TRIES, -1, -1):
@@ -48,6 +54,12 @@ class JournalLock:
                 time.sleep(_PAUSE_S)
             else:
                 break
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, run.encode("utf-8"), 0)
+        except OSError:
+            os.close(fd)
+            raise
         self._fd = fd
 
     def release(self) -> None:
@@ -59,14 +71,22 @@ class JournalLock:
 
 def is_locked(directory: Path) -> bool:
     """Say whether a living process holds the journal in `directory`."""
+    return holder(directory) is not None
+
+
+def holder(directory: Path) -> str | None:
+    """Return the run that holds the journal in `directory`, null when nobody does.
+
+    For an instant after the lock has changed hands it is the run before, or empty.
+    """
     try:
         fd = os.open(directory / _NAME, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return os.pread(fd, _MAX_RUN_BYTES, 0).decode("utf-8", "replace")
     finally:
         os.close(fd)
-    return False
+    return None

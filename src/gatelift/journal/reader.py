@@ -66,7 +66,7 @@ class Position(NamedTuple):
 
 
 def list_runs(directory: Path) -> list[str]:
-    """Return the runs in a journal's directory, oldest first."""
+    """Return the runs in a journal's directory, oldest first by the clocks of their writers."""
     return sorted({segment.run for segment in list_segments(directory)})
 
 

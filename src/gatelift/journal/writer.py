@@ -116,7 +116,7 @@ class Writer:
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._woken = False
         make_directory(directory)
-        self._held = JournalLock(directory)
+        self._held = JournalLock(directory, run)
         try:
             if list_segments(directory, run):
                 raise JournalError(

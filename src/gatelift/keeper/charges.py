@@ -4,7 +4,8 @@ Invariants
 - A start counts what it reserved until its finish comes, then what that spent; so a run's charges
   are right at each record, and in full for exchanges that never finished.
 - A finish in the keeper's own journal closes the start that it names in the dead worker's run.
-- Only windows that may still be drawn from are kept; `coverage` has none, so it is kept for ever.
+- Only windows that may still be drawn from are kept: `past` says which are not, for good. `coverage`
+  has no window, so it is kept for ever.
 
 Does not read files and verifies nothing: batches were verified before.
 """
@@ -12,36 +13,34 @@ Does not read files and verifies nothing: batches were verified before.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
-from gatelift.keeper.counters import PoolKey, WorkerRun, is_past
+from gatelift.keeper.counters import Past, PoolKey, WorkerRun, window_end_ms
 from gatelift.keeper.errors import KeeperError
 from gatelift.messages import Charge, Finish, Record, Start
 
 __all__ = ["Charges"]
 
-_ROLL_MS: Final = 1000
-
 
 class _Run:
-    """Running starts by sequence number, and what finishes spent."""
+    """Running starts by sequence number, what finishes spent, and the last start of all."""
 
-    __slots__ = ("running", "spent")
+    __slots__ = ("last_seq", "running", "spent")
 
     def __init__(self) -> None:
+        self.last_seq = -1
         self.running: dict[int, Start] = {}
         self.spent: dict[PoolKey, int] = {}
 
-    def spend(self, charges: Iterable[Charge], now_ms: int) -> None:
+    def spend(self, charges: Iterable[Charge], past: Past) -> None:
         spent = self.spent
         for charge in charges:
             key = (charge.counter, charge.window)
             held = spent.get(key)
-            # Which windows are over is judged where a key is new, and in `charged`: to ask for each
-            # of the nine charges of a chat doubled the cost of this.
+            # What is over is judged where a key is new: `roll` moves `past` and drops what it covers
+            # in one go. To ask for each of the nine charges of a chat doubled the cost of this.
             if held is not None:
                 spent[key] = held + charge.amount
-            elif not is_past(key, now_ms):
+            elif not past.covers(window_end_ms(*key)):
                 spent[key] = charge.amount
 
 
@@ -49,10 +48,10 @@ class Charges:
     """Folds verified records of all journals of a node, each journal in its own order."""
 
     def __init__(self) -> None:
+        self.past = Past()
         self._runs: dict[WorkerRun, _Run] = {}
-        self._rolled_ms = 0
 
-    def fold(self, records: Iterable[Record], now_ms: int) -> None:
+    def fold(self, records: Iterable[Record]) -> None:
         """Take a run's next records; raises `KeeperError` when a finish has no running start."""
         # Looked up anew only when the name changes, which it does not within a worker's batch.
         name, run = WorkerRun("", ""), None
@@ -62,6 +61,7 @@ class Charges:
                     name = WorkerRun(record.worker, record.run)
                     run = self._runs.setdefault(name, _Run())
                 run.running[record.seq] = record
+                run.last_seq = record.seq
             elif isinstance(record, Finish):
                 of = record.of
                 if run is None or name != (of.worker, of.run):
@@ -73,27 +73,18 @@ class Charges:
                         f"{of.worker}/{of.run}/{of.seq}, which is not running",
                         code="bad_journal",
                     )
-                run.spend(record.spent, now_ms)
+                run.spend(record.spent, self.past)
 
-    @staticmethod
-    def of_starts(starts: Iterable[Start], now_ms: int) -> dict[PoolKey, int]:
-        """Return what these starts reserved in windows that still count."""
-        total = _Run()
-        for start in starts:
-            total.spend(start.reserved, now_ms)
-        return total.spent
+    def charged(self, worker: WorkerRun, loose: Iterable[Start] = ()) -> Mapping[PoolKey, int]:
+        """Return what a run has spent and reserved so far in windows that still count.
 
-    def charged(self, worker: WorkerRun, now_ms: int) -> Mapping[PoolKey, int]:
-        """Return what a run has spent and reserved so far in windows that still count."""
-        run = self._runs.get(worker)
-        if run is None:
-            return {}
-        total = _Run()
-        total.spent.update(
-            (key, amount) for key, amount in run.spent.items() if not is_past(key, now_ms)
-        )
-        for start in run.running.values():
-            total.spend(start.reserved, now_ms)
+        `loose` are starts after the last that was folded; older ones among them are passed over.
+        """
+        run, total = self._runs.get(worker, _Run()), _Run()
+        total.spent.update(run.spent)
+        later = [start for start in loose if start.seq > run.last_seq]
+        for start in (*run.running.values(), *later):
+            total.spend(start.reserved, self.past)
         return total.spent
 
     def spent(self, worker: WorkerRun, key: PoolKey) -> int:
@@ -116,13 +107,12 @@ class Charges:
         self._runs.pop(worker, None)
 
     def roll(self, now_ms: int) -> None:
-        """Forget windows that are past, and runs that have nothing left, now and then."""
-        # This looks at every counter of every run; a round of the keeper comes 20 times a second.
-        if 0 <= now_ms - self._rolled_ms < _ROLL_MS:
+        """Forget windows that are past, and runs that have nothing left."""
+        # This looks at every counter of every run, and a round of the keeper comes 20 times a second.
+        if not self.past.move(now_ms):
             return
-        self._rolled_ms = now_ms
         for name, run in list(self._runs.items()):
-            for key in [k for k in run.spent if is_past(k, now_ms)]:
+            for key in [k for k in run.spent if self.past.covers(window_end_ms(*k))]:
                 del run.spent[key]
             if not run.running and not run.spent:
                 del self._runs[name]

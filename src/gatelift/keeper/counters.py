@@ -18,8 +18,9 @@ Invariants
 - A draw is granted whole or not at all.
 - After each grant, for each of its wants: settled + granted <= the limit that the want names.
 - A draw is denied only when nothing can be recalled: else `Recall` says from whom.
-- A window that has passed is never granted from again, also not when the clock was set back: what
-  was counted of it is forgotten. A pool is dropped `GRACE_MS` after its end.
+- A window is forgotten `GRACE_MS` after its end by `Past`, which never goes back, and is never granted
+  from again. So a clock that is set back by less finds every window as it left it; one that is set
+  back by more finds windows closed, until a keeper begins anew and counts them from the journals.
 
 Does not know time, sockets or journals. Which limit holds is the worker's word; it comes from the
 certificate and the orders, which each worker verifies for itself.
@@ -41,11 +42,11 @@ from gatelift.terms import Window, window_ms
 __all__ = [
     "GRACE_MS",
     "Counters",
+    "Past",
     "PoolKey",
     "RecallNeeded",
     "Shortage",
     "WorkerRun",
-    "is_past",
     "window_end_ms",
     "window_over",
 ]
@@ -65,6 +66,33 @@ class WorkerRun(NamedTuple):
 
 PoolKey = tuple[str, int]
 """Counter and start of its window in ms UTC; 0 for `parallel` and `coverage`."""
+
+
+class Past:
+    """Up to when windows are forgotten: it moves on with the clock, and never back with it.
+
+    A keeper has one. Whoever leaves a window out of a count goes by it, and whoever grants does, so
+    that nothing is granted from a window of which something is left out.
+    """
+
+    __slots__ = ("ms",)
+
+    def __init__(self) -> None:
+        self.ms = 0
+
+    def move(self, now_ms: int) -> bool:
+        """Forget what ended `GRACE_MS` ago; return whether it moved. For one thread only.
+
+        In whole seconds, as windows end at them: who looks through all windows need not do so at
+        every call.
+        """
+        before = self.ms
+        self.ms = max(before, (now_ms - GRACE_MS) // 1000 * 1000)
+        return self.ms != before
+
+    def covers(self, end_ms: int) -> bool:
+        """Return whether a window that ends then is forgotten; `parallel`, which never ends, is not."""
+        return 0 < end_ms <= self.ms
 
 
 class Shortage(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,12 +147,6 @@ def window_end_ms(counter: str, window: int) -> int:
     return window + length
 
 
-def is_past(key: PoolKey, now_ms: int) -> bool:
-    """Return whether nothing is drawn from a pool any more; what has no window never passes."""
-    end_ms = window_end_ms(*key)
-    return bool(end_ms) and end_ms + GRACE_MS <= now_ms
-
-
 def window_over(want: Want) -> Shortage:
     """Return the shortage of a want that nothing can be granted of any more."""
     return Shortage(
@@ -138,12 +160,12 @@ def window_over(want: Want) -> Shortage:
 
 
 class Counters:
-    """All pools of a node."""
+    """All pools of a node. `past` is the journals' own: it says what `charged` leaves out."""
 
-    def __init__(self) -> None:
+    def __init__(self, past: Past) -> None:
+        self._past = past
         self._pools: dict[PoolKey, _Pool] = {}
         self._workers: set[WorkerRun] = set()
-        self._past_ms = 0
 
     @property
     def workers(self) -> frozenset[WorkerRun]:
@@ -206,8 +228,8 @@ class Counters:
         short: list[Want] = []
         for want in wants:
             end = want.until
-            forgotten = end <= self._past_ms
-            if end and (forgotten or not want.window - _AHEAD_MS <= now_ms < end + GRACE_MS):
+            near = want.window - _AHEAD_MS <= now_ms < end + GRACE_MS
+            if end and (self._past.covers(end) or not near):
                 return window_over(want)
             if self.used(want.counter, want.window) + want.need > want.limit:
                 short.append(want)
@@ -236,12 +258,10 @@ class Counters:
             if amount:
                 self._pool(key).settled += amount
 
-    def roll(self, now_ms: int) -> None:
-        """Drop the pools whose window is long past, and empty ones without a window."""
-        self._past_ms = max(self._past_ms, now_ms - GRACE_MS)
+    def roll(self) -> None:
+        """Drop the pools whose window is forgotten, and empty ones without a window."""
         for key, pool in list(self._pools.items()):
-            past = pool.end_ms and pool.end_ms + GRACE_MS <= now_ms
-            if past or not (pool.end_ms or pool.used()):
+            if self._past.covers(pool.end_ms) or not (pool.end_ms or pool.used()):
                 del self._pools[key]
 
     def _check(self, wants: Sequence[Want]) -> None:

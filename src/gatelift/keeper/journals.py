@@ -15,8 +15,8 @@ Invariants
 - A batch is appended once. A log that names what no journal holds is an error, not a gap.
 - Counts are taken at published sizes only: no observation names an entry that may still change.
 
-One thread calls everything (it blocks for the disk); only `charged`, `spent` and `orphans` may be
-called from another at any time.
+One thread calls everything (it blocks for the disk); only `past`, `charged`, `spent` and `orphans` may
+be called from another at any time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gatelift.encoding import Digest, decode_json
 from gatelift.journal import CommittedBatch, RunFollower, list_runs
 from gatelift.keeper.charges import Charges
-from gatelift.keeper.counters import PoolKey, WorkerRun
+from gatelift.keeper.counters import Past, PoolKey, WorkerRun
 from gatelift.keeper.errors import KeeperError
 from gatelift.ledger import RequestsLog, TileLog
 from gatelift.messages import BatchEntry, EventCount, Observation, Start, verify_batch
@@ -120,9 +120,15 @@ class Journals:
         self._log_key = log_key
         self._lock = threading.Lock()
         self._charges = Charges()
+        self._loose: dict[WorkerRun, list[Start]] = {}
         self._cursor = _Cursor(directory)
         self._months: dict[str, RequestsLog] = {}
         self._counters: dict[Digest, UnitCounter] = {}
+
+    @property
+    def past(self) -> Past:
+        """Which windows `charged` leaves out."""
+        return self._charges.past
 
     @property
     def head(self) -> tuple[str, bytes] | None:
@@ -139,6 +145,7 @@ class Journals:
 
     def open(self, plans: Mapping[Digest, Plan], now_ms: int) -> None:
         """Fold what the logs hold already; raises when logs and journals do not agree."""
+        self._charges.roll(now_ms)
         self._counters = {digest: UnitCounter(plan) for digest, plan in plans.items()}
         if self._logs.is_dir():
             prefix = f"{self._node}-"
@@ -146,7 +153,7 @@ class Journals:
                 if path.is_dir() and path.name.startswith(prefix):
                     self._open_month(path.name.removeprefix(prefix))
         for log, index, batch in self._replay(self._cursor):
-            self._fold(log, index, batch, now_ms)
+            self._fold(log, index, batch)
 
     def add_plans(self, plans: Mapping[Digest, Plan]) -> None:
         """Count under plans that are new here too, from the first record on."""
@@ -169,10 +176,12 @@ class Journals:
             while batches := self._cursor.take(name):
                 for batch in batches:
                     self._check(name, batch)
-                    self._fold(log, log.append(batch.data), batch, now_ms)
+                    self._fold(log, log.append(batch.data), batch)
                 taken += len(batches)
                 if name not in dead:
                     break
+            with self._lock:
+                self._loose[name] = self._cursor.uncommitted(name)
         with self._lock:
             self._charges.roll(now_ms)
         return taken
@@ -201,24 +210,20 @@ class Journals:
         counter = self._counters.get(current)
         return observations, () if counter is None else counter.events()
 
-    def charged(self, name: WorkerRun, now_ms: int) -> dict[PoolKey, int]:
-        """Return what a run has spent and reserved, as far as its journal was read."""
+    def charged(self, name: WorkerRun) -> dict[PoolKey, int]:
+        """Return what a run has spent and reserved, as far as its journal was read.
+
+        A start that was written counts in full though no batch covers it. One of a living run may yet
+        be committed; of a dead one nothing was released, but the model server may have been asked,
+        and it stands in no record.
+        """
         with self._lock:
-            return dict(self._charges.charged(name, now_ms))
+            return dict(self._charges.charged(name, self._loose.get(name, ())))
 
     def spent(self, name: WorkerRun, key: PoolKey) -> int:
         """Return what a run's finished exchanges spent of a counter, as far as it was read."""
         with self._lock:
             return self._charges.spent(name, key)
-
-    def lost(self, name: WorkerRun, now_ms: int) -> dict[PoolKey, int]:
-        """Return what the starts reserved that a dead run wrote and never committed.
-
-        Nothing of them was released, but the model server may have been asked: they count in full
-        against the caps, and stand in no record.
-        """
-        starts = self._cursor.uncommitted(name)
-        return Charges.of_starts(starts, now_ms)
 
     def orphans(self, name: WorkerRun) -> tuple[Start, ...]:
         """Return the starts of a run that have no finish yet."""
@@ -244,6 +249,7 @@ class Journals:
         self._cursor.retire(name)
         with self._lock:
             self._charges.forget(name)
+            self._loose.pop(name, None)
 
     def _replay(self, cursor: _Cursor) -> Iterator[tuple[RequestsLog, int, CommittedBatch]]:
         for month in sorted(self._months):
@@ -279,10 +285,10 @@ class Journals:
                 code="bad_journal",
             )
 
-    def _fold(self, log: RequestsLog, index: int, batch: CommittedBatch, now_ms: int) -> None:
+    def _fold(self, log: RequestsLog, index: int, batch: CommittedBatch) -> None:
         records = [stored.record for stored in batch.records]
         with self._lock:
-            self._charges.fold(records, now_ms)
+            self._charges.fold(records)
         for counter in self._counters.values():
             counter.fold(records, log.origin, index)
 

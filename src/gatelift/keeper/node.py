@@ -127,7 +127,7 @@ class Node:
         self._desk = make_desk(self._server.broadcast)
         self._order_socket = OrderSocket(order_socket, self._adopt)
         self._order_polls = tuple(OrderPoll(url, self._adopt) for url in order_urls)
-        self._counters = Counters()
+        self._counters = Counters(journals.past)
         self._draws = Draws(
             self._counters, send=self._server.send, spent=journals.spent, now_ms=_now_ms
         )
@@ -194,7 +194,7 @@ class Node:
         """Register a worker; return what it must hear first, in order."""
         if self._settling.is_settled(worker) or worker.worker == KEEPER or "/" in worker.worker:
             raise KeeperError(f"{worker.worker}/{worker.run} may not register", code="bad_hello")
-        self._counters.hello(worker, frame.held, self._journals.charged(worker, _now_ms()))
+        self._counters.hello(worker, frame.held, self._journals.charged(worker))
         self._draws.heard(worker)
         placements = self._watches.frames() if self._watches else ()
         credential = self._credential_for(worker, anew=True)
@@ -328,7 +328,7 @@ class Node:
             if time.monotonic() - told >= _UNLOGGED_S:
                 told = time.monotonic()
                 self._report_unlogged()
-                self._counters.roll(_now_ms())
+                self._counters.roll()
             await asyncio.sleep(_FOLLOW_S)
 
     def _take_files(self) -> None:

@@ -120,6 +120,9 @@ class JournalPump:
         try:
             _, plans = self._plans()
             await self._blocking(lambda: self._journals.open(plans, _now_ms()))
+            # To their ends, whoever lives: what a worker forgets at a window's end is known here alone.
+            everybody = self._journals.runs()
+            await self._blocking(lambda: self._journals.step(_now_ms(), everybody))
             await self._round()
         except (GateliftError, OSError) as error:
             self._close_node(error)
@@ -205,7 +208,7 @@ class JournalPump:
             return self._journals.step(_now_ms(), dead)
 
         taken = await self._blocking(read)
-        self._settling.settle(dead, _now_ms())
+        self._settling.settle(dead)
         for worker in dead:
             self._on_gone(worker)
         self._rounded.set()

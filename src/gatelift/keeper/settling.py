@@ -1,11 +1,11 @@
 """Dead workers: who is dead, what their journals charge, how their open exchanges are closed.
 
-    connected --socket closed--> vanished --lock free, or a newer run--> dead --read to its end-->
+    connected --socket closed--> vanished --lock free, or another's--> dead --read to its end-->
     settled --orphans closed in the keeper's journal--> retired
 
 A worker that vanished may still be serving (its keeper link broke, not its life): while it holds its
 journal's lock its whole lease counts. A journal has one writer at a time, so a run is also dead once
-a newer one stands in the same folder.
+another one holds the lock of its folder.
 
 Invariants
 - A run is settled once, after its journal was read to the end with the lock seen free before.
@@ -17,11 +17,10 @@ Invariants
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from gatelift.journal import Writer, is_locked, list_runs
+from gatelift.journal import Writer, holder
 from gatelift.keeper.counters import Counters, WorkerRun
 from gatelift.keeper.journals import KEEPER, Journals
 from gatelift.messages import Finish, Outcome, RecordRef, Start
@@ -66,7 +65,7 @@ class Settling:
             if name.worker != KEEPER and name not in self._settled
         }
 
-    def settle(self, dead: list[WorkerRun], now_ms: int) -> None:
+    def settle(self, dead: list[WorkerRun]) -> None:
         """Settle runs whose journals have been read to the end since they were found dead.
 
         Raises `JournalError` when an orphan can't be closed now; call again.
@@ -74,9 +73,7 @@ class Settling:
         for name in dead:
             if name not in self._settled:
                 self._settled.add(name)
-                spent = Counter(self._journals.charged(name, now_ms))
-                spent.update(self._journals.lost(name, now_ms))
-                self._counters.settle_dead(name, spent)
+                self._counters.settle_dead(name, self._journals.charged(name))
             orphans = self._journals.orphans(name)
             for start in orphans:
                 self._close(name, start)
@@ -88,7 +85,7 @@ class Settling:
         folder = self._directory / name.worker
         if name.worker == KEEPER and name.run == self._own.run:
             return False
-        return not is_locked(folder) or list_runs(folder)[-1:] != [name.run]
+        return holder(folder) != name.run
 
     def _close(self, name: WorkerRun, start: Start) -> None:
         mark = (name, start.seq)

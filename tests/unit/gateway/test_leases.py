@@ -17,6 +17,8 @@ from gatelift.messages.frames import Denied, Granted, Lease, Want
 from gatelift.terms import CapUnit
 
 LIMIT = 20
+KEPT = 60_000
+"""How long after its end a window is remembered, in ms."""
 
 
 def want(need: int, like: int = 0) -> Reservation:
@@ -204,10 +206,59 @@ def test_a_window_that_ended_is_worth_nothing() -> None:
     async def play() -> None:
         held = want(5)
         await book.reserve(held)
-        book.forget_past(100)
+        book.forget_past(100 + KEPT)
         book.settle(held, {CapUnit.OUTPUT_TOKENS: 0})
         assert book.held() == ()
         assert book.give_back(("c",)) == ()
+
+    asyncio.run(play())
+
+
+def test_a_short_step_of_the_clock_finds_a_window_as_it_was() -> None:
+    keeper = Keeper()
+    book = LeaseBook(keeper.draw, keeper.release)
+
+    async def play() -> None:
+        await book.reserve(want(1, like=5))
+        book.forget_past(99 + KEPT)
+        book.forget_past(50)
+        assert book.held()[0].amount == 5
+        assert await book.reserve(want(4)) is None
+        assert keeper.draws == 1
+
+    asyncio.run(play())
+
+
+def test_a_window_that_was_forgotten_is_closed_when_the_clock_is_set_back() -> None:
+    keeper = Keeper()
+    book = LeaseBook(keeper.draw, keeper.release)
+
+    async def play() -> None:
+        held = want(5, like=8)
+        await book.reserve(held)
+        book.forget_past(100 + KEPT)
+        book.forget_past(50)
+        with pytest.raises(KeeperUnavailableError, match="set back"):
+            await book.reserve(want(1))
+        assert keeper.draws == 1, "the keeper is not asked"
+        book.settle(held, {CapUnit.OUTPUT_TOKENS: 0})
+        assert book.held() == ()
+
+    asyncio.run(play())
+
+
+def test_what_is_granted_of_a_window_that_was_forgotten_meanwhile_goes_back() -> None:
+    keeper = Keeper()
+    book = LeaseBook(keeper.draw, keeper.release)
+
+    async def play() -> None:
+        asking = asyncio.ensure_future(book.reserve(want(3)))
+        await asyncio.sleep(0)
+        book.forget_past(100 + KEPT)
+        with pytest.raises(KeeperUnavailableError):
+            await asking
+        assert (keeper.draws, keeper.granted) == (1, 0)
+        assert book.held() == ()
 
     asyncio.run(play())
 

@@ -5,7 +5,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gatelift.keeper.counters import Counters, RecallNeeded, Shortage, WorkerRun, window_end_ms
+from gatelift.keeper.counters import (
+    Counters,
+    Past,
+    RecallNeeded,
+    Shortage,
+    WorkerRun,
+    window_end_ms,
+)
 from gatelift.keeper.errors import KeeperError
 from gatelift.messages.frames import Lease, Want
 
@@ -35,7 +42,7 @@ def lease(counter: str, amount: int) -> Lease:
 
 @pytest.fixture
 def counters() -> Counters:
-    both = Counters()
+    both = Counters(Past())
     both.hello(A, (), {})
     both.hello(B, (), {})
     return both
@@ -65,17 +72,31 @@ def test_nobody_is_asked_when_recalling_could_not_help(counters: Counters) -> No
 
 
 def test_a_window_that_was_forgotten_is_not_granted_from_when_the_clock_is_set_back() -> None:
-    counters = Counters()
+    past = Past()
+    counters = Counters(past)
     counters.hello(A, (), {})
     assert isinstance(counters.draw(A, [want(REQUESTS, 10)], HOUR // 2), tuple)
-    counters.roll(HOUR + 60_000)
-    assert counters.draw(A, [want(REQUESTS, 1)], HOUR // 2) == Shortage(
-        counter=REQUESTS, window=0, limit=10, spent=10, granted=0, reset=HOUR
-    )
+    past.move(HOUR + 60_000)
+    for rolled in (False, True):
+        assert counters.draw(A, [want(REQUESTS, 1)], HOUR // 2) == Shortage(
+            counter=REQUESTS, window=0, limit=10, spent=10, granted=0, reset=HOUR
+        ), f"rolled: {rolled}"
+        counters.roll()
+
+
+def test_a_short_step_back_finds_a_window_as_it_was() -> None:
+    past = Past()
+    counters = Counters(past)
+    counters.hello(A, (), {})
+    counters.draw(A, [want(REQUESTS, 9)], HOUR - 1)
+    past.move(HOUR + 59_999)
+    counters.roll()
+    assert counters.draw(A, [want(REQUESTS, 1)], HOUR - 1) == (lease(REQUESTS, 1),)
+    assert isinstance(counters.draw(A, [want(REQUESTS, 1)], HOUR - 1, recalled=True), Shortage)
 
 
 def test_slices_shrink_to_the_need_near_the_cap() -> None:
-    counters = Counters()
+    counters = Counters(Past())
     counters.hello(A, (), {})
     counters.hello(B, (), {})
     sizes = []
@@ -119,11 +140,15 @@ def test_a_hello_after_a_reconnect_replaces_what_was_granted(counters: Counters)
     assert counters.used(REQUESTS, 0) == 2
 
 
-def test_a_window_that_has_passed_is_not_drawn_from(counters: Counters) -> None:
+def test_a_window_that_has_passed_is_not_drawn_from() -> None:
     late = HOUR + 60_000
+    past = Past()
+    counters = Counters(past)
+    counters.hello(A, (), {})
     assert isinstance(counters.draw(A, [want(REQUESTS, 1)], late - 1), tuple)
     assert isinstance(counters.draw(A, [want(REQUESTS, 1)], late), Shortage)
-    counters.roll(late)
+    past.move(late)
+    counters.roll()
     assert counters.used(REQUESTS, 0) == 0
     counters.release(A, [lease(REQUESTS, 1)])  # too late to matter, and no error
 
@@ -158,7 +183,7 @@ def test_a_worker_cannot_give_back_what_it_does_not_hold(counters: Counters) -> 
 
 def test_a_draw_before_hello_is_refused() -> None:
     with pytest.raises(KeeperError):
-        Counters().draw(A, [want(REQUESTS, 1)], 0)
+        Counters(Past()).draw(A, [want(REQUESTS, 1)], 0)
 
 
 @pytest.mark.parametrize(
@@ -174,12 +199,15 @@ def test_a_counter_names_its_window(counter: str, window: int, end: int) -> None
     assert window_end_ms(counter, window) == end
 
 
-def test_what_was_spent_of_coverage_never_comes_back(counters: Counters) -> None:
+def test_what_was_spent_of_coverage_never_comes_back() -> None:
     age = 400 * 24 * HOUR
+    past = Past()
+    counters = Counters(past)
     counters.draw(A, [want(COVERAGE, 5), want(PARALLEL, 2)], 0)
     counters.settle_dead(A, {(COVERAGE, 0): 4})
     assert (counters.used(COVERAGE, 0), counters.used(PARALLEL, 0)) == (4, 0)
-    counters.roll(age)
+    past.move(age)
+    counters.roll()
     assert counters.used(COVERAGE, 0) == 4
     assert counters.draw(B, [want(COVERAGE, 8)], age) == (lease(COVERAGE, 8),)
     assert counters.draw(B, [want(COVERAGE, 1)], age, recalled=True) == Shortage(
@@ -197,7 +225,7 @@ class CapHolds(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counters = Counters()
+        self.counters = Counters(Past())
         self.balance: dict[tuple[WorkerRun, str], int] = {}
         self.spent: dict[tuple[WorkerRun, str], int] = {}
         self.alive: set[WorkerRun] = set()

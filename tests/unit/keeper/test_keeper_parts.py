@@ -86,29 +86,47 @@ def test_a_running_start_is_charged_in_full_and_a_finished_one_what_it_spent() -
     charges = Charges()
     first, second = start(0, 100), start(1, 50)
     for record in (first, second, finish(first, 30)):
-        charges.fold([record], 0)
-    assert charges.charged(RUN, 0) == {(COUNTER, 0): 80}
+        charges.fold([record])
+    assert charges.charged(RUN) == {(COUNTER, 0): 80}
     assert charges.orphans(RUN) == (second,)
 
 
 def test_an_orphan_that_the_keeper_closes_stays_charged_to_its_run() -> None:
     charges = Charges()
     lost = start(0, 100)
-    charges.fold([lost], 0)
-    charges.fold([finish(lost, 100, worker="keeper", run="k1")], 0)
-    assert charges.charged(RUN, 0) == {(COUNTER, 0): 100}
+    charges.fold([lost])
+    charges.fold([finish(lost, 100, worker="keeper", run="k1")])
+    assert charges.charged(RUN) == {(COUNTER, 0): 100}
     assert charges.orphans(RUN) == ()
 
 
 def test_charges_of_a_window_that_is_over_are_forgotten() -> None:
     charges = Charges()
     old = start(0, 100)
-    charges.fold([old], 0)
-    charges.fold([finish(old, 100)], 0)
+    charges.fold([old])
+    charges.fold([finish(old, 100)])
     charges.roll(HOUR + 59_999)
-    assert charges.charged(RUN, HOUR) == {(COUNTER, 0): 100}
+    assert charges.charged(RUN) == {(COUNTER, 0): 100}
     charges.roll(HOUR + 60_000)
-    assert charges.charged(RUN, HOUR + 60_000) == {}
+    assert charges.charged(RUN) == {}
+
+
+def test_charges_that_are_forgotten_do_not_come_back_with_the_clock() -> None:
+    charges = Charges()
+    charges.roll(HOUR + 60_000)
+    charges.roll(HOUR // 2)
+    charges.fold([start(0, 100)])
+    assert charges.charged(RUN) == {}
+    assert charges.past.covers(HOUR), "which is what a grant goes by"
+
+
+def test_a_start_that_no_batch_covers_is_charged_once() -> None:
+    charges = Charges()
+    first, second = start(0, 100), start(1, 50)
+    charges.fold([first])
+    assert charges.charged(RUN, [first, second]) == {(COUNTER, 0): 150}
+    assert charges.charged(RUN, [second]) == {(COUNTER, 0): 150}
+    assert Charges().charged(RUN, [first]) == {(COUNTER, 0): 100}
 
 
 def test_coverage_is_charged_for_ever_and_cost_in_its_window() -> None:
@@ -116,33 +134,35 @@ def test_coverage_is_charged_for_ever_and_cost_in_its_window() -> None:
     known, new, open_one = (start(n, 1, counter=COVERAGE) for n in range(3))
     paid = start(3, 500, counter=COST)
     for record in (known, new, open_one, paid, finish(known, 0), finish(new, 1), finish(paid, 125)):
-        charges.fold([record], 0)
-    assert charges.charged(RUN, 0) == {(COVERAGE, 0): 2, (COST, 0): 125}
+        charges.fold([record])
+    assert charges.charged(RUN) == {(COVERAGE, 0): 2, (COST, 0): 125}
     # A keeper that begins anew a year later folds the same journals.
     year = 365 * 24 * HOUR
     charges.roll(year)
-    assert charges.charged(RUN, year) == {(COVERAGE, 0): 2}
+    assert charges.charged(RUN) == {(COVERAGE, 0): 2}
     assert charges.spent(RUN, (COVERAGE, 0)) == 1
     again = Charges()
+    again.roll(year)
     for record in (known, new, open_one, paid, finish(known, 0), finish(new, 1), finish(paid, 125)):
-        again.fold([record], year)
-    assert again.charged(RUN, year) == {(COVERAGE, 0): 2}
-    assert Charges.of_starts((open_one, paid), year) == {(COVERAGE, 0): 1}
+        again.fold([record])
+    assert again.charged(RUN) == {(COVERAGE, 0): 2}
+    later = (start(8, 1, counter=COVERAGE), start(9, 500, counter=COST))
+    assert again.charged(RUN, later) == {(COVERAGE, 0): 3}
 
 
 def test_a_run_that_was_settled_and_closed_is_forgotten() -> None:
     charges = Charges()
     one = start(0, 1, counter=COVERAGE)
     for record in (one, finish(one, 1)):
-        charges.fold([record], 0)
+        charges.fold([record])
     charges.forget(RUN)
     charges.forget(RUN)
-    assert (charges.runs, charges.charged(RUN, 0)) == ((), {})
+    assert (charges.runs, charges.charged(RUN)) == ((), {})
 
 
 def test_a_finish_of_nothing_is_refused() -> None:
     with pytest.raises(KeeperError) as caught:
-        Charges().fold([finish(start(0, 1), 1)], 0)
+        Charges().fold([finish(start(0, 1), 1)])
     assert caught.value.code == "bad_journal"
 
 
