@@ -25,6 +25,7 @@ from gatelift.gateway.http_messages import Request
 from gatelift.gateway.releasing import Release
 from gatelift.plan import parse_candidate
 from gatelift.safeguards import PartKind, Suite
+from gatelift.safeguards.autonomy import count_steps
 from gatelift.terms import Category, Posture, SafeguardTerms, Scope
 from gatelift.wire.sse import SseEvent, SseParser
 from tests.support.world import PROMPT, World
@@ -290,7 +291,22 @@ def test_images_are_counted_and_sent_between_the_texts_around_them() -> None:
 
 def test_an_image_may_stand_alone() -> None:
     read = parse_messages(said(image()))
-    assert (read.images, read.parts) == (1, ())
+    assert (read.images, [(part.kind, part.text) for part in read.parts]) == (
+        1,
+        [(PartKind.USER, "")],
+    )
+
+
+def test_results_that_are_only_images_still_divide_the_steps_of_an_agent() -> None:
+    call = {"type": "tool_use", "id": "a", "name": "look", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "a", "content": [image()]}
+    turns = [
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+    ]
+    read = parse_messages(body(messages=[USER, *turns * 2]))
+    assert read.images == 2
+    assert count_steps(read.parts) == 2
 
 
 def test_a_count_is_the_same_request_without_a_limit() -> None:

@@ -7,6 +7,7 @@ Invariants
 - Neighbouring text blocks become one text, as one part: what is split over blocks is inspected as
   the model reads it. Between them stands `JOIN`, in an assistant's turn nothing. Text before and
   after an image is two texts.
+- A turn or a result that holds images alone is an empty part: it still divides an agent's steps.
 - Opaque content never goes upstream: thinking blocks and their signatures, `cache_control`.
 - An object (a call's input, a schema) is sent as it was parsed. It is inspected as JSON, and where
   that has escapes also as the texts in it.
@@ -154,7 +155,8 @@ def _tool_result(block: dict[str, Any], param: str) -> tuple[dict[str, Any], lis
 
 def _result_content(value: object, param: str) -> tuple[str | list[dict[str, Any]], list[Part]]:
     if isinstance(value, list) and any(_is_image(item) for item in value):
-        return _blocks(value, param, "result")
+        sent, parts = _blocks(value, param, "result")
+        return sent, parts or [Part(kind=PartKind.TOOL_RESULT, text="")]
     text = "" if value is None else _joined(value, param)
     return text, [Part(kind=PartKind.TOOL_RESULT, text=text)]
 
@@ -225,7 +227,7 @@ def read_message(value: object, param: str) -> tuple[dict[str, Any], list[Part]]
     sent, parts = _blocks(expect(content, list, here), here, role)
     if not sent:
         raise DialectError(f"expected {here} to hold more than thinking", param=here)
-    return {"role": role, "content": sent}, parts
+    return {"role": role, "content": sent}, parts or [Part(kind=_KINDS[role], text="")]
 
 
 def read_tool(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
