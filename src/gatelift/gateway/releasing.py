@@ -35,7 +35,9 @@ def may_be_tokens(count: int, text: bytes | bytearray) -> bool:
     """Return whether a text may have as few tokens as `count`."""
     # As many words as blanks, and one: counted in one pass, without cutting the text up.
     most = 1 + len(text) - len(text.translate(None, _BLANKS))
-    return count >= max(most, -(-len(text) // BYTES_PER_TOKEN_BOUND)) or count >= least_tokens(text)
+    if count >= most and count * BYTES_PER_TOKEN_BOUND >= len(text):
+        return True
+    return count >= least_tokens(text)
 
 
 def _anything(_count: int) -> bool:

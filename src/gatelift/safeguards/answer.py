@@ -39,6 +39,9 @@ ANSWER_KINDS = frozenset(
         PartKind.TOOL_CALL_ARGUMENTS,
     }
 )
+# Asked of every piece: a name of the module is found sooner than one of the enumeration.
+_NAME = PartKind.TOOL_CALL_NAME
+_CALL = frozenset({PartKind.TOOL_CALL_NAME, PartKind.TOOL_CALL_ARGUMENTS})
 MAX_STREAMS = 128
 _ARGUMENTS_WITHOUT_NAME = "arguments_without_name"
 
@@ -120,13 +123,10 @@ class AnswerInspector:
         try:
             if kind not in ANSWER_KINDS:
                 raise StreamError(f"expected a part of an answer, got {kind!r}")
-            if self._finished or (kind, channel) in self._closed:
+            if self._finished or (self._closed and (kind, channel) in self._closed):
                 raise StreamError(f"expected no more of {kind.value} {channel}: it was ended")
             verdicts: tuple[Verdict, ...] = ()
-            if self._autonomy is not None and kind in (
-                PartKind.TOOL_CALL_NAME,
-                PartKind.TOOL_CALL_ARGUMENTS,
-            ):
+            if self._autonomy is not None and kind in _CALL:
                 category = Category.AUTONOMY
                 verdicts = self._judge_tool(kind, text, channel)
                 if any(verdict.stops for verdict in verdicts):
@@ -170,7 +170,7 @@ class AnswerInspector:
             return self._fail(Category.LEAK, kind, channel)
 
     def _judge_tool(self, kind: PartKind, text: str, channel: int) -> tuple[Verdict, ...]:
-        if kind is PartKind.TOOL_CALL_NAME:
+        if kind is _NAME:
             if channel in self._named:
                 raise StreamError(f"expected the name of call {channel} in one piece")
             rule = tool_violation(text, self._scope, steps_taken=self._steps_taken)
@@ -197,7 +197,7 @@ class AnswerInspector:
         self, posture: Posture, kind: PartKind, text: str, channel: int
     ) -> tuple[str, tuple[Verdict, ...]]:
         scanner = self._scanners.get((kind, channel))
-        if scanner is not None and kind is PartKind.TOOL_CALL_NAME:
+        if scanner is not None and kind is _NAME:
             raise StreamError(f"expected the name of call {channel} in one piece")
         if scanner is None:
             if len(self._scanners) >= MAX_STREAMS:
@@ -207,7 +207,7 @@ class AnswerInspector:
         begin = scanner.released_chars
         out = scanner.feed(text)
         release = out.text
-        if kind is PartKind.TOOL_CALL_NAME:
+        if kind is _NAME:
             release += scanner.finish().text
         if not out.matches:
             return release, ()

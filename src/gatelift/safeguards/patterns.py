@@ -296,16 +296,18 @@ def _needles(patterns: Sequence[Pattern]) -> re.Pattern[str]:
 class PatternSet:
     """Patterns compiled once, shared by all streams; immutable by convention.
 
-    `full` and `prefix` speak for all patterns, `each` for one at a time, in the given order.
+    `full` and `prefix` speak for all patterns, `each` for one at a time, in the given order. Where
+    `needles` finds nothing, nothing matches: a key begins with letters of which every text is full,
+    so what is rare in it is sought first.
     """
 
-    __slots__ = ("_needles", "each", "full", "longest", "patterns", "prefix")
+    __slots__ = ("each", "full", "longest", "needles", "patterns", "prefix")
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         self.patterns = tuple(patterns)
         self.longest = max((pattern.max_chars for pattern in patterns), default=0)
         self.each = tuple(first_char_union(_whole_branches(pattern)) for pattern in patterns)
-        self._needles = _needles(patterns)
+        self.needles = _needles(patterns)
         self.full = first_char_union(
             branch for pattern in patterns for branch in _whole_branches(pattern)
         )
@@ -313,14 +315,6 @@ class PatternSet:
             Branch(first, pattern.prefix_tail(), pattern.left_boundary)
             for pattern in patterns
             for first in pattern.first_chars
-        )
-
-    def matches(self, text: str, begin: int) -> bool:
-        """Return whether any pattern matches in `text[begin:]`."""
-        # A key begins with letters of which every text is full; what is rare in it is sought first.
-        return (
-            self._needles.search(text, begin) is not None
-            and self.full.search(text, begin) is not None
         )
 
     def open_start(self, text: str, begin: int, end: int) -> int:

@@ -74,7 +74,10 @@ class StreamScanner:
         buffer = self._buffer + text
         patterns = self._set
         matches: tuple[Match, ...] = ()
-        if patterns.matches(buffer, skip):
+        if (
+            patterns.needles.search(buffer, skip) is not None
+            and patterns.full.search(buffer, skip) is not None
+        ):
             matches = self._certain(buffer)
         held = patterns.open_start(buffer, skip, len(buffer))
         if held > skip:

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import accumulate, groupby
 from operator import attrgetter
-from typing import ParamSpec
 
 from gatelift.safeguards.answer import AnswerInspector
 from gatelift.safeguards.autonomy import AUTONOMY_IDS, count_steps, prompt_violations
@@ -34,7 +33,6 @@ from gatelift.terms import Band, Category, Posture, SafeguardTerms, Scope, Side
 
 __all__ = ["Suite", "refuses", "suite_key"]
 
-_Given = ParamSpec("_Given")
 UNLOCKABLE = frozenset({Band.HIGH_RISK_DUAL_USE, Band.DUAL_USE})
 # An assistant's own refusal in the history names what was asked for: only askers are judged.
 _ASKING = frozenset({PartKind.SYSTEM, PartKind.USER})
@@ -191,12 +189,11 @@ class Suite:
 
 def _closed(
     category: Category,
-    inspect: Callable[_Given, list[Verdict]],
-    *args: _Given.args,
-    **kwargs: _Given.kwargs,
+    inspect: Callable[[Sequence[Part]], list[Verdict]],
+    parts: Sequence[Part],
 ) -> list[Verdict]:
     try:
-        return inspect(*args, **kwargs)
+        return inspect(parts)
     except Exception:  # noqa: BLE001  whatever failed, nothing passes: the promise is closed
         return [error_verdict(category, Side.PROMPT, PartKind.USER)]
 
