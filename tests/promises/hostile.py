@@ -31,6 +31,7 @@ class Machine:
         if shutil.which("gcc") is None:
             pytest.skip("no C compiler here: a disk and a clock cannot be made ill")
         folder.mkdir()
+        self._folder = folder
         shutil.copy(_SHIM / "sitecustomize.py", folder)
         subprocess.run(
             ["gcc", "-O1", "-shared", "-fPIC", "-o", folder / "shim.so", _SHIM / "shim.c", "-ldl"],
@@ -43,6 +44,12 @@ class Machine:
         self._shift_ns = 0
         path = os.environ.get("PYTHONPATH", "")
         self.environment = {"PYTHONPATH": f"{folder}:{path}" if path else str(folder)}
+
+    @property
+    def preloaded(self) -> dict[str, str]:
+        """The environment of a process that is started by hand."""
+        found = {"LD_PRELOAD": "shim.so", "FIRE_CONTROL": "control"}
+        return {name: str(self._folder / file) for name, file in found.items()}
 
     @property
     def shift_s(self) -> float:

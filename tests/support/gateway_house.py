@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -47,7 +48,7 @@ def open_plan(scope: str, *, prompt: bool = True, refusal: str = "error") -> byt
 
 
 class GatewayHouse:
-    """The one grant names `endpoints`, or all that its stage opens."""
+    """The one grant names `endpoints`, or all that its stage opens. `more` goes into the environment."""
 
     def __init__(
         self,
@@ -55,8 +56,10 @@ class GatewayHouse:
         upstream: Any,
         plan: bytes,
         endpoints: tuple[Endpoint, ...] | None = None,
+        more: dict[str, str] | None = None,
     ) -> None:
         self.directory = directory
+        self._environment = os.environ | (more or {})
         self.world = world = World(now=time.time_ns() // 10**6, plan_bytes=plan)
         shelf = Shelf(world)
         shelf.log(EntryKind.ROOT, world.root_envelope)
@@ -104,7 +107,8 @@ class GatewayHouse:
 
     def _start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _CODE, str(self.directory), str(self.port)]
+            [sys.executable, "-c", _CODE, str(self.directory), str(self.port)],
+            env=self._environment,
         )
         until = time.monotonic() + 20
         while time.monotonic() < until:
