@@ -74,6 +74,8 @@ def test_nobody_is_asked_when_recalling_could_not_help(counters: Counters) -> No
 def test_a_window_that_was_forgotten_is_not_granted_from_when_the_clock_is_set_back() -> None:
     past = Past()
     counters = Counters(past)
+    for worker in (A, B):
+        counters.hello(worker, (), {})
     counters.hello(A, (), {})
     assert isinstance(counters.draw(A, [want(REQUESTS, 10)], HOUR // 2), tuple)
     past.move(HOUR + 60_000)
@@ -87,6 +89,8 @@ def test_a_window_that_was_forgotten_is_not_granted_from_when_the_clock_is_set_b
 def test_a_short_step_back_finds_a_window_as_it_was() -> None:
     past = Past()
     counters = Counters(past)
+    for worker in (A, B):
+        counters.hello(worker, (), {})
     counters.hello(A, (), {})
     counters.draw(A, [want(REQUESTS, 9)], HOUR - 1)
     past.move(HOUR + 59_999)
@@ -144,6 +148,8 @@ def test_a_window_that_has_passed_is_not_drawn_from() -> None:
     late = HOUR + 60_000
     past = Past()
     counters = Counters(past)
+    for worker in (A, B):
+        counters.hello(worker, (), {})
     counters.hello(A, (), {})
     assert isinstance(counters.draw(A, [want(REQUESTS, 1)], late - 1), tuple)
     assert isinstance(counters.draw(A, [want(REQUESTS, 1)], late), Shortage)
@@ -203,6 +209,8 @@ def test_what_was_spent_of_coverage_never_comes_back() -> None:
     age = 400 * 24 * HOUR
     past = Past()
     counters = Counters(past)
+    for worker in (A, B):
+        counters.hello(worker, (), {})
     counters.draw(A, [want(COVERAGE, 5), want(PARALLEL, 2)], 0)
     counters.settle_dead(A, {(COVERAGE, 0): 4})
     assert (counters.used(COVERAGE, 0), counters.used(PARALLEL, 0)) == (4, 0)
