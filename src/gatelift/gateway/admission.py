@@ -25,7 +25,7 @@ from gatelift.gateway.holdings import Identified
 from gatelift.gateway.honey_touch import touch_honey
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.keeper_link import KeeperUnavailableError
-from gatelift.gateway.leases import Reservation, wants_of
+from gatelift.gateway.leases import Reservation
 from gatelift.gateway.refusals import refusal_detail
 from gatelift.gateway.releasing import BYTES_PER_TOKEN_BOUND
 from gatelift.gateway.standing import Standing
@@ -218,7 +218,7 @@ async def reserve(
 ) -> Reservation | Denial:
     """Set aside every cap of a request, or say which cap is spent; `known` counters need nothing."""
     at_ms = now_ms()
-    wanted = wants_of(standing.cap_lines, needs, at_ms, known)
+    wanted = standing.cap_lines.wanted(needs, at_ms, known)
     try:
         denied = await context.leases.reserve(wanted)
     except KeeperUnavailableError as error:

@@ -17,8 +17,7 @@ Pure but for its own state; the clock is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 import msgspec
 
@@ -28,13 +27,16 @@ from gatelift.messages.frames import Denied, Granted, Lease, Want
 from gatelift.terms import WINDOWLESS, Cap, CapUnit, Envelope, Subject, window_ms
 from gatelift.trust import Grant
 
-__all__ = ["CapLine", "LeaseBook", "Reservation", "cap_lines", "wants_of"]
+__all__ = ["CapLine", "CapLines", "LeaseBook", "Reservation", "cap_lines"]
 
 _SLICES = 32
 _AHEAD = 64
 """How many requests' worth a worker would like to hold, so that it seldom asks."""
 _RECALLED_FOR = 2
 _KEPT_MS = 60_000
+
+Slot = tuple[str, int, int]
+"""Counter, window and the limit it was drawn under."""
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,11 +48,13 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 
     wants: tuple[Want, ...]
     units: tuple[CapUnit, ...]
-    slots: tuple[tuple[str, int, int], ...] = ()
+    slots: tuple[Slot, ...] = ()
+    """Where each want is booked."""
 
     def __post_init__(self) -> None:
-        # Where each want is booked, looked up several times in the life of an exchange.
-        msgspec.structs.force_setattr(self, "slots", tuple([_slot(want) for want in self.wants]))
+        if len(self.slots) != len(self.wants):
+            slots = tuple([_slot(want) for want in self.wants])
+            msgspec.structs.force_setattr(self, "slots", slots)
 
     def charges(self) -> tuple[Charge, ...]:
         """Return the reserved amounts for the start record; `parallel` is never charged."""
@@ -78,15 +82,6 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
         return max(found, default=None)
 
 
-class CapLine(NamedTuple):
-    """One cap as it counts for one grant: everything of a `Want` but the need and the time."""
-
-    counter: str
-    unit: CapUnit
-    window_ms: int
-    limit: int
-
-
 def _subject(cap: Cap, grant: Grant, stage: str) -> str:
     match cap.subject:
         case Subject.PRINCIPAL:
@@ -99,13 +94,79 @@ def _subject(cap: Cap, grant: Grant, stage: str) -> str:
             return stage
 
 
-def _slot(want: Want) -> tuple[str, int, int]:
+def _slot(want: Want) -> Slot:
     return (want.counter, want.window, want.limit)
 
 
-def cap_lines(envelope: Envelope, grant: Grant, stage: str) -> tuple[CapLine, ...]:
-    """Return the caps of an envelope as they count for a grant; 0 where a unit has no window."""
-    return tuple(
+class CapLine:
+    """One cap as it counts for one grant: everything of a `Want` but the need and the time.
+
+    `window_ms` is 0 where the unit has no window.
+    """
+
+    __slots__ = ("_last", "counter", "limit", "unit", "window_ms")
+
+    def __init__(self, counter: str, unit: CapUnit, window_ms: int, limit: int) -> None:
+        self.counter = counter
+        self.unit = unit
+        self.window_ms = window_ms
+        self.limit = limit
+        self._last: tuple[Want, Slot] | None = None
+
+    def want(self, need: int, now_ms: int) -> tuple[Want, Slot]:
+        """Return the want of a request that comes now, and where it is booked.
+
+        Of most caps a request needs what the last one did, in the same window: then it is the same.
+        """
+        # Counted from the epoch, as `terms.window_start_ms` does.
+        start = now_ms - now_ms % self.window_ms if self.window_ms else 0
+        last = self._last
+        if last is None or last[0].need != need or last[0].window != start:
+            like = need
+            if self.unit is not CapUnit.PARALLEL:
+                like = max(need, min(need * _AHEAD, self.limit // _SLICES))
+            want = Want(
+                counter=self.counter,
+                window=start,
+                until=start + self.window_ms,
+                limit=self.limit,
+                need=need,
+                like=like,
+            )
+            last = self._last = (want, _slot(want))
+        return last
+
+
+class CapLines:
+    """The caps that count for one grant, in the order of its envelope."""
+
+    __slots__ = ("_lines", "_units")
+
+    def __init__(self, lines: Iterable[CapLine]) -> None:
+        self._lines = tuple(lines)
+        self._units = tuple([line.unit for line in self._lines])
+
+    def __iter__(self) -> Iterator[CapLine]:
+        return iter(self._lines)
+
+    def wanted(
+        self, needs: dict[CapUnit, int], now_ms: int, known: frozenset[str] = frozenset()
+    ) -> Reservation:
+        """Return what a request must set aside: one want for each cap, of `known` counters nothing."""
+        pairs = [
+            line.want(0 if line.counter in known else needs[line.unit], now_ms)
+            for line in self._lines
+        ]
+        return Reservation(
+            wants=tuple([want for want, _ in pairs]),
+            units=self._units,
+            slots=tuple([slot for _, slot in pairs]),
+        )
+
+
+def cap_lines(envelope: Envelope, grant: Grant, stage: str) -> CapLines:
+    """Return the caps of an envelope as they count for a grant."""
+    return CapLines(
         CapLine(
             counter=f"{stage}:{cap.key}:{_subject(cap, grant, stage)}",
             unit=cap.unit,
@@ -114,38 +175,6 @@ def cap_lines(envelope: Envelope, grant: Grant, stage: str) -> tuple[CapLine, ..
         )
         for cap in envelope.caps
     )
-
-
-def _ahead(need: int, limit: int) -> int:
-    return max(need, min(need * _AHEAD, limit // _SLICES))
-
-
-def wants_of(
-    lines: tuple[CapLine, ...],
-    needs: dict[CapUnit, int],
-    now_ms: int,
-    known: frozenset[str] = frozenset(),
-) -> Reservation:
-    """Return what a request must set aside: one want for each cap, of `known` counters nothing."""
-    wants = []
-    for counter, unit, length_ms, limit in lines:
-        need = 0 if counter in known else needs[unit]
-        if not length_ms:
-            like = need if unit is CapUnit.PARALLEL else _ahead(need, limit)
-            want = Want(counter=counter, window=0, until=0, limit=limit, need=need, like=like)
-        else:
-            # Counted from the epoch, as `terms.window_start_ms` does.
-            start = now_ms - now_ms % length_ms
-            want = Want(
-                counter=counter,
-                window=start,
-                until=start + length_ms,
-                limit=limit,
-                need=need,
-                like=_ahead(need, limit),
-            )
-        wants.append(want)
-    return Reservation(wants=tuple(wants), units=tuple(line.unit for line in lines))
 
 
 class LeaseBook:
@@ -194,12 +223,13 @@ class LeaseBook:
 
         Raises `KeeperUnavailableError`; then nothing is set aside.
         """
-        self._check_kept(wanted.wants)
-        for want in wanted.wants:
-            self._until[want.counter, want.window] = want.until
+        # What is set aside here is of windows that are kept: a forgotten one has no balance.
         short = self._take(wanted)
         if not short:
             return None
+        self._check_kept(wanted.wants)
+        for want in wanted.wants:
+            self._until[want.counter, want.window] = want.until
         # Nothing is set aside while the keeper is asked: what a waiting request held back would be
         # missing elsewhere, and two of them could deny each other what either could have had.
         answer = await self._draw(tuple(map(self._whole, short)))
@@ -226,11 +256,14 @@ class LeaseBook:
     def _take(self, wanted: Reservation) -> list[Want]:
         """Set aside everything, or nothing: then return the wants that are short."""
         free = self._free
-        have = [free.get(slot, 0) for slot in wanted.slots]
-        short = [w for w, left in zip(wanted.wants, have, strict=True) if left < w.need]
+        rows = [
+            (slot, free.get(slot, 0) - want.need, want)
+            for slot, want in zip(wanted.slots, wanted.wants, strict=True)
+        ]
+        short = [want for _, left, want in rows if left < 0]
         if not short:
-            for slot, want, left in zip(wanted.slots, wanted.wants, have, strict=True):
-                free[slot] = left - want.need
+            for slot, left, _ in rows:
+                free[slot] = left
         return short
 
     def _whole(self, want: Want) -> Want:

@@ -24,7 +24,6 @@ from gatelift.gateway.honey_touch import honey_model
 from gatelift.gateway.http_messages import Request
 from gatelift.gateway.http_responder import Responder
 from gatelift.gateway.keeper_link import KeeperUnavailableError
-from gatelift.gateway.leases import wants_of
 from gatelift.gateway.recorded import NOTHING_SPENT, RecordedExchange, send_reply
 from gatelift.gateway.recording import Ending, Subject
 from gatelift.gateway.replies import Reply, error_reply
@@ -111,7 +110,7 @@ async def _caps_left(context: Context, who: Identified) -> list[dict[str, Any]] 
     found = context.holdings.standing(who, now_ms(), boot_ms())
     if isinstance(found, Refusal):
         return None
-    asked = wants_of(found.cap_lines, NOTHING_SPENT, now_ms()).wants
+    asked = found.cap_lines.wanted(NOTHING_SPENT, now_ms()).wants
     wants = tuple(msgspec.structs.replace(want, need=0, like=0) for want in asked)
     if not wants:
         return []

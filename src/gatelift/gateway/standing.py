@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from gatelift.encoding import Digest
-from gatelift.gateway.leases import CapLine, cap_lines
+from gatelift.gateway.leases import cap_lines
 from gatelift.plan import Plan
 from gatelift.safeguards import Suite
 from gatelift.terms import Envelope, Sealing
@@ -49,7 +49,7 @@ class Standing:
         self.envelope: Envelope = permission.envelope
         self.stage: str = permission.certificate.certificate.stage
         self.certificate: Digest = permission.certificate.digest
-        self.cap_lines: tuple[CapLine, ...] = cap_lines(self.envelope, grant, self.stage)
+        self.cap_lines = cap_lines(self.envelope, grant, self.stage)
         self.suite: Suite | None = None
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gatelift.gateway.exchange import TABLE, Event, Exchange, ExchangeError, State
 from gatelift.gateway.keeper_link import KeeperUnavailableError
-from gatelift.gateway.leases import CapLine, LeaseBook, Reservation, wants_of
+from gatelift.gateway.leases import CapLine, CapLines, LeaseBook, Reservation
 from gatelift.messages.frames import Denied, Granted, Lease, Want
 from gatelift.terms import CapUnit
 
@@ -138,13 +138,33 @@ def test_coverage_is_drawn_ahead_and_a_known_counter_needs_nothing() -> None:
         )
     )
     needs = {CapUnit.COVERAGE: 1, CapUnit.PARALLEL: 1}
-    made = wants_of(lines, needs, 1_700_000_000_000, frozenset({"known"}))
+    made = CapLines(lines).wanted(needs, 1_700_000_000_000, frozenset({"known"}))
     assert [(w.need, w.like, w.window, w.until) for w in made.wants] == [
         (0, 0, 0, 0),
         (1, 64, 0, 0),
         (1, 1, 0, 0),
     ]
     assert [each.counter for each in made.charges()] == ["known", "new"]
+
+
+def test_a_want_is_of_the_window_and_the_need_of_its_own_request() -> None:
+    minute = 60_000
+    lines = CapLines((CapLine("c", CapUnit.INPUT_TOKENS, minute, 6_400),))
+    asked = [(5, 0), (5, 59_999), (5, minute), (7, minute), (7, 59_999), (5, 0)]
+    found = []
+    for need, at in asked:
+        made = lines.wanted({CapUnit.INPUT_TOKENS: need}, at)
+        want = made.wants[0]
+        assert made.slots == (("c", want.window, 6_400),)
+        found.append((want.need, want.window, want.until))
+    assert found == [
+        (5, 0, minute),
+        (5, 0, minute),
+        (5, minute, 2 * minute),
+        (7, minute, 2 * minute),
+        (7, 0, minute),
+        (5, 0, minute),
+    ]
 
 
 def test_what_was_recalled_is_given_back_as_soon_as_it_is_idle() -> None:

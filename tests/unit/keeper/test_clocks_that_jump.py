@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gatelift.encoding import sha256_digest
 from gatelift.gateway.keeper_link import KeeperUnavailableError
-from gatelift.gateway.leases import CapLine, LeaseBook, Reservation, wants_of
+from gatelift.gateway.leases import CapLine, CapLines, LeaseBook, Reservation
 from gatelift.keeper.charges import Charges
 from gatelift.keeper.counters import Counters, RecallNeeded, Shortage, WorkerRun
 from gatelift.messages import Finish, Outcome, Record, RecordRef, Start
@@ -32,9 +32,12 @@ from gatelift.terms import CapUnit, Endpoint
 
 MINUTE, HOUR = 60_000, 3_600_000
 LIMIT = 3
-LINES = (
-    CapLine("s:principal.output_tokens/h:p", CapUnit.OUTPUT_TOKENS, HOUR, LIMIT),
-    CapLine("s:stage.output_tokens/min:s", CapUnit.OUTPUT_TOKENS, MINUTE, LIMIT),
+HOURLY = "s:principal.output_tokens/h:p"
+LINES = CapLines(
+    (
+        CapLine(HOURLY, CapUnit.OUTPUT_TOKENS, HOUR, LIMIT),
+        CapLine("s:stage.output_tokens/min:s", CapUnit.OUTPUT_TOKENS, MINUTE, LIMIT),
+    )
 )
 NOW = 1_000 * HOUR + HOUR - 500
 # In one hour and minute; just past both; past both by more than their grace; an hour and two on.
@@ -227,7 +230,7 @@ class ClocksJump(RuleBasedStateMachine):
     )
     def worker_is_asked(self, which: int, need: int, more: int, *, late: bool) -> None:
         worker = self.workers[which]
-        held = wants_of(LINES, {CapUnit.OUTPUT_TOKENS: need}, self.now)
+        held = LINES.wanted({CapUnit.OUTPUT_TOKENS: need}, self.now)
         wants = tuple(msgspec.structs.replace(want, like=need + more) for want in held.wants)
         held = Reservation(wants=wants, units=held.units)
         self._go_on(worker, worker.book.reserve(held), held, None)
@@ -362,7 +365,7 @@ def test_a_book_that_forgot_a_window_takes_no_leases_of_it_that_its_hello_would_
     ask(story, 1, 1, 1, 1)
     ask(story, 0, 1)
     story.no_window_has_released_more_than_its_cap()
-    assert story.released[LINES[0].counter, NOW // HOUR * HOUR] == LIMIT, "and all is served"
+    assert story.released[HOURLY, NOW // HOUR * HOUR] == LIMIT, "and all is served"
 
 
 def test_a_worker_that_forgot_a_window_says_no_hello_that_leaves_it_out() -> None:
@@ -383,5 +386,5 @@ def test_a_short_step_back_denies_nobody() -> None:
     story.the_clock_shows(NOW + 400, ["w0", "w1", "reads", "drops"])
     ask(story, 0, 1)
     ask(story, 1, 1)
-    assert story.released[LINES[0].counter, NOW // HOUR * HOUR] == LIMIT
-    assert story.released[LINES[0].counter, NOW // HOUR * HOUR + HOUR] == 1
+    assert story.released[HOURLY, NOW // HOUR * HOUR] == LIMIT
+    assert story.released[HOURLY, NOW // HOUR * HOUR + HOUR] == 1
