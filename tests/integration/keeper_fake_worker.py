@@ -1,12 +1,15 @@
 """A worker without HTTP: it draws leases, writes a real journal, and says on stdout what it served.
 
 python keeper_fake_worker.py <directory> <name> <requests> <limit> <think_s> <forged 0|1>
+
+RUN_BACK_MS in the environment is how far its clock was set back when its run was named.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -52,7 +55,8 @@ class FakeWorker:
         self.directory = directory
         self.name = name
         self.limit = limit
-        self.run = make_id("run", now_ms(), b"0123456789")
+        named_ms = now_ms() - int(os.environ.get("RUN_BACK_MS", "0"))
+        self.run = make_id("run", named_ms, b"0123456789")
         key = load_signing_key(directory / "keys" / "node-n1-batch.key")
         self.writer = Writer(
             directory / "journal" / name,
