@@ -3,12 +3,14 @@
 python keeper_fake_worker.py <directory> <name> <requests> <limit> <think_s> <forged 0|1> <unit>
 
 Each request needs 1 of `requests` or `coverage`, 7 of `cost`; the limit is in requests.
+RUN_BACK_MS in the environment is how far its clock was set back when its run was named.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -57,7 +59,8 @@ class FakeWorker:
         self.name = name
         self.unit = unit
         self.limit = limit * EACH[unit]
-        self.run = make_id("run", now_ms(), b"0123456789")
+        named_ms = now_ms() - int(os.environ.get("RUN_BACK_MS", "0"))
+        self.run = make_id("run", named_ms, b"0123456789")
         key = load_signing_key(directory / "keys" / "node-n1-batch.key")
         self.writer = Writer(
             directory / "journal" / name,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gatelift.encoding import encode_base64
-from gatelift.journal import JournalError, RunFollower, Writer, is_locked, list_segments
+from gatelift.journal import JournalError, RunFollower, Writer, holder, is_locked, list_segments
 from gatelift.messages import (
     Beat,
     RecordError,
@@ -187,12 +187,13 @@ def test_a_second_writer_is_refused_while_the_first_lives(tmp_path):
         first = make(tmp_path / "w0")
         with pytest.raises(JournalError) as caught:
             Writer(tmp_path / "w0", node="node_1", worker="w0", run="run_2", key=KEY)
-        locked = is_locked(tmp_path / "w0")
+        held = is_locked(tmp_path / "w0"), holder(tmp_path / "w0")
         first.close()
-        return caught.value.code, locked
+        return caught.value.code, held
 
-    assert run(scenario()) == ("journal_locked", True)
+    assert run(scenario()) == ("journal_locked", (True, "run_1"))
     assert not is_locked(tmp_path / "w0")
+    assert holder(tmp_path / "w0") is None
     assert not is_locked(tmp_path / "nobody")
 
 

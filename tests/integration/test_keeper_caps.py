@@ -165,3 +165,43 @@ def test_a_keeper_that_begins_anew_grants_nothing_before_every_living_worker_has
         await house.close()
 
     asyncio.run(main())
+
+
+def test_a_run_that_a_clock_set_back_has_named_lives_and_the_one_before_it_is_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name sorts first. Both the dead run and the living one count, and neither is waited for."""
+
+    async def main() -> None:
+        house = House(tmp_path / "d")
+        await house.start(control=False)
+        first = house.spawn_worker("w0", requests=10, limit=LIMIT, think_s=60)
+        await asyncio.to_thread(first.ready)
+        first.go()
+        for _ in range(10):
+            await asyncio.to_thread(first.line)
+        first.kill()
+        monkeypatch.setenv("RUN_BACK_MS", "3600000")
+        again = house.spawn_worker("w0", requests=10, limit=LIMIT, think_s=60)
+        monkeypatch.delenv("RUN_BACK_MS")
+        await asyncio.to_thread(again.ready)
+        again.go()
+        for _ in range(10):
+            await asyncio.to_thread(again.line)
+        house.kill_keeper()
+        house.start_keeper()
+        second = house.spawn_worker("w1", requests=LIMIT, limit=LIMIT)
+        await asyncio.to_thread(second.ready)
+        second.go()
+        late = asyncio.get_running_loop().call_later(20, second.process.kill)
+        served, denied = await asyncio.to_thread(second.until_done)
+        late.cancel()
+        assert (served, denied) == (LIMIT - 20, 20)
+        again.kill()
+        await asyncio.to_thread(second.leave)
+        await asyncio.sleep(0.6)
+        await house.close()
+        closed = [r for r in house.records("keeper") if isinstance(r, Finish)]
+        assert len(closed) == 20
+
+    asyncio.run(main())
