@@ -161,6 +161,27 @@ def test_only_counts_that_changed_are_logged_and_what_is_refused_is_not_repeated
         wait_for(lambda: it.state()["size"] == size + 1)
 
 
+def test_what_only_grows_waits_and_what_was_found_harmful_does_not(tmp_path: Path) -> None:
+    def harmful(certificate: Digest, n: int) -> Observation:
+        organisations = (OrganisationCount(organisation="org", n=n, s=1, open=0),)
+        grown = observed(certificate, n)
+        return msgspec.structs.replace(grown, s=1, organisations=organisations)
+
+    with running(tmp_path) as it, keeper_of(it) as keeper:
+        certificate = certified(it, keeper)
+        keeper.send(counts(observed(certificate, 1)))
+        wait_for(lambda: kinds(it).count("observation") == 1)
+        keeper.send(counts(observed(certificate, 2)))
+        time.sleep(0.6)
+        assert kinds(it).count("observation") == 1
+        keeper.send(counts(harmful(certificate, 3)))
+        began = time.monotonic()
+        wait_for(lambda: kinds(it).count("observation") == 2)
+        assert time.monotonic() - began < 1
+        keeper.send(counts(harmful(certificate, 4)))
+        wait_for(lambda: any(each["n"] == 4 for each in it.state()["metrics"]))
+
+
 def test_heads_are_anchored_when_asked_if_the_node_signed_them_and_never_go_back(
     tmp_path: Path,
 ) -> None:

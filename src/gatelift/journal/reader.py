@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from gatelift.encoding import EncodingError
 from gatelift.journal.errors import JournalError
-from gatelift.journal.segments import Frame, FrameKind, list_segments, read_frames, segment_path
+from gatelift.journal.segments import FrameKind, list_segments, read_frames, segment_path
 from gatelift.messages import (
     SALT_BYTES,
     BatchEntry,
@@ -136,19 +136,17 @@ class RunFollower:
         except FileNotFoundError:
             # Given up by its writer before anything in it was acknowledged; its successor repeats it.
             return False
-        for frame in frames:
-            if frame.kind is FrameKind.RECORD:
-                self._take_record(frame)
-            else:
-                batch = self._take_batch(frame)
-                if batch is not None:
-                    found.append(batch)
+        for kind, payload, at in frames:
+            if kind is FrameKind.RECORD:
+                self._take_record(payload, at)
+            elif (batch := self._take_batch(payload)) is not None:
+                found.append(batch)
         moved = offset != self._offset
         self._offset = offset
         return moved
 
-    def _take_record(self, frame: Frame) -> None:
-        salt, data = frame.payload[:SALT_BYTES], frame.payload[SALT_BYTES:]
+    def _take_record(self, payload: bytes, offset: int) -> None:
+        salt, data = payload[:SALT_BYTES], payload[SALT_BYTES:]
         try:
             record = decode_record(data)
         except RecordError as error:
@@ -157,10 +155,10 @@ class RunFollower:
             raise self._corrupt(f"a record of run {record.run!r}")
         if record.seq >= self._next_seq:
             stored = StoredRecord(record, salt, data)
-            self._waiting[record.seq] = (stored, self._number, frame.offset)
+            self._waiting[record.seq] = (stored, self._number, offset)
 
-    def _take_batch(self, frame: Frame) -> CommittedBatch | None:
-        signature, data = frame.payload[:SIGNATURE_BYTES], frame.payload[SIGNATURE_BYTES:]
+    def _take_batch(self, payload: bytes) -> CommittedBatch | None:
+        signature, data = payload[:SIGNATURE_BYTES], payload[SIGNATURE_BYTES:]
         if data in self._batches:
             return None
         try:

@@ -58,6 +58,7 @@ MAX_PENDING: Final = 16_384
 # Each batch costs a signature here and its check in the keeper, whatever its size. Where records
 # come by the dozen, a moment's wait makes one batch of many; where they come singly, none is made.
 _BUSY_RECORDS: Final = 8
+_FADES: Final = 0.75
 _GATHER_S: Final = 0.003
 
 
@@ -227,6 +228,7 @@ class Writer:
             )
 
     def _commit_loop(self) -> None:
+        recent = 0.0
         while True:
             self._wake.get()
             with self._lock:
@@ -242,7 +244,8 @@ class Writer:
             self._busy = False
             if closing:
                 return
-            if len(group.pendings) >= _BUSY_RECORDS:
+            recent = max(len(group.pendings), _FADES * recent)
+            if recent >= _BUSY_RECORDS:
                 time.sleep(_GATHER_S)
 
     def _commit(self, group: Group) -> bool:

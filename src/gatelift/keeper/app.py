@@ -31,6 +31,7 @@ from gatelift.tlog import public_key_of
 from gatelift.trust import Root, parse_public_key, verify_root
 from gatelift.wire.files import FileStore, make_directory
 from gatelift.wire.keyfiles import load_private_key, load_secret_text, load_signing_key
+from gatelift.wire.memory import settle_collector
 from gatelift.wire.sealing import load_upstream_ca, upstream_ca_paths
 from gatelift.wire.sockets import socket_path
 
@@ -49,7 +50,9 @@ def run(directory: Path, *, node: str, replica: Path | None = None) -> None:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
-        await make_node(directory, node, replica).run(stop)
+        made = make_node(directory, node, replica)
+        settle_collector()
+        await made.run(stop)
 
     try:
         uvloop.run(main())
