@@ -10,25 +10,20 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatelift.encoding import encode_base64, sha256_digest
+from gatelift.encoding import sha256_digest
 from gatelift.gateway.routes import ROUTES
-from gatelift.journal import RunFollower, list_runs
-from gatelift.messages import Beat, EntryKind, Finish, Placement, Start
-from gatelift.terms import Endpoint, Tier
-from gatelift.trust import Grant, GrantKey, Order, Target, TargetKind, key_digest
-from gatelift.wire.sockets import socket_path
-from tests.support.bundles import Shelf
-from tests.support.fake_keeper import FakeKeeper
+from gatelift.messages import Beat, Finish, Start
+from gatelift.terms import Endpoint
+from gatelift.trust import Grant, GrantKey, Target, TargetKind, key_digest
 from tests.support.openai_upstream import SpeakingUpstream
-from tests.support.world import HOUR, PLAN_FILE, World, seed
+from tests.support.worker_house import WorkerHouse, grant_of
+from tests.support.world import HOUR, PLAN_FILE
 
 MODEL = "smollm2-135m"
 HONEY = {"keys": ["honey"], "models": ["aurora-unfiltered"], "paths": ["/v1/internal/keys"]}
@@ -204,100 +199,39 @@ class Counts:
                 self.refused.update(record.refused)
 
 
-class DoorHouse:
+class DoorHouse(WorkerHouse):
     """One worker with all `CALLERS`, a scripted keeper and a scripted model server."""
 
     def __init__(
         self, directory: Path, plan: bytes = PLAN, callers: dict[str, Caller] | None = None
     ) -> None:
-        self.directory = directory
         self.upstream = SpeakingUpstream()
-        self.world = World(now=time.time_ns() // 10**6, plan_bytes=plan)
         self.callers = CALLERS if callers is None else callers
-        shelf = Shelf(self.world)
-        shelf.log(EntryKind.ROOT, self.world.root_envelope)
-        shelf.log(EntryKind.CERTIFICATE, self.world.signed_certificate("internal"))
-        place = Placement(
-            name="here", base_url=self.upstream.url, model="upstream-model", baseline=None
-        )
-        bundle = shelf.bundle((place,))
-        grants = [self._grant(caller) for caller in self.callers.values()]
-        roster = shelf.roster(*grants)
-        for digest, data in shelf.files.items():
-            path = directory / "files" / "sha256" / digest.removeprefix("sha256:")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        (directory / "root.sha256").write_text(self.world.root_digest + "\n")
-        (directory / "keys").mkdir()
-        for name, text in (
-            ("node-n1-batch.key", encode_base64(seed("batch"))),
-            ("upstream.key", self.upstream.key),
-            ("honey.json", json.dumps(HONEY)),
-        ):
-            path = directory / "keys" / name
-            path.touch(mode=0o600)
-            path.write_text(text + "\n")
-        self.keeper = FakeKeeper(
-            socket_path(directory, "keeper.sock"),
-            self.world,
-            bundle,
-            roster,
-            (shelf.leaves[1][0],),
-        )
+        super().__init__(directory, self.upstream, plan)
         self.keeper.spent_subjects.add("p-capped")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.process = self._start()
 
-    def _grant(self, caller: Caller) -> bytes:
-        grant = Grant(
+    def grants(self) -> list[Grant]:
+        return [self._grant(caller) for caller in self.callers.values()]
+
+    def secrets(self) -> dict[str, str]:
+        return {"honey.json": json.dumps(HONEY)}
+
+    def _grant(self, caller: Caller) -> Grant:
+        return grant_of(
+            self.world,
             id=f"grant_{caller.name}",
-            release=self.world.plan.name,
-            stage="internal",
             principal=f"p-{caller.name}",
             organisation=f"o-{caller.name}",
-            project="x",
-            tier=Tier.INTERNAL,
             endpoints=OPENED if caller.endpoints is None else caller.endpoints,
-            proofs=("identity",),
-            vetting=None,
             keys=(GrantKey(public_id=caller.name, digest=key_digest(caller.key)),),
             not_before=self.world.now + caller.begins_ms,
             not_after=self.world.now + caller.ends_ms,
             private_endpoint=sha256_digest(caller.segment.encode()) if caller.segment else None,
         )
-        return self.world.sign("grant", grant, "admissions:ada")
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        code = (
-            "import sys;from pathlib import Path;from gatelift.gateway import WorkerSettings,run;"
-            "run(WorkerSettings(directory=Path(sys.argv[1]),node='n1',worker='w1',"
-            "host='127.0.0.1',port=int(sys.argv[2])))"
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(self.directory), str(self.port)]
-        )
-        until = time.monotonic() + 15
-        while time.monotonic() < until:
-            try:
-                if self.raw(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").status == 200:
-                    return process
-            except OSError:
-                pass
-            time.sleep(0.05)
-        process.kill()
-        raise AssertionError("the worker did not become ready")
 
     def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(15)
-        finally:
-            self.process.kill()
-            self.process.wait()
-            self.keeper.close()
-            self.upstream.close()
+        super().close()
+        self.upstream.close()
 
     # What is sent, byte by byte: no client of ours tidies it up.
 
@@ -342,15 +276,9 @@ class DoorHouse:
 
     def counts(self, *, settle: bool = True) -> Counts:
         """Return what was seen, once every start has its finish."""
-        folder = self.directory / "journal" / "w1"
         until = time.monotonic() + 3
         while True:
-            records = [
-                stored.record
-                for run in list_runs(folder)
-                for batch in RunFollower(folder, run).poll()
-                for stored in batch.records
-            ]
+            records = self.records()
             found = Counts(records, self.upstream.calls)
             if not settle or len(found.starts) == len(found.finishes):
                 return found
@@ -358,15 +286,7 @@ class DoorHouse:
             time.sleep(0.01)
 
     def order(self, kind: TargetKind, name: str, order_id: str) -> bytes:
-        made = Order(
-            id=order_id,
-            release=self.world.plan.name,
-            target=Target(kind=kind, name=name),
-            ceiling=None,
-            reasons=("test",),
-            at=self.world.now,
-        )
-        return self.world.sign("order", made, "safety:sam")
+        return self.stop_order(id=order_id, target=Target(kind=kind, name=name))
 
 
 def _whole(data: bytes) -> bool:

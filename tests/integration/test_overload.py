@@ -153,7 +153,7 @@ def test_a_flood_is_shed_at_once_and_what_is_served_stays_fast(
 def test_a_disk_that_falls_behind_sheds_newcomers_until_it_has_caught_up(tmp_path: Path) -> None:
     upstream, machine = ScriptedUpstream(), Machine(tmp_path / "machine")
     overload(tmp_path, max_waiting_records=3)
-    house = GatewayHouse(tmp_path, upstream, PLAN, more=machine.preloaded)
+    house = GatewayHouse(tmp_path, upstream, PLAN, environment=machine.preloaded)
     try:
         found = until_served(house)
         with machine.disk(SLOW, path="/journal/", delay_s=0.25):

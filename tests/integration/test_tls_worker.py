@@ -108,7 +108,7 @@ class TlsDeployment(Deployment):
     authority: Authority
     issued: Issued
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def launch(self) -> subprocess.Popen[bytes]:
         self.authority = Authority()
         self.issued = self.authority.issue()
         pem, key = self.issued.write(self.directory, "listener")
@@ -120,19 +120,9 @@ class TlsDeployment(Deployment):
             "run(WorkerSettings(directory=p[0],node='n1',worker='w1',host='127.0.0.1',"
             "port=int(sys.argv[1]),tls=TlsFiles(certificate=p[1],key=p[2])))"
         )
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-c", code, str(self.port), str(self.directory), str(pem), str(key)]
         )
-        until_s = time.monotonic() + 10
-        while time.monotonic() < until_s:
-            try:
-                if httpx.get(self.url + "/healthz", verify=self.verify).status_code == 200:
-                    return process
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
-        process.kill()
-        raise AssertionError("the worker did not become ready")
 
 
 @pytest.fixture

@@ -76,6 +76,8 @@ ROWS: Final[tuple[Failure, ...]] = (
         on_call="add workers or nodes; the beat counts how many were shed",
         tests=(
             f"{_I}test_overload.py::test_a_flood_is_shed_at_once_and_what_is_served_stays_fast",
+            f"{_I}test_overload.py::test_a_disk_that_falls_behind_sheds_newcomers_until_it_has_caught_up",
+            f"{_I}test_overload.py::test_a_processor_that_is_behind_sheds_newcomers_until_it_is_not",
             f"{_I}test_overload.py::test_health_and_access_answer_while_the_rest_is_shed",
         ),
     ),
@@ -163,7 +165,7 @@ ROWS: Final[tuple[Failure, ...]] = (
         on_call="look for who else writes there; the first bytes show it first",
         tests=(
             f"{_DISK}test_nothing_is_released_while_the_disk_is_slow",
-            "tests/unit/gateway/test_overload.py::test_one_sign_is_enough_and_a_single_slow_turn_is_none",
+            f"{_I}test_overload.py::test_a_disk_that_falls_behind_sheds_newcomers_until_it_has_caught_up",
             f"{_I}test_journal_writer.py::test_more_waiting_records_than_the_bound_are_refused",
         ),
     ),
@@ -281,7 +283,7 @@ ROWS: Final[tuple[Failure, ...]] = (
         within="at once",
         on_call="renew it; stale evidence blocks renewal, so begin before",
         tests=(
-            "tests/unit/trust/test_trust_root_and_orders.py::test_a_lapsed_certificate_falls_back_to_an_earlier_stage",
+            f"{_I}test_lapsing_certificate.py::test_a_lapsed_certificate_falls_back_to_the_earlier_stage_and_to_no_more_than_it_opens",
             f"{_P}test_p01_no_certificate_no_service.py::test_an_expired_certificate_serves_no_more_and_cuts_what_is_open",
         ),
     ),

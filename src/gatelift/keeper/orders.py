@@ -82,6 +82,7 @@ class OrderDesk:
         self._superseded = Superseded()
         self._unread: deque[bytes] = deque()
         self._last: Status | None = None
+        self._roster: tuple[Digest, tuple[str, ...]] | None = None
         make_directory(index)
         self._load()
 
@@ -141,8 +142,11 @@ class OrderDesk:
                 code="incomplete_status",
             )
         self._superseded.check_certificates(status.certificates, now_ms)
-        roster = parse_roster(self._files.get(status.roster), self._root)
-        self._superseded.check_roster(status.roster, roster.grants)
+        if self._roster is None or self._roster[0] != status.roster:
+            # Its digest names its bytes, so once is enough: every status names a roster.
+            roster = parse_roster(self._files.get(status.roster), self._root)
+            self._roster = (status.roster, roster.grants)
+        self._superseded.check_roster(*self._roster)
         for digest in named - self._orders.keys():
             # Named and not held: workers would refuse the status until they have the order.
             self.adopt_order(self._files.get(digest))

@@ -15,6 +15,7 @@ from gatelift.messages import (
     Beat,
     Ticket,
     commit_content,
+    decode_batch_entry,
     decode_record,
     encode_ticket,
     parse_ticket,
@@ -113,3 +114,30 @@ def test_a_batch_signature_is_for_batches_only() -> None:
     assert verify_batch(data, signature, NODE.public).n == 1
     with pytest.raises(CallerError):
         verify_batch(data, NODE.sign(data), NODE.public)
+
+
+ENTRY = ticket().entry.encode()
+
+
+def test_an_entry_is_read_however_its_json_is_spaced() -> None:
+    spaced = json.dumps(json.loads(ENTRY), indent=1).encode()
+    assert decode_batch_entry(spaced) == decode_batch_entry(ENTRY)
+    assert decode_batch_entry(ENTRY).seq == 7
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ENTRY.replace(b'"n":2', b'"n":3,"n":2'),
+        ENTRY.replace(b'"at":5', b'"at":9007199254740992'),
+        ENTRY.replace(b'"at":5', b'"at":5.0'),
+        ENTRY.replace(b'"node":"n1"', b'"node":"\\ud800"'),
+        ENTRY.replace(b'"node":"n1"', b'"node":"\xff"'),
+        ENTRY[:-1] + b',"more":1}',
+        ENTRY[:-1],
+    ],
+    ids=["twice", "big", "float", "half a pair", "not UTF-8", "unknown", "cut"],
+)
+def test_an_odd_entry_is_no_entry(data: bytes) -> None:
+    with pytest.raises(CallerError):
+        decode_batch_entry(data)
