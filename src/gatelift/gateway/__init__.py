@@ -6,6 +6,7 @@ is `worker` → `routes` → `chat` → `admission` → `releasing`; the contrac
 """
 
 from gatelift.gateway.replies import CODES, ErrorCode
-from gatelift.gateway.worker import WorkerSettings, run
+from gatelift.gateway.worker import run
+from gatelift.gateway.worker_settings import WorkerSettings
 
 __all__ = ["CODES", "ErrorCode", "WorkerSettings", "run"]

@@ -22,13 +22,10 @@ import os
 import secrets
 import signal
 import socket
-from pathlib import Path
-from typing import TypeVar
 
-import msgspec
 import uvloop
 
-from gatelift.encoding import ID_ENTROPY_BYTES, Digest, decode_json, make_id, parse_digest
+from gatelift.encoding import ID_ENTROPY_BYTES, Digest, make_id, parse_digest
 from gatelift.errors import GateliftError
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.holdings import Holdings
@@ -46,6 +43,7 @@ from gatelift.gateway.placements import PlacementTerms
 from gatelift.gateway.routes import Router
 from gatelift.gateway.set_back import SetBackWatch
 from gatelift.gateway.upstream_identity import UpstreamIdentity
+from gatelift.gateway.worker_settings import WorkerSettings, read_terms, read_upstream_key
 from gatelift.journal import JournalError, Writer
 from gatelift.messages import Beat, Record
 from gatelift.messages.frames import (
@@ -63,11 +61,11 @@ from gatelift.messages.frames import (
 from gatelift.trust import Refusal
 from gatelift.wire.collector import calm_collector
 from gatelift.wire.files import FileStore
-from gatelift.wire.keyfiles import load_secret_text, load_signing_key
+from gatelift.wire.keyfiles import load_signing_key
 from gatelift.wire.sockets import socket_path
 from gatelift.wire.tls import ListenerContext, TlsFiles
 
-__all__ = ["WorkerSettings", "run"]
+__all__ = ["run"]
 
 _LOG = logging.getLogger(__name__)
 _BEAT_S = 1.0
@@ -76,30 +74,8 @@ _IDLE_GRACE_S = 1.0
 _LOOK_S = 0.02
 _LAG_EVERY_S = 0.05
 _CALLERS = 20_000
-_TermsT = TypeVar("_TermsT", PlacementTerms, OverloadTerms)
 # Ed25519 is deterministic, so all workers of a node make the same secret and nobody else can.
 _SESSION_LABEL = b"gatelift/session/v1\n"
-
-
-class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a worker runs. `directory` is the deployment's; `worker` its own name.
-
-    With `tls` it serves TLS alone, and takes up renewed files by itself.
-    `replica` is a folder on a second store, that of all journals of the node. A supervisor that
-    keeps the listening socket can put another process in this one's place and lose no connection.
-    """
-
-    directory: Path
-    node: str
-    worker: str
-    host: str
-    port: int
-    tls: TlsFiles | None = None
-    replica: Path | None = None
-    listen_fd: int | None = None
-    """A bound socket that was inherited, instead of one of its own."""
-    ready_fd: int | None = None
-    """Wait with listening until status stands, then write a line here."""
 
 
 class _Worker:
@@ -130,11 +106,11 @@ class _Worker:
             journal=journal,
             link=self._link,
             leases=self._leases,
-            upstream_key=_upstream_key(directory),
+            upstream_key=read_upstream_key(directory),
             session_secret=hashlib.sha256(key.sign(_SESSION_LABEL)).digest(),
             identity=UpstreamIdentity(files.get, self._holdings.is_alive, boot_ms),
-            placement_terms=_terms(directory / "upstream.json", PlacementTerms),
-            overload_terms=_terms(directory / "overload.json", OverloadTerms),
+            placement_terms=read_terms(directory / "upstream.json", PlacementTerms),
+            overload_terms=read_terms(directory / "overload.json", OverloadTerms),
             honey=load_honey(directory / "keys" / "honey.json"),
         )
         self._tls = self._listener(settings.tls) if settings.tls else None
@@ -331,16 +307,6 @@ class _Worker:
         self._link.give_back(self._leases.give_back(tuple(held)))
         await self._context.close()
         self._context.journal.close()
-
-
-def _upstream_key(directory: Path) -> str | None:
-    path = directory / "keys" / "upstream.key"
-    return load_secret_text(path) if path.exists() else None
-
-
-def _terms(path: Path, kind: type[_TermsT]) -> _TermsT:
-    """Return the settings in a file, or what holds where there is none; raises `EncodingError`."""
-    return decode_json(path.read_bytes(), kind) if path.exists() else kind()
 
 
 def run(settings: WorkerSettings) -> None:

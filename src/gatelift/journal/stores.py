@@ -18,12 +18,15 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 from gatelift.journal.groups import Group, frames_of
 from gatelift.journal.replica import Replica
 from gatelift.journal.segment_files import SegmentFiles
 
-__all__ = ["Stores"]
+__all__ = ["SEGMENT_BYTES", "Stores"]
+
+SEGMENT_BYTES: Final = 64 * 1024 * 1024
 
 
 class Stores:

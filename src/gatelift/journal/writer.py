@@ -47,13 +47,12 @@ from gatelift.journal.lock import JournalLock
 from gatelift.journal.replica import REPLICA_TIMEOUT_S
 from gatelift.journal.segment_files import make_directory
 from gatelift.journal.segments import list_segments
-from gatelift.journal.stores import Stores
+from gatelift.journal.stores import SEGMENT_BYTES, Stores
 from gatelift.messages import SALT_BYTES, Record, RecordError
 from gatelift.trust import SigningKey
 
 __all__ = ["MAX_PENDING", "SEGMENT_BYTES", "Writer"]
 
-SEGMENT_BYTES: Final = 64 * 1024 * 1024
 MAX_PENDING: Final = 16_384
 # Each batch costs a signature here and its check in the keeper, whatever its size. Where records
 # come by the dozen, a moment's wait makes one batch of many; where they come singly, none is made.
