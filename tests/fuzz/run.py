@@ -101,10 +101,8 @@ def keep(name: str) -> None:
     fresh = WORK / name / "merged"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    done = _run(
-        name,
-        [*_options(name), "-merge=1", str(fresh), str(KEPT / name), str(WORK / name / "corpus")],
-    )
+    corpora = [str(fresh), str(KEPT / name), str(WORK / name / "corpus")]
+    done = _run(name, [*_options(name), "-set_cover_merge=1", *corpora])
     if done.returncode:
         print(f"  {name}: could not be merged, see below\n{done.stdout[-2000:]}")
         return
