@@ -14,7 +14,7 @@ import grimp
 
 from gatelift.decide import render_reasons
 from gatelift.gateway import breaker
-from gatelift.gateway.availability import render_availability
+from gatelift.gateway.availability_page import render_availability
 from gatelift.gateway.exchange import TABLE
 from gatelift.gateway.refused_routes import render_endpoints
 from gatelift.gateway.replies import render_codes

@@ -11,14 +11,13 @@ Invariants
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
+from gatelift.cli.announcing import announce
 from gatelift.cli.bootstrap import Bootstrap
 from gatelift.cli.cast import default_cast
 from gatelift.cli.desk import now_ms
@@ -33,7 +32,7 @@ from gatelift.cli.layout import (
     parse_tls_files,
     read_bytes,
 )
-from gatelift.cli.output import JsonFlag, at_text, facts, note, say, show
+from gatelift.cli.output import JsonFlag, note, say
 from gatelift.cli.plan_template import DEFAULT_PROMPT, PlanSize, render_plan
 from gatelift.cli.processes import (
     ReplicaOption,
@@ -322,39 +321,5 @@ def _serve(
         supervisor.wait_until(lambda: _workers_serve(settings, key), "serving workers", _START_S)
     if supervisor.was_stopped():
         return False
-    _announce(deployment, settings, api_key, until)
+    announce(deployment, settings, api_key, until)
     return True
-
-
-def _announce(
-    deployment: Deployment, settings: Settings, api_key: str | None, until: int | None
-) -> None:
-    root = deployment.read_root_digest()
-    value = {
-        "base_url": settings.base_url,
-        "admin_url": settings.admin_url,
-        "api_key": api_key,
-        "model": settings.model,
-        "root": root,
-        "pid": os.getpid(),
-    }
-
-    def render() -> None:
-        rows: list[tuple[str, object]] = [
-            ("base URL", settings.base_url),
-            ("admin URL", settings.admin_url),
-            ("model", settings.model),
-            ("root", root),
-        ]
-        if api_key is not None:
-            rows.insert(2, ("API key", api_key))
-        facts(rows)
-        if until is not None:
-            say(
-                f"Stage zero is certified until {at_text(until)}, by the development keys. Every "
-                "other stage waits for evidence, reviews and signatures: `gatelift plan preview`."
-            )
-        say("Stop with Ctrl-C.")
-
-    show(value, render)
-    sys.stdout.flush()

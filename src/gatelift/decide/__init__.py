@@ -7,6 +7,7 @@ what is missing, `replay` whether the recorded decisions are the ones that follo
 
 from gatelift.decide.admit import check_entry
 from gatelift.decide.admit_error import AdmitError
+from gatelift.decide.due_incidents import incidents_due
 from gatelift.decide.engine import changed, decide
 from gatelift.decide.evidence import under_words
 from gatelift.decide.fold import fold
@@ -39,7 +40,7 @@ from gatelift.decide.state import (
     State,
 )
 from gatelift.decide.table import TABLE, Fact, Row
-from gatelift.decide.watching import Finding, IncidentDraft, Watched, incidents_due, watch
+from gatelift.decide.watching import Finding, IncidentDraft, Watched, watch
 
 __all__ = [
     "DOCS",

@@ -50,7 +50,7 @@ from gatelift.stats import Account, StatsError, attribute, crossed, judge, log_e
 from gatelift.terms import DecisionKind, Severity, WatchRole
 from gatelift.trust import Target, TargetKind
 
-__all__ = ["Finding", "IncidentDraft", "Watched", "incidents_due", "watch"]
+__all__ = ["Finding", "IncidentDraft", "Watched", "watch"]
 
 
 class IncidentDraft(msgspec.Struct, frozen=True, kw_only=True):
@@ -327,26 +327,3 @@ def watch(state: State) -> Watched:
         elif held.draft is None:
             causes[key] = msgspec.structs.replace(held, draft=each.draft)
     return Watched(findings=tuple(causes.values()), figures=tuple(figures))
-
-
-def _since(state: State, finding: Finding) -> int:
-    if finding.reason.code == ReasonCode.EVENT_COUNT:
-        return state.baselines.get(finding.reason.subject, EventBaseline()).index
-    opened = state.account.opened_at if state.account else -1
-    if finding.reason.code == ReasonCode.ORGANISATION_SUSPENDED:
-        name = finding.reason.subject.partition("@")[2]
-        return max(opened, state.pardons.get(name, -1))
-    return opened
-
-
-def incidents_due(state: State) -> tuple[IncidentDraft, ...]:
-    """Return the incidents that fired watches and breaches call for and that the log lacks."""
-    due = []
-    for finding in watch(state).findings:
-        draft = finding.draft
-        if draft is None:
-            continue
-        since = _since(state, finding)
-        if not any(i.source == draft.source and i.index > since for i in state.incidents.values()):
-            due.append(draft)
-    return tuple(due)

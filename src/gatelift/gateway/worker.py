@@ -59,9 +59,9 @@ from gatelift.messages.frames import (
     StatusFrame,
 )
 from gatelift.trust import Refusal
-from gatelift.wire.collector import calm_collector
 from gatelift.wire.files import FileStore
 from gatelift.wire.keyfiles import load_signing_key
+from gatelift.wire.memory import settle_collector
 from gatelift.wire.sockets import socket_path
 from gatelift.wire.tls import ListenerContext, TlsFiles
 
@@ -265,7 +265,7 @@ class _Worker:
                 tasks.append(group.create_task(self._until_serving()))
                 await asyncio.wait((tasks[-1], leaving), return_when=asyncio.FIRST_COMPLETED)
             server = await self._listen()
-            calm_collector()
+            settle_collector()
             self._say_ready()
             tasks.append(group.create_task(self._lags()))
             await leaving

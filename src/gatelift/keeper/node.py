@@ -26,10 +26,9 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gatelift.encoding import Digest
-from gatelift.errors import GateliftError
 from gatelift.journal import Writer
 from gatelift.keeper.counters import GRACE_MS, Counters, WorkerRun
 from gatelift.keeper.draws import Draws
@@ -41,10 +40,12 @@ from gatelift.keeper.order_socket import OrderSocket
 from gatelift.keeper.orders import OrderDesk
 from gatelift.keeper.placements import PlacementWatches
 from gatelift.keeper.pump import JournalPump
+from gatelift.keeper.receipts import Receipts
 from gatelift.keeper.sealing import Issuer
 from gatelift.keeper.server import WorkerServer
 from gatelift.keeper.serving import Serving
 from gatelift.keeper.settling import Settling
+from gatelift.keeper.troubles import Troubles
 from gatelift.keeper.uplink import Uplink
 from gatelift.messages import Probe
 from gatelift.messages.frames import (
@@ -62,7 +63,6 @@ from gatelift.messages.frames import (
     OrderReport,
     ProbeReport,
     ReceiptAsk,
-    ReceiptFrame,
     Release,
     RosterFrame,
     StatusFrame,
@@ -76,7 +76,6 @@ __all__ = ["Node"]
 _LOG = logging.getLogger(__name__)
 _FOLLOW_S: Final = 0.1
 _UNLOGGED_S: Final = 3.0
-_MAX_RECEIPTS: Final = 1024
 
 
 def _now_ms() -> int:
@@ -149,15 +148,17 @@ class Node:
             on_gone=self._draws.heard,
             on_closed=self._close_node,
         )
-        self._receipts: set[asyncio.Task[None]] = set()
+        self._receipts = Receipts(self._pump.receipt, self._server.send)
         self._watches: PlacementWatches | None = None
         self._known_plans: dict[Digest, Plan] = {}
-        self._said: dict[str, str] = {}
+        self._troubles = Troubles()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set."""
-        self._try("the releases log can't be followed", self._desk.follow)
-        self._try("the bundle served before is not", lambda: self._serving.load(_now_ms()))
+        self._troubles.attempt("the releases log can't be followed", self._desk.follow)
+        self._troubles.attempt(
+            "the bundle served before is not", lambda: self._serving.load(_now_ms())
+        )
         self._draws.wait_for(await self._pump.open())
         await self._server.start()
         await self._order_socket.start()
@@ -215,7 +216,7 @@ class Node:
             case Committed():
                 self._pump.grew()
             case ReceiptAsk():
-                self._answer_receipt(worker, frame)
+                self._receipts.answer(worker, frame)
 
     def on_gone(self, worker: WorkerRun) -> None:
         """Take that a worker's connection is lost; its leases count until it is settled."""
@@ -235,28 +236,10 @@ class Node:
         plan = self._serving.plan
         return None if plan is None else self._issuer.probe_identities(plan[1].name)
 
-    def _answer_receipt(self, worker: WorkerRun, frame: ReceiptAsk) -> None:
-        if len(self._receipts) >= _MAX_RECEIPTS:
-            # Not an error of the worker's: its callers asked, and its draws must not suffer.
-            self._server.send(worker, ReceiptFrame(id=frame.id, known=True, proof=None))
-            return
-
-        async def answer() -> None:
-            try:
-                known, proof = await self._pump.receipt(frame.batch)
-            except (GateliftError, OSError) as error:
-                _LOG.warning("no receipt: %s", error)
-                known, proof = False, None
-            self._server.send(worker, ReceiptFrame(id=frame.id, known=known, proof=proof))
-
-        task = asyncio.get_running_loop().create_task(answer())
-        self._receipts.add(task)
-        task.add_done_callback(self._receipts.discard)
-
     # Control.
 
     def _from_control(self, frame: ControlToKeeper) -> None:
-        self._try(f"{type(frame).__name__} not taken", lambda: self._obey(frame))
+        self._troubles.attempt(f"{type(frame).__name__} not taken", lambda: self._obey(frame))
 
     def _obey(self, frame: ControlToKeeper) -> None:
         match frame:
@@ -323,8 +306,8 @@ class Node:
                     "keeper anew, so that it counts every window again",
                     code="clock_set_back",
                 )
-            self._try("the releases log can't be followed", self._desk.follow)
-            self._try("order files can't be taken", self._take_files)
+            self._troubles.attempt("the releases log can't be followed", self._desk.follow)
+            self._troubles.attempt("order files can't be taken", self._take_files)
             if time.monotonic() - told >= _UNLOGGED_S:
                 told = time.monotonic()
                 self._report_unlogged()
@@ -344,23 +327,9 @@ class Node:
         for envelope in self._desk.unlogged():
             self._uplink.send(OrderReport(envelope=envelope))
 
-    # Shared.
-
-    def _try(self, what: str, work: Callable[[], Any]) -> None:
-        try:
-            work()
-        except (GateliftError, OSError) as error:
-            # What goes on failing is said once: some of this is tried ten times a second.
-            if self._said.get(what) != str(error):
-                self._said[what] = str(error)
-                code = error.code if isinstance(error, GateliftError) else "os"
-                _LOG.error("%s (%s): %s", what, code, error)
-        else:
-            self._said.pop(what, None)
-
     async def _leave(self) -> None:
         await self._draws.aclose()
         await self._server.close()
         await self._order_socket.close()
-        await asyncio.gather(*self._receipts, return_exceptions=True)
+        await self._receipts.aclose()
         await self._pump.close()

@@ -20,39 +20,27 @@ from decimal import Decimal
 import msgspec
 
 from gatelift.encoding import Digest
-from gatelift.terms import (
-    Category,
-    DecisionKind,
-    Envelope,
-    Sealing,
-    Severity,
-    Side,
-)
-from gatelift.trust import Target
+from gatelift.messages.decisions import Decision, Tick
+from gatelift.terms import Category, Sealing, Severity, Side
 
 __all__ = [
     "PREDICATES",
     "Commit",
-    "Decision",
     "EntryHeader",
     "EntryKind",
     "EventCount",
     "Evidence",
-    "Figure",
     "Head",
     "IncidentChange",
     "IncidentOpening",
-    "Narrowing",
     "Observation",
     "OrganisationCount",
     "PlacementEnrolment",
     "PlanAdoption",
     "Probe",
-    "Reason",
     "RecordRange",
     "Review",
     "Revocation",
-    "Tick",
     "UpstreamTls",
     "Visibility",
 ]
@@ -303,50 +291,6 @@ class IncidentChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     resolved_at: int | None
     retrospective: Digest | None
     note: str
-
-
-class Reason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why: a stable code, what it is about, a sentence, and what would open or mend it."""
-
-    code: str
-    subject: str
-    message: str
-    opens_with: str
-
-
-class Figure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A number behind a decision, as decimal text, with the units it was counted over."""
-
-    name: str
-    value: str
-    n: int
-    s: int
-
-
-class Narrowing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a decision asks control to order. A null ceiling allows nothing."""
-
-    target: Target
-    ceiling: Envelope | None
-    reason: str
-
-
-class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What follows from the log up to here. `stage` is the widest stage served, null for none."""
-
-    release: str
-    kind: DecisionKind
-    stage: str | None
-    target: str | None
-    reasons: tuple[Reason, ...]
-    figures: tuple[Figure, ...]
-    narrow: tuple[Narrowing, ...]
-
-
-class Tick(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A deadline passed; `decide` is to be run again."""
-
-    release: str
 
 
 PREDICATES: dict[EntryKind, type[msgspec.Struct]] = {

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gatelift.gateway.availability import ROWS, Failure, render_availability
+from gatelift.gateway.availability import ROWS, Failure
+from gatelift.gateway.availability_page import render_availability
 from gatelift.gateway.replies import CODES
 
 ROOT = Path(__file__).parents[3]
