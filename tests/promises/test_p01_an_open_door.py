@@ -3,7 +3,7 @@
 Attacked here: the model server keeps its key at chat and opens another door to everybody, after the
 certificate was signed; then the node starts again and looks from outside, as at every start.
 
-Seen to fail: before workers were told of the sealing, the gateway went on serving (red).
+Seen to fail: with a worker that passes over what its node says of the sealing, it served on (red).
 """
 
 from __future__ import annotations
