@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ def _profile(options: argparse.Namespace) -> int:
             native=options.native,
         )
     print(text)
+    if options.keep:
+        RESULTS.mkdir(exist_ok=True)
+        kept = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-profile.txt"
+        kept.write_text(text)
+        say(f"kept: {kept.name}")
     return 0
 
 
@@ -108,6 +114,7 @@ def main() -> int:
     parser.add_argument("--callers", type=int, default=16)
     parser.add_argument("--connections", type=int, default=128)
     parser.add_argument("--native", action="store_true", help="Profile C extensions too.")
+    parser.add_argument("--keep", action="store_true", help="profile: keep its tables in results.")
     parser.add_argument("--check", action="store_true", help="docs: only say whether they match.")
     parser.add_argument("--folder", type=Path, default=Path("build/bench"))
     options = parser.parse_args()

@@ -28,6 +28,15 @@ How fast the gateway is with everything on, beside proxies that do nothing and g
 in one run on one machine. This page is drawn by `make bench-docs` from the newest file in
 bench/results, which `make bench-gateway` writes. No figure here was typed.
 """
+_PROFILE_ROWS: Final = 31
+_PROFILE: Final = """
+Sampled by py-spy in a run of its own (`make bench-profile BENCH_ARGS=--keep`), own time of the
+thirty heaviest modules; what the kernel does for a module counts as its own:
+
+```text
+{profile}
+```
+"""
 _HOW = """\
 ## How it is measured
 
@@ -146,7 +155,17 @@ def _capacity(run: Mapping[str, Any]) -> str:
     return _table(head, rows) + told
 
 
-def _breakdown(run: Mapping[str, Any]) -> str:
+def newest_profile(results: Path = RESULTS) -> str:
+    """Return the newest kept profile's first lines: the whole, and own time by module."""
+    found = sorted(results.glob("*-profile.txt"))
+    if not found:
+        return ""
+    rows = found[-1].read_text("utf-8").splitlines()
+    begin = next(number for number, row in enumerate(rows) if row.startswith("own time by module"))
+    return "\n".join([rows[0], "", *rows[begin : begin + _PROFILE_ROWS]])
+
+
+def _breakdown(run: Mapping[str, Any], profile: str) -> str:
     """Return where the CPU of one request goes: HTTP alone, the promises, the node's keeper."""
     found = {each.name: each.cpu_us for each in capacity_of(run)}
     ours, bare = found["gatelift"], sum(found["gatelift_nothing_on"].values())
@@ -158,8 +177,10 @@ def _breakdown(run: Mapping[str, Any]) -> str:
         ["keys, caps, safeguards, records, tickets in the worker", _number(mine)],
     ]
     rows += [[part, _number(us)] for part, us in ours.items() if part != "worker"]
-    return _table(["CPU of one request with everything on", "us"], rows) + (
-        "\n`make bench-profile` shows the worker's share function by function.\n"
+    return (
+        _table(["CPU of one request with everything on", "us"], rows)
+        + ("\n`make bench-profile` shows the worker's share function by function.\n")
+        + (_PROFILE.format(profile=profile) if profile else "")
     )
 
 
@@ -248,8 +269,8 @@ def _machine(run: Mapping[str, Any]) -> str:
     return _table(["", ""], rows)
 
 
-def render_page(run: Mapping[str, Any] | None) -> str:
-    """Return the page of a run."""
+def render_page(run: Mapping[str, Any] | None, profile: str = "") -> str:
+    """Return the page of a run, with the tables of a profile."""
     if run is None:
         return f"{_HEAD}\nNo run has been kept yet.\n\n{_HOW}"
     state = "The run is valid: every count agreed."
@@ -263,7 +284,7 @@ def render_page(run: Mapping[str, Any] | None) -> str:
         _verdicts(run),
         "## Throughput\n",
         _capacity(run),
-        _breakdown(run),
+        _breakdown(run, profile),
         "## Latency\n",
         _latency(run),
         "## Streams\n",
@@ -279,7 +300,7 @@ def render_page(run: Mapping[str, Any] | None) -> str:
 
 def pages(run: Mapping[str, Any] | None) -> dict[Path, str]:
     """Return the text of each file that is drawn."""
-    found = {_DOCS / "performance.md": render_page(run)}
+    found = {_DOCS / "performance.md": render_page(run, newest_profile())}
     if run is not None:
         found[_DOCS / "performance.svg"] = render_chart(run)
     return found

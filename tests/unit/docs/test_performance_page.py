@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.pages import RESULTS, newest, pages, render_chart, render_page
+from bench.pages import RESULTS, newest, newest_profile, pages, render_chart, render_page
 from bench.run import SUMMARY_KEYS
 
 
@@ -114,3 +114,13 @@ def test_a_chart_has_a_bar_for_each_that_ran() -> None:
     assert chart.count("<rect") == 3
     assert "29,000 req/s" in chart
     assert "Envoy" not in chart
+
+
+def test_the_page_shows_the_newest_profiles_first_table_alone(tmp_path: Path) -> None:
+    for day in ("2026-02-01", "2026-11-03"):
+        rows = [f"100.0 us on {day}", "", "thread 1", "", "own time by module   us", "a.py  9"]
+        (tmp_path / f"{day}-profile.txt").write_text("\n".join(rows) + "\n")
+    shown = newest_profile(tmp_path)
+    assert shown == "100.0 us on 2026-11-03\n\nown time by module   us\na.py  9"
+    assert shown in render_page(kept_run(), shown)
+    assert newest_profile(tmp_path / "nowhere") == ""
