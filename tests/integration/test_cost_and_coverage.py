@@ -169,7 +169,5 @@ def test_coverage_counts_prompts_that_are_new_and_were_forwarded(
 @pytest.mark.parametrize("house", ["{stage: {coverage: 1}}"], indirect=True)
 def test_a_worker_forgets_when_it_restarts_and_counts_again(house: GatewayHouse) -> None:
     assert ask(house, "one").status_code == 200
-    house.process.kill()
-    house.process.wait()
-    house._start()
+    house.restart()
     assert ask(house, "one").status_code == 429

@@ -35,7 +35,7 @@ class Yard(House):
         self.certify()
         self.enrol(*(place.enrolled for place in places))
         self.clients: dict[str, Upstream] = {}
-        self.placements = Placements(self.holdings, client=self._client, headers=list, terms=TERMS)
+        self.placements = Placements(self.holdings, client=self._client, headers=tuple, terms=TERMS)
         self.tried: list[str] = []
         self.between: Callable[[], None] = lambda: None
 

@@ -1,5 +1,6 @@
 """Promise 5 with wrong clocks: the wall clock of every process is set on by hours and back again.
 
+Attacked here: the windows that a clock closes and opens again, and the keeper that begins anew amid it.
 The clock is a small C library's that is preloaded into the deployment's processes (`hostile`).
 
 In a deployment of its own: clocks that are set back leave its log ahead of its time, and control waits

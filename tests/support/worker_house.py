@@ -125,6 +125,13 @@ class WorkerHouse:
             env=self._environment,
         )
 
+    def restart(self) -> None:
+        """Kill the worker and put another in its place, which knows nothing of it."""
+        self.process.kill()
+        self.process.wait()
+        self.process = self.launch()
+        self._wait()
+
     def _wait(self) -> None:
         until = time.monotonic() + START_S
         while time.monotonic() < until:
