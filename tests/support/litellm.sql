@@ -2,7 +2,8 @@
 -- in the schema of litellm-proxy-extras 0.4.110. The import was also run by hand against that schema,
 -- made by all its migrations.
 CREATE TABLE "LiteLLM_BudgetTable" (
-    budget_id text PRIMARY KEY, max_budget double precision, max_parallel_requests integer,
+    budget_id text PRIMARY KEY, max_budget double precision, soft_budget double precision,
+    max_parallel_requests integer,
     tpm_limit bigint, rpm_limit bigint, tpd_limit bigint, budget_duration text);
 CREATE TABLE "LiteLLM_OrganizationTable" (
     organization_id text PRIMARY KEY, organization_alias text NOT NULL, budget_id text NOT NULL,

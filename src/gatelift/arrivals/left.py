@@ -26,7 +26,15 @@ class Why(enum.StrEnum):
     KEY_DASHBOARD = "key_dashboard"
     KEY_UNKNOWN_OWNER = "key_unknown_owner"
     MONEY = "money"
+    PRICES_DIFFER = "prices_differ"
+    PRICE_ZERO = "price_zero"
+    PLAN_PRICES = "plan_prices"
+    PLAN_CURRENCY = "plan_currency"
+    OTHER_PRICE = "other_price"
     NO_WINDOW = "no_window"
+    BUDGET_SHARE = "budget_share"
+    BUDGET_SMALL = "budget_small"
+    SOFT_BUDGET = "soft_budget"
     PROJECT_LIMIT = "project_limit"
     KEY_SETTING = "key_setting"
     OTHER_MODEL = "other_model"
@@ -58,9 +66,23 @@ _REASONS = {
     Why.KEY_MANAGEMENT: "the key may not call chat completions there",
     Why.KEY_DASHBOARD: "it is a session of the dashboard, not a caller's key",
     Why.KEY_UNKNOWN_OWNER: "its team, user, project or organisation is not in the database",
-    Why.MONEY: "no price is known; give --input-price and --output-price to turn a budget with a "
-    "duration into token caps, or write prices and a cap on cost into the plan by hand",
+    Why.MONEY: "a budget needs the price of a token in and out, and no usable one is known for every "
+    "deployment of the model; give --input-price and --output-price",
+    Why.PRICES_DIFFER: "deployments of the model have different prices, and a plan has one; give "
+    "--input-price and --output-price, the dearest if nothing is to get wider",
+    Why.PRICE_ZERO: "at prices of 0 no cap on cost is ever reached",
+    Why.PLAN_PRICES: "the plan's prices are below those there, so the same money would buy more; "
+    "raise the plan's prices first",
+    Why.PLAN_CURRENCY: "the plan counts in another currency and budgets there are in USD; write the "
+    "cap on cost by hand",
+    Why.OTHER_PRICE: "a plan has one price for tokens in and one for tokens out; what LiteLLM adds by "
+    "this one is not counted",
     Why.NO_WINDOW: "a budget for ever is no cap: caps count in windows of a minute, an hour, a day",
+    Why.BUDGET_SHARE: "its duration is no window of ours: the cap is its share of one window, rounded "
+    "down; what a window leaves unspent does not go over to the next",
+    Why.BUDGET_SMALL: "its share of a window is below a millionth of a dollar, the least that a plan "
+    "can write",
+    Why.SOFT_BUDGET: "a soft budget warns and refuses nothing; a cap always refuses",
     Why.PROJECT_LIMIT: "caps count by principal, organisation, audience and stage, not by team "
     "inside an organisation or by project",
     Why.KEY_SETTING: "a grant carries no such setting",

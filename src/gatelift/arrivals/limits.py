@@ -8,7 +8,8 @@ Invariants
 - With `smallest` nobody may do more here than there: a limit on tokens in and out together becomes
   half of it for each way, and of many limits the smallest counts. With `largest` the largest one
   counts, and whoever had less is named.
-- Money becomes tokens only by a price that somebody gave; a division rounds down.
+- A budget becomes a cap on cost in the longest window within its duration: its share of one window,
+  exact, rounded down to whole micro-units. All windows of one duration are never more than the budget.
 """
 
 from __future__ import annotations
@@ -20,21 +21,22 @@ from decimal import Decimal
 
 import msgspec
 
-from gatelift.encoding import MAX_SAFE_INTEGER
-from gatelift.terms import Cap, CapKey, CapUnit, Subject, Window, meet_caps, window_ms
+from gatelift.terms import MICROS, Cap, CapKey, CapUnit, Subject, Window, meet_caps, window_ms
 
 __all__ = [
     "Choice",
     "Difference",
     "Limits",
-    "Price",
     "Proposal",
+    "Share",
     "budget_ms",
     "caps_of",
     "propose",
+    "share_of",
 ]
 
 _DURATION = re.compile(r"(\d{1,6})(s|m|h|d|w|mo)", re.ASCII)
+_MONTH_MS = 31 * 86_400_000
 # A month counts as its longest: the share of a day comes out smaller.
 _UNIT_MS = {
     "s": 1_000,
@@ -42,8 +44,13 @@ _UNIT_MS = {
     "h": 3_600_000,
     "d": 86_400_000,
     "w": 7 * 86_400_000,
-    "mo": 31 * 86_400_000,
+    "mo": _MONTH_MS,
 }
+# LiteLLM resets what lasts 30 days on the first of a month, so one budget may last 31.
+_AS_MONTH_MS = 30 * 86_400_000
+# The most that a plan can write: nine digits before the point.
+_MOST_MONEY = Decimal(10**9 - 1)
+_LEAST_MONEY = Decimal(1).scaleb(-6)
 
 
 class Choice(enum.StrEnum):
@@ -51,13 +58,6 @@ class Choice(enum.StrEnum):
 
     SMALLEST = "smallest"
     LARGEST = "largest"
-
-
-class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """Money for one token, in the budgets' own currency."""
-
-    input: Decimal
-    output: Decimal
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +70,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     budget: Decimal | None = None
     budget_duration_ms: int | None = None
     spent: Decimal = Decimal(0)
+    warns: bool = False
+    """Whether there is a soft budget, which refuses nothing."""
 
     @property
     def is_spent(self) -> bool:
@@ -99,18 +101,46 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     differences: tuple[Difference, ...]
 
 
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget's share of one window, in micro-units; `parts` windows are its duration."""
+
+    window: Window
+    parts: int
+    micros: int
+    is_whole: bool
+
+
 def budget_ms(text: str | None) -> int | None:
     """Return a budget's duration in ms from `30d`, `1mo`, `1h`; null when it says none."""
     match = _DURATION.fullmatch(text or "")
-    return None if match is None else int(match[1]) * _UNIT_MS[match[2]]
+    found = None if match is None else int(match[1]) * _UNIT_MS[match[2]]
+    return _MONTH_MS if found == _AS_MONTH_MS else found
 
 
-def _window_of(duration_ms: int) -> tuple[Window, int]:
-    """Return the longest window within a duration, and into how many the duration is split."""
-    for window in (Window.DAY, Window.HOUR):
-        if duration_ms >= window_ms(window):
-            return window, -(-duration_ms // window_ms(window))
-    return Window.MINUTE, max(1, -(-duration_ms // window_ms(Window.MINUTE)))
+def share_of(limits: Limits) -> Share | None:
+    """Return what a budget allows in one window; null without a budget or without a duration."""
+    if limits.budget is None or limits.budget_duration_ms is None:
+        return None
+    duration_ms = limits.budget_duration_ms
+    window = next(
+        (each for each in (Window.DAY, Window.HOUR) if duration_ms >= window_ms(each)),
+        Window.MINUTE,
+    )
+    parts = max(1, -(-duration_ms // window_ms(window)))
+    return Share(
+        window=window,
+        parts=parts,
+        micros=_micros(limits.budget, parts),
+        is_whole=duration_ms == window_ms(window),
+    )
+
+
+def _micros(budget: Decimal, parts: int) -> int:
+    # Bounded on both sides before it becomes a fraction, which could fill the memory (1e999999999).
+    if budget < _LEAST_MONEY:
+        return 0
+    above, below = min(budget, _MOST_MONEY).as_integer_ratio()
+    return above * MICROS // (below * parts)
 
 
 def _of_tokens(limit: int, window: Window, choice: Choice) -> list[tuple[CapUnit, Window, int]]:
@@ -118,31 +148,16 @@ def _of_tokens(limit: int, window: Window, choice: Choice) -> list[tuple[CapUnit
     return [(unit, window, each) for unit in (CapUnit.INPUT_TOKENS, CapUnit.OUTPUT_TOKENS)]
 
 
-def _of_money(
-    limits: Limits, price: Price | None, choice: Choice
-) -> list[tuple[CapUnit, Window, int]]:
-    if limits.budget is None or limits.budget_duration_ms is None or price is None:
-        return []
-    window, parts = _window_of(limits.budget_duration_ms)
-    paid = [
-        (unit, each)
-        for unit, each in (
-            (CapUnit.INPUT_TOKENS, price.input),
-            (CapUnit.OUTPUT_TOKENS, price.output),
-        )
-        if each > 0
-    ]
-    split = len(paid) if choice is Choice.SMALLEST else 1
-    return [
-        (unit, window, min(MAX_SAFE_INTEGER, int(limits.budget / (parts * split * each))))
-        for unit, each in paid
-    ]
+def _of_money(limits: Limits) -> list[tuple[CapUnit, Window, int]]:
+    share = share_of(limits)
+    # A plan writes no cap of nothing: whoever lists what is left names it.
+    return [(CapUnit.COST, share.window, share.micros)] if share and share.micros else []
 
 
 def caps_of(
-    subject: Subject, limits: Limits, choice: Choice, price: Price | None
+    subject: Subject, limits: Limits, *, choice: Choice, is_priced: bool
 ) -> tuple[Cap, ...]:
-    """Return the caps that say what `limits` say, of one subject."""
+    """Return the caps that say what `limits` say, of one subject; budgets only if `is_priced`."""
     found: list[tuple[CapUnit, Window, int]] = []
     if limits.requests_min is not None:
         found.append((CapUnit.REQUESTS, Window.MINUTE, limits.requests_min))
@@ -152,12 +167,15 @@ def caps_of(
         found += _of_tokens(limits.tokens_min, Window.MINUTE, choice)
     if limits.tokens_day is not None:
         found += _of_tokens(limits.tokens_day, Window.DAY, choice)
-    found += _of_money(limits, price, choice)
-    caps: tuple[Cap, ...] = ()
-    for unit, window, limit in found:
-        # Two limits of one kind (by tokens and by money) both hold: the smaller one counts.
-        caps = meet_caps(caps, (Cap(subject=subject, unit=unit, window=window, limit=limit),))
-    return caps
+    if is_priced:
+        found += _of_money(limits)
+    return meet_caps(
+        (),
+        tuple(
+            Cap(subject=subject, unit=unit, window=window, limit=limit)
+            for unit, window, limit in found
+        ),
+    )
 
 
 def propose(

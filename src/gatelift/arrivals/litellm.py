@@ -8,35 +8,49 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeAlias
 
 import msgspec
 
+from gatelift.arrivals.budgets import budgets_left, limits_of_user
 from gatelift.arrivals.errors import ArrivalError
 from gatelift.arrivals.left import Left, Why
-from gatelift.arrivals.limits import Choice, Limits, Price, Proposal, caps_of, propose
+from gatelift.arrivals.limits import Choice, Limits, Proposal, caps_of, propose
 from gatelift.arrivals.litellm_config import Config
 from gatelift.arrivals.litellm_keys import CarriedKey, keys_of
 from gatelift.arrivals.litellm_rows import Rows, budget_of, limits_of
 from gatelift.arrivals.placements import CarriedPlacement, placements_of
+from gatelift.arrivals.prices import CURRENCY, prices_of
 from gatelift.arrivals.pseudonyms import Pseudonyms
-from gatelift.terms import Cap, Subject, meet_caps
+from gatelift.terms import Cap, CapUnit, Prices, Subject, meet_caps
 
 __all__ = ["Arrival", "carry_litellm", "model_of", "summary"]
 
 _NOTHING = Config(deployments=(), each_key=Limits(), all_keys=Limits(), left=())
 _STAGE = "stage all"
+_Read: TypeAlias = Callable[[Subject, Limits], tuple[Cap, ...]]
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
-    """What would come: keys for grants, placements, caps for the stage; and what would not."""
+    """What would come: keys for grants, placements, caps for the stage; and what would not.
+
+    `prices` are those that caps on cost count at; `proposes_prices` if the plan does not have them.
+    """
 
     model: str
     keys: tuple[CarriedKey, ...]
     placements: tuple[CarriedPlacement, ...]
     caps: Proposal
+    prices: Prices | None
+    proposes_prices: bool
     left: tuple[Left, ...]
+
+    @property
+    def currency(self) -> str:
+        """The currency of what the caps on cost say."""
+        return CURRENCY if self.prices is None else self.prices.currency
 
     @property
     def organisations(self) -> tuple[str, ...]:
@@ -65,44 +79,45 @@ def carry_litellm(
     *,
     model: str,
     plan_caps: tuple[Cap, ...],
+    plan_prices: Prices | None,
     choice: Choice,
-    price: Price | None,
+    prices: Prices | None,
     names: Pseudonyms,
     now_ms: int,
 ) -> Arrival:
-    """Return what a release of `model` would take; `plan_caps` are the stage's caps so far."""
+    """Return what a release of `model` would take.
+
+    `plan_caps` are the stage's caps so far and `plan_prices` the plan's prices; `prices` are what
+    somebody gave for the model, in LiteLLM's currency.
+    """
     config, rows = config or _NOTHING, rows or Rows()
     keys, left = keys_of(rows, model, names, now_ms)
     placements, beside = placements_of(config.deployments, model)
-    price = price or _price_of(config, model)
-    there: dict[str, tuple[Cap, ...]] = {}
-    _principals(there, rows, config, keys, choice, price)
-    beside += _organisations(there, rows, keys, choice, price)
-    _stage(there, config, model, choice, price)
     in_database = tuple(
         Left(what=f"model {each.model_name}", why=Why.MODELS_IN_DATABASE)
         for each in rows.models
         if each.model_name == model
     )
-    money = _money_left(rows, config, keys, price)
+    here = [each for each in config.deployments if each.name == model]
+    counted = prices_of([*here, *(None for _ in in_database)], prices, plan_prices)
+    read = partial(caps_of, choice=choice, is_priced=isinstance(counted, Prices))
+    there: dict[str, tuple[Cap, ...]] = {}
+    _principals(there, rows, config, keys, read)
+    beside += _organisations(there, rows, keys, read)
+    _stage(there, config, model, read)
+    proposal = propose(there, plan_caps, choice)
+    needs_prices = any(cap.unit is CapUnit.COST for cap in proposal.caps)
+    proposed = counted if isinstance(counted, Prices) and needs_prices else None
+    money = budgets_left(rows, config, keys, counted if isinstance(counted, Why) else None)
     return Arrival(
         model=model,
         keys=keys,
         placements=placements,
-        caps=propose(there, plan_caps, choice),
+        caps=proposal,
+        prices=plan_prices or proposed,
+        proposes_prices=plan_prices is None and proposed is not None,
         left=(*config.left, *beside, *in_database, *left, *money),
     )
-
-
-def _price_of(config: Config, model: str) -> Price | None:
-    """Return the dearest price of a model's deployments, null when one of them names none."""
-    found = [each for each in config.deployments if each.name == model]
-    into, out = [each.input_price for each in found], [each.output_price for each in found]
-    known_in = [each for each in into if each is not None]
-    known_out = [each for each in out if each is not None]
-    if not found or len(known_in) < len(found) or len(known_out) < len(found):
-        return None
-    return Price(input=max(known_in), output=max(known_out))
 
 
 def _principals(
@@ -110,35 +125,24 @@ def _principals(
     rows: Rows,
     config: Config,
     keys: tuple[CarriedKey, ...],
-    choice: Choice,
-    price: Price | None,
+    read: _Read,
 ) -> None:
     for key in keys:
         who = f"{Subject.PRINCIPAL.value} {key.principal}"
-        found = caps_of(Subject.PRINCIPAL, key.limits, choice, price)
+        found = read(Subject.PRINCIPAL, key.limits)
         if key.limits.parallel is None:
-            found = meet_caps(found, caps_of(Subject.PRINCIPAL, config.each_key, choice, price))
-        for own in _of_user(rows, key):
-            found = meet_caps(found, caps_of(Subject.PRINCIPAL, own, choice, price))
+            found = meet_caps(found, read(Subject.PRINCIPAL, config.each_key))
+        for own in limits_of_user(rows, key):
+            found = meet_caps(found, read(Subject.PRINCIPAL, own))
         # Several keys of one principal count together here: the smallest limit of any counts.
         there[who] = meet_caps(there.get(who, ()), found)
-
-
-def _of_user(rows: Rows, key: CarriedKey) -> tuple[Limits, ...]:
-    """Return a key's user's own limits and those as a member of the key's team."""
-    if key.user is None:
-        return ()
-    user = rows.users.get(key.user)
-    member = None if key.team is None else rows.members.get((key.team, key.user))
-    return (Limits() if user is None else limits_of(user), budget_of(rows, member))
 
 
 def _organisations(
     there: dict[str, tuple[Cap, ...]],
     rows: Rows,
     keys: tuple[CarriedKey, ...],
-    choice: Choice,
-    price: Price | None,
+    read: _Read,
 ) -> tuple[Left, ...]:
     left: dict[str, Left] = {}
     for key in keys:
@@ -148,8 +152,12 @@ def _organisations(
         limits = team or Limits()
         if key.organisation_row is not None:
             limits = budget_of(rows, rows.organisations[key.organisation_row])
-        there[who] = caps_of(Subject.ORGANISATION, limits, choice, price)
-        if inner and team is not None and caps_of(Subject.ORGANISATION, team, choice, price):
+        there[who] = read(Subject.ORGANISATION, limits)
+        if (
+            inner
+            and team is not None
+            and (team.budget is not None or read(Subject.ORGANISATION, team))
+        ):
             left[key.project] = Left(what=f"limits of {key.project}", why=Why.PROJECT_LIMIT)
     return tuple(left.values())
 
@@ -158,40 +166,15 @@ def _stage(
     there: dict[str, tuple[Cap, ...]],
     config: Config,
     model: str,
-    choice: Choice,
-    price: Price | None,
+    read: _Read,
 ) -> None:
-    found = caps_of(Subject.STAGE, config.all_keys, choice, price)
+    found = read(Subject.STAGE, config.all_keys)
     for each in config.deployments:
         if each.name == model:
             # One placement may have to carry everything, so its own limit is the stage's.
-            found = meet_caps(found, caps_of(Subject.STAGE, each.limits, choice, price))
+            found = meet_caps(found, read(Subject.STAGE, each.limits))
     if found:
         there[_STAGE] = found
-
-
-def _money_left(
-    rows: Rows, config: Config, keys: tuple[CarriedKey, ...], price: Price | None
-) -> tuple[Left, ...]:
-    budgets = {f"key {key.key.public_id}": key.limits for key in keys}
-    for key in keys:
-        for number, own in enumerate(_of_user(rows, key)):
-            budgets[f"{('user', 'membership')[number]} of {key.principal}"] = own
-        if key.team is not None:
-            budgets[f"team of {key.organisation} {key.project}"] = limits_of(rows.teams[key.team])
-        if key.organisation_row is not None:
-            held = rows.organisations[key.organisation_row]
-            budgets[f"organisation {key.organisation}"] = budget_of(rows, held)
-    budgets["litellm_settings"] = config.all_keys
-    left = []
-    for what, limits in budgets.items():
-        if limits.budget is None:
-            continue
-        if limits.budget_duration_ms is None:
-            left.append(Left(what=f"{what}: max_budget", why=Why.NO_WINDOW))
-        elif price is None or price == Price(input=Decimal(0), output=Decimal(0)):
-            left.append(Left(what=f"{what}: max_budget", why=Why.MONEY))
-    return tuple(left)
 
 
 def summary(arrival: Arrival) -> Mapping[str, int]:

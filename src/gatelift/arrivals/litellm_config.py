@@ -37,6 +37,7 @@ _SECTIONS = {
     "mcp_servers": Why.SETTING,
 }
 _WHY_BY_WORD = (
+    (Why.SOFT_BUDGET, ("soft_budget",)),
     (Why.CREDENTIAL, ("key", "secret", "password", "token", "database_url", "credential", "redis")),
     (Why.ROUTING, ("fallback", "retries", "retry", "routing", "cooldown", "timeout", "alias")),
     (Why.SAFEGUARD, ("guardrail", "moderation", "content_filter", "presidio")),
@@ -58,6 +59,8 @@ _KNOWN_PARAMS = frozenset(
         "custom_llm_provider",
     }
 )
+# LiteLLM takes prices from either place of a deployment.
+_PRICE_WORD = "cost"
 _ROUTING_PARAMS = frozenset({"weight", "order", "timeout", "stream_timeout", "max_retries", "tags"})
 
 
@@ -210,7 +213,7 @@ def _deployment(item: Map) -> Deployment:
         ),
         input_price=_price("input_cost_per_token", params, info),
         output_price=_price("output_cost_per_token", params, info),
-        left=_left_of(name, params),
+        left=(*_left_of(name, params), *_prices_left(name, info)),
     )
 
 
@@ -259,5 +262,17 @@ def _left_of(name: str, params: Map) -> tuple[Left, ...]:
         why = _why(key) if _why(key) is Why.CREDENTIAL else Why.MODEL_PARAMETER
         if key in _ROUTING_PARAMS:
             why = Why.ROUTING
+        elif _PRICE_WORD in key:
+            why = Why.OTHER_PRICE
         found.append(Left(what=f"model {name}: {_shown(key)}", why=why, line=value.line))
     return tuple(found)
+
+
+def _prices_left(name: str, info: Map | None) -> tuple[Left, ...]:
+    return tuple(
+        Left(what=f"model {name}: {_shown(key)}", why=Why.OTHER_PRICE, line=value.line)
+        for key, value in (info.pairs if info is not None else {}).items()
+        if _PRICE_WORD in key
+        and key not in _KNOWN_PARAMS
+        and not (isinstance(value, Text) and value.is_null)
+    )

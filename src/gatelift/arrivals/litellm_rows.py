@@ -44,6 +44,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 class _Limited(msgspec.Struct, frozen=True, kw_only=True):
     max_budget: float | None = None
+    soft_budget: float | None = None
     budget_duration: str | None = None
     spend: float = 0.0
     tpm_limit: int | None = None
@@ -243,4 +244,5 @@ def limits_of(row: _Limited, budget: BudgetRow | None = None) -> Limits:
         budget=None if money is None else max(Decimal(0), Decimal(str(money))),
         budget_duration_ms=budget_ms(own("budget_duration")),
         spent=Decimal(str(row.spend)),
+        warns=own("soft_budget") is not None,
     )

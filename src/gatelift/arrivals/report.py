@@ -12,9 +12,9 @@ from typing import Any
 
 from gatelift.arrivals.limits import Difference
 from gatelift.arrivals.litellm import Arrival
-from gatelift.terms import Cap, Subject, Window
+from gatelift.terms import Cap, CapKey, CapUnit, Prices, Subject, Window, format_money
 
-__all__ = ["caps_yaml", "render_report", "report_value"]
+__all__ = ["caps_yaml", "limit_text", "prices_yaml", "render_report", "report_value"]
 
 
 _NOT_IN_FORCE = (
@@ -28,7 +28,7 @@ _CREDENTIALS = (
 
 
 def report_value(arrival: Arrival) -> dict[str, Any]:
-    """Return the report as plain data."""
+    """Return the report as plain data; limits on cost are in micro-units, as on the wire."""
     return {
         "model": arrival.model,
         "organisations": list(arrival.organisations),
@@ -43,6 +43,8 @@ def report_value(arrival: Arrival) -> dict[str, Any]:
             for key in arrival.keys
         ],
         "placements": list(arrival.placements),
+        "prices": arrival.prices,
+        "proposes_prices": arrival.proposes_prices,
         "caps": [_cap(cap) for cap in arrival.caps.caps],
         "caps_changed": [_cap(cap) for cap in arrival.caps.changed],
         "differences": [
@@ -71,13 +73,20 @@ def _cap(cap: Cap) -> dict[str, object]:
     return {"cap": cap.key, "limit": cap.limit}
 
 
-def caps_yaml(caps: Iterable[Cap]) -> str:
-    """Return the `caps:` of a stage as a plan writes them."""
+def limit_text(key: CapKey, limit: int, currency: str) -> str:
+    """Return a limit as people read it: money with its currency, all else as a number."""
+    is_money = key.split("/")[0].endswith(f".{CapUnit.COST.value}")
+    return format_money(limit, currency) if is_money else str(limit)
+
+
+def caps_yaml(caps: Iterable[Cap], currency: str) -> str:
+    """Return the `caps:` of a stage as a plan with prices in `currency` writes them."""
     found: dict[str, dict[str, list[str]]] = {}
     for cap in caps:
         units = found.setdefault(cap.subject.value, {})
         window = "" if cap.window is Window.NONE else f"/{cap.window.value}"
-        units.setdefault(cap.unit.value, []).append(f"{cap.limit}{window}")
+        text = limit_text(cap.key, cap.limit, currency)
+        units.setdefault(cap.unit.value, []).append(f"{text}{window}")
     lines = ["caps:"]
     for subject in (each.value for each in Subject if each.value in found):
         lines.append(f"  {subject}:")
@@ -85,6 +94,15 @@ def caps_yaml(caps: Iterable[Cap]) -> str:
             text = limits[0] if len(limits) == 1 else f"[{', '.join(limits)}]"
             lines.append(f"    {unit}: {text}")
     return "\n".join(lines if found else ["caps: {}"]) + "\n"
+
+
+def prices_yaml(prices: Prices) -> str:
+    """Return the `prices:` of a plan."""
+    into, out = (
+        format_money(micros, prices.currency).partition(" ")[0]
+        for micros in (prices.input_micros, prices.output_micros)
+    )
+    return f"prices: {{currency: {prices.currency}, input: {into}, output: {out}}}\n"
 
 
 def render_report(arrival: Arrival) -> str:
@@ -117,15 +135,13 @@ def render_report(arrival: Arrival) -> str:
             "",
             "Caps count alike for everybody in the stage.",
             "",
-            "```yaml",
-            caps_yaml(arrival.caps.caps).rstrip("\n"),
-            "```",
-            "",
+            *_yaml(caps_yaml(arrival.caps.caps, arrival.currency)),
+            *_prices(arrival),
             f"### Who had another limit: {len(arrival.caps.differences)}",
             "",
             *_table(
                 ("who", "cap", "there", "here", "so"),
-                (_difference(each) for each in arrival.caps.differences),
+                (_difference(each, arrival.currency) for each in arrival.caps.differences),
             ),
             f"## What does not come along: {len(arrival.left)}",
             "",
@@ -140,9 +156,20 @@ def render_report(arrival: Arrival) -> str:
     )
 
 
-def _difference(each: Difference) -> tuple[object, ...]:
-    there = "none" if each.there is None else each.there
-    return (each.who, each.cap, there, each.here, each.effect)
+def _prices(arrival: Arrival) -> list[str]:
+    if arrival.prices is None or not arrival.proposes_prices:
+        return []
+    says = "Caps on cost count at these prices, beside `stages:` in the plan; they are rounded up:"
+    return [says, "", *_yaml(prices_yaml(arrival.prices))]
+
+
+def _yaml(text: str) -> list[str]:
+    return ["```yaml", text.rstrip("\n"), "```", ""]
+
+
+def _difference(each: Difference, currency: str) -> tuple[object, ...]:
+    there = "none" if each.there is None else limit_text(each.cap, each.there, currency)
+    return (each.who, each.cap, there, limit_text(each.cap, each.here, currency), each.effect)
 
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[str]:

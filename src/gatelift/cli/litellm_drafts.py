@@ -1,6 +1,7 @@
 """The folder that an import writes: drafts of grants, caps, placements, the report.
 
     DIR/grants/<id>.json  caps.yaml  placements.json  report.json  report.md  pseudonyms.json (0600)
+    DIR/prices.yaml           only where caps on cost need prices that the plan lacks
     DIR/submitted/<id>.json   what `import sign` has submitted, signed
 
 Invariants
@@ -20,6 +21,7 @@ from gatelift.arrivals import (
     CarriedKey,
     Pseudonyms,
     caps_yaml,
+    prices_yaml,
     render_report,
     report_value,
 )
@@ -36,6 +38,10 @@ __all__ = ["Drafts", "draft_grants", "read_salt", "write_drafts"]
 _CAPS_HEAD = """\
 # What LiteLLM's limits come to, met with the caps that the stage has. Put it in the stage of the plan
 # in place of its caps:, and adopt that plan. Tighter caps need no new assessment.
+"""
+_PRICES_HEAD = """\
+# What a million tokens cost in LiteLLM, rounded up. The caps on cost in caps.yaml count at these
+# prices: put them beside stages: in the plan.
 """
 
 
@@ -84,8 +90,11 @@ def write_drafts(
     make_directory(out / "grants")
     for grant in grants:
         replace_durably(out / "grants" / f"{grant.id}.json", encode_json(grant) + b"\n")
-    caps = _CAPS_HEAD + caps_yaml(arrival.caps.caps)
+    caps = _CAPS_HEAD + caps_yaml(arrival.caps.caps, arrival.currency)
     replace_durably(out / "caps.yaml", caps.encode("utf-8"))
+    if arrival.prices is not None and arrival.proposes_prices:
+        prices = _PRICES_HEAD + prices_yaml(arrival.prices)
+        replace_durably(out / "prices.yaml", prices.encode("utf-8"))
     replace_durably(out / "placements.json", encode_json(arrival.placements) + b"\n")
     replace_durably(out / "report.json", encode_json(report_value(arrival)) + b"\n")
     replace_durably(out / "report.md", render_report(arrival).encode("utf-8"))

@@ -13,7 +13,6 @@ Invariants
 from __future__ import annotations
 
 import secrets
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -21,15 +20,18 @@ from urllib.parse import urlsplit
 import typer
 
 from gatelift.arrivals import (
+    CURRENCY,
     Arrival,
     ArrivalError,
     Choice,
     Config,
-    Price,
+    Difference,
     Pseudonyms,
     carry_litellm,
+    limit_text,
     model_of,
     parse_config,
+    prices_yaml,
     report_value,
     summary,
 )
@@ -49,7 +51,7 @@ from gatelift.cli.litellm_drafts import Drafts, draft_grants, read_salt, write_d
 from gatelift.cli.output import JsonFlag, at_text, facts, note, say, show, table
 from gatelift.cli.plans import read_plan
 from gatelift.plan import Stage, parse_plan
-from gatelift.terms import parse_number
+from gatelift.terms import MAX_PRICE_MICROS, MICROS, Prices, parse_micros
 from gatelift.trust import Grant, check_grant_within
 from gatelift.wire.files import make_directory, replace_durably
 
@@ -57,16 +59,24 @@ __all__ = ["arrivals"]
 
 arrivals = typer.Typer(no_args_is_help=True, help="Come from another gateway.")
 _SHOWN_ROWS = 20
-_MILLION = Decimal(1_000_000)
 _SALT_BYTES = 32
 
 
-def _price(into: str | None, out: str | None) -> Price | None:
+def _prices(into: str | None, out: str | None) -> Prices | None:
     if into is None or out is None:
         if into != out:
             raise InputError("expected --input-price and --output-price together")
         return None
-    return Price(input=parse_number(into) / _MILLION, output=parse_number(out) / _MILLION)
+    return Prices(currency=CURRENCY, input_micros=_micros(into), output_micros=_micros(out))
+
+
+def _micros(text: str) -> int:
+    found = parse_micros(text)
+    if found > MAX_PRICE_MICROS:
+        raise InputError(
+            f"expected a price of at most {MAX_PRICE_MICROS // MICROS} for a million tokens"
+        )
+    return found
 
 
 def _warn_of_password(context: typer.Context, db: str | None) -> None:
@@ -116,10 +126,10 @@ def litellm(
         Choice, typer.Option("--caps", help="Which of many limits becomes everybody's.")
     ] = Choice.SMALLEST,
     input_price: Annotated[
-        str | None, typer.Option("--input-price", help="Money for a million tokens in.")
+        str | None, typer.Option("--input-price", help="USD for a million tokens in.")
     ] = None,
     output_price: Annotated[
-        str | None, typer.Option("--output-price", help="Money for a million tokens out.")
+        str | None, typer.Option("--output-price", help="USD for a million tokens out.")
     ] = None,
     pseudonyms: Annotated[
         Path | None,
@@ -150,8 +160,9 @@ def litellm(
         rows,
         model=model_of(found, rows, model),
         plan_caps=() if place is None else place.envelope.caps,
+        plan_prices=None if plan is None else plan.prices,
         choice=choice,
-        price=_price(input_price, output_price),
+        prices=_prices(input_price, output_price),
         names=names,
         now_ms=at,
     )
@@ -178,14 +189,17 @@ def _show_arrival(arrival: Arrival, place: Stage | None, out: Path | None) -> No
             say(f"  its credential: {each.credential}")
         if arrival.caps.changed:
             say("Caps that the stage does not have so yet:")
-            facts((f"  {cap.key}", cap.limit) for cap in arrival.caps.changed)
+            facts(
+                (f"  {cap.key}", limit_text(cap.key, cap.limit, arrival.currency))
+                for cap in arrival.caps.changed
+            )
+        if arrival.prices is not None and arrival.proposes_prices:
+            say("Prices that the plan needs for them, rounded up:")
+            say(f"  {prices_yaml(arrival.prices).strip()}")
         _show_rows(
             "Had another limit",
             ("who", "cap", "there", "here"),
-            [
-                (d.who, d.cap, "none" if d.there is None else d.there, f"{d.here} ({d.effect})")
-                for d in arrival.caps.differences
-            ],
+            [_difference(each, arrival.currency) for each in arrival.caps.differences],
         )
         _show_rows(
             "Does not come along",
@@ -204,6 +218,12 @@ def _show_arrival(arrival: Arrival, place: Stage | None, out: Path | None) -> No
         )
 
     show(value | report_value(arrival), render)
+
+
+def _difference(each: Difference, currency: str) -> tuple[object, ...]:
+    there = "none" if each.there is None else limit_text(each.cap, each.there, currency)
+    here = limit_text(each.cap, each.here, currency)
+    return (each.who, each.cap, there, f"{here} ({each.effect})")
 
 
 def _show_rows(title: str, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:

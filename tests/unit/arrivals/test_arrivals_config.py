@@ -160,8 +160,9 @@ def carry(text: bytes):  # type: ignore[no-untyped-def]
         None,
         model="aurora",
         plan_caps=(),
+        plan_prices=None,
         choice=Choice.SMALLEST,
-        price=None,
+        prices=None,
         names=Pseudonyms(b"salt"),
         now_ms=NOW,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from gatelift.arrivals import (
     Arrival,
     ArrivalError,
     Choice,
-    Price,
     Pseudonyms,
     Why,
     caps_yaml,
@@ -44,7 +42,6 @@ def carry(
     tables: dict[str, list[dict[str, Any]]],
     *,
     choice: Choice = Choice.SMALLEST,
-    price: Price | None = None,
     plan_caps: tuple[Cap, ...] = (),
 ) -> Arrival:
     return carry_litellm(
@@ -52,8 +49,9 @@ def carry(
         parse_rows(tables),
         model="aurora",
         plan_caps=plan_caps,
+        plan_prices=None,
         choice=choice,
-        price=price,
+        prices=None,
         names=Pseudonyms(b"salt"),
         now_ms=NOW,
     )
@@ -214,35 +212,6 @@ def test_tokens_in_and_out_together_are_never_more_than_there() -> None:
     assert caps(carry(limited, choice=Choice.LARGEST))["principal.input_tokens/min"] == 1001
 
 
-@pytest.mark.parametrize(
-    ("duration", "cap", "limit"),
-    [
-        # 300 in 30 days is 10 a day, 5 for each way: at 2 and 10 for a million tokens.
-        ("30d", "principal.output_tokens/d", 500_000),
-        ("30d", "principal.input_tokens/d", 2_500_000),
-        # A month counts as 31 days: 300 / 31 / 2 / 0.00001.
-        ("1mo", "principal.output_tokens/d", 483_870),
-        ("2h", "principal.output_tokens/h", 7_500_000),
-        ("90s", "principal.output_tokens/min", 7_500_000),
-    ],
-)
-def test_a_budget_becomes_tokens_by_a_price(duration: str, cap: str, limit: int) -> None:
-    price = Price(input=Decimal("0.000002"), output=Decimal("0.00001"))
-    table = rows(key("a", team_id="t1", max_budget=300.0, budget_duration=duration))
-    found = carry(table, price=price)
-    assert caps(found)[cap] == limit
-    assert not found.left
-
-
-def test_money_without_a_price_or_without_a_duration_is_named() -> None:
-    table = rows(
-        key("a", team_id="t1", max_budget=300.0, budget_duration="30d"),
-        key("b", team_id="t1", max_budget=300.0),
-    )
-    assert sorted(each.why for each in carry(table).left) == [Why.MONEY, Why.NO_WINDOW]
-    assert caps(carry(table)) == {}
-
-
 def test_a_budget_row_says_what_the_key_does_not() -> None:
     table = rows(
         key("a", team_id="t1", budget_id="b", rpm_limit=5),
@@ -276,7 +245,7 @@ def test_a_proposal_never_loosens_the_plan() -> None:
     assert set(found.caps.caps) == set(plan)
     assert found.caps.changed == ()
     assert [(d.there, d.here, d.effect) for d in found.caps.differences] == [(60, 30, "tighter")]
-    assert caps_yaml(plan) == "caps:\n  principal:\n    requests: [30/min, 1000/d]\n"
+    assert caps_yaml(plan, "USD") == "caps:\n  principal:\n    requests: [30/min, 1000/d]\n"
 
 
 def test_settings_of_a_key_are_named_and_a_row_of_another_shape_is_refused() -> None:
