@@ -47,8 +47,8 @@ __all__ = ["COUNTS_GAP_S", "GROWN_GAP_S", "HEADS_GAP_S", "NodeReports", "Submit"
 
 COUNTS_GAP_S = 0.35
 GROWN_GAP_S = 2.0
-HEADS_GAP_S = 10.0
-_HEADS_EACH = round(HEADS_GAP_S / GROWN_GAP_S)
+# A log grows each second, so this is also how soon control finds that its store is locked or another's.
+HEADS_GAP_S = GROWN_GAP_S
 _MAX_ORIGINS = 64
 _KINDS: dict[type[msgspec.Struct], EntryKind] = {
     Observation: EntryKind.OBSERVATION,
@@ -146,13 +146,10 @@ class NodeReports:
 
     async def run_heads(self) -> None:
         """Log what has grown, and anchor changed heads, until cancelled."""
-        # A log grows each second, by its workers' beats: its head is most of what an idle deployment
-        # logs. Both at once, so that the writer makes one transaction of them.
+        # Both at once, so that the writer makes one transaction of them.
         while True:
-            for turn in range(_HEADS_EACH):
-                await asyncio.sleep(GROWN_GAP_S)
-                heads = [] if turn else [self.anchor()]
-                await asyncio.gather(self._log_changed(), *heads)
+            await asyncio.sleep(HEADS_GAP_S)
+            await asyncio.gather(self._log_changed(), self.anchor())
 
     async def anchor(self) -> None:
         """Log the newest head of every requests log that grew, now."""
