@@ -15,7 +15,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gatelift.gateway.bindings import ProofMemory
 from gatelift.gateway.holdings import Holdings, Identified
@@ -80,10 +80,9 @@ class OpenExchange:
 
     __slots__ = ("admitted_ms", "envelope", "placement", "responder", "stopped_by", "task", "who")
 
-    def __init__(self, who: Identified, envelope: Envelope, responder: Responder) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("an exchange runs inside a task")
+    def __init__(
+        self, who: Identified, envelope: Envelope, responder: Responder, task: asyncio.Task[Any]
+    ) -> None:
         self.task = task
         self.who = who
         self.envelope = envelope
@@ -149,6 +148,22 @@ class Context:
         bundle = self.holdings.bundle
         prices = None if bundle is None else bundle.plan.prices
         return None if prices is None else prices.currency
+
+    @functools.cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        # Asked once: up to Python 3.11 each question is a system call, as it looks for a fork.
+        return asyncio.get_running_loop()
+
+    def open_exchange(
+        self, who: Identified, envelope: Envelope, responder: Responder
+    ) -> OpenExchange:
+        """Note the exchange of the present task as open, until it is discarded from `open`."""
+        task = asyncio.current_task(self._loop)
+        if task is None:
+            raise RuntimeError("an exchange runs inside a task")
+        exchange = OpenExchange(who, envelope, responder, task)
+        self.open.add(exchange)
+        return exchange
 
     def overloaded(self) -> str | None:
         """Return what this worker has too much of to begin one exchange more, else null."""

@@ -19,8 +19,8 @@ Does not read answers, and does not judge: `judge` does.
 
 from __future__ import annotations
 
-import asyncio
 import math
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
@@ -132,7 +132,7 @@ class Forward:
 
     def _next(self, tried: frozenset[Place], last: UpstreamError | None) -> Place:
         placements = self._placements
-        place = placements.choose(tried, asyncio.get_running_loop().time())
+        place = placements.choose(tried, time.monotonic())
         if place is None:
             raise self._none_left(last)
         refusal = self._judge(place.enrolled)
@@ -147,13 +147,13 @@ class Forward:
 
     def _none_left(self, last: UpstreamError | None) -> UpstreamError | PlacementError:
         # Where one was tried, what became of it says more than that no other is left.
-        return last or self._placements.why_none(asyncio.get_running_loop().time())
+        return last or self._placements.why_none(time.monotonic())
 
     async def _attempt(self, place: Place) -> None:
         placements = self._placements
         data = self._body(place.enrolled)
         self._place = place
-        self._begun = place.breaker.begin(asyncio.get_running_loop().time())
+        self._begun = place.breaker.begin(time.monotonic())
         place.open += 1
         self.sent = True
         try:
@@ -177,7 +177,7 @@ class Forward:
             raise self._refused(response)
         self._response = response
         if place.breaker.state is not BreakerState.CLOSED:
-            place.on(BreakerEvent.ANSWERED, self._begun, asyncio.get_running_loop().time())
+            place.on(BreakerEvent.ANSWERED, self._begun, time.monotonic())
 
     def _refused(self, response: UpstreamResponse) -> PlacementError:
         """Take an answer that is none, and return what the caller is told of it."""
@@ -185,7 +185,7 @@ class Forward:
         if status == 429 or (status == 503 and b"retry-after" in response.headers):
             rest_s = min(_rest_s(response, terms.busy_s), terms.max_busy_s)
             if self._place is not None:
-                self._place.rest(asyncio.get_running_loop().time() + rest_s)
+                self._place.rest(time.monotonic() + rest_s)
             self._leave(BreakerEvent.LEFT)
             return PlacementError(
                 "the model server is busy",
@@ -201,7 +201,7 @@ class Forward:
     def _leave(self, event: BreakerEvent) -> None:
         if self._place is not None:
             self._place.open -= 1
-            self._place.on(event, self._begun, asyncio.get_running_loop().time())
+            self._place.on(event, self._begun, time.monotonic())
 
 
 def _rest_s(response: UpstreamResponse, otherwise_s: float) -> float:

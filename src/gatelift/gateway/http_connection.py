@@ -291,7 +291,8 @@ class HttpServerProtocol(asyncio.Protocol):
         )
         responder = Responder(self, head_only=head.method == "HEAD", http_1_1=head.http_1_1)
         self._responder = responder
-        self._task = self._hub.start(self._run(request, responder))
+        self._task = self._loop.create_task(self._run(request, responder))
+        self._hub.began(self._task)
 
     async def _run(self, request: Request, responder: Responder) -> None:
         try:

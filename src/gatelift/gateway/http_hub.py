@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
 
 from gatelift.gateway.http_messages import Request, ServerLimits
 from gatelift.gateway.http_responder import Responder
@@ -57,8 +57,8 @@ class Hub(Protocol[ConnectionT_contra]):
     def hold(self, connection: ConnectionT_contra, count: int) -> None:
         """Note how many bytes of unfinished requests a connection holds now."""
 
-    def start(self, exchange: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run an exchange in a task of its own and count it in."""
+    def began(self, task: asyncio.Task[None]) -> None:
+        """Count an exchange in."""
 
     def ended(self, task: asyncio.Task[None]) -> None:
         """Count an exchange out."""

@@ -18,7 +18,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from gatelift.gateway.http_connection import HttpServerProtocol
@@ -211,11 +211,9 @@ class HttpServer:
         """Note how many bytes of unfinished requests a connection holds now."""
         self._room.hold(connection, count)
 
-    def start(self, exchange: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run an exchange in a task of its own and count it in."""
-        task = asyncio.get_running_loop().create_task(exchange)
+    def began(self, task: asyncio.Task[None]) -> None:
+        """Count an exchange in."""
         self._exchanges.add(task)
-        return task
 
     def ended(self, task: asyncio.Task[None]) -> None:
         """Count an exchange out."""

@@ -145,8 +145,7 @@ class ModelExchange(RecordedExchange):
             await self.deny(admitted, self._body)
             return
         self.steps.on(Event.ADMIT)
-        self._open = OpenExchange(who, admitted.standing.envelope, self.responder)
-        self.context.open.add(self._open)
+        self._open = self.context.open_exchange(who, admitted.standing.envelope, self.responder)
         try:
             await self._reserve(asked, admitted)
         except asyncio.CancelledError:

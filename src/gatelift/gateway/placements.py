@@ -15,9 +15,9 @@ Does not send: `forward` does.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable
 from typing import Annotated, Final
 
@@ -105,7 +105,7 @@ class Placements:
 
     def lacking(self) -> PlacementError | None:
         """Return why no placement would take an exchange now, null if one would."""
-        now_s = asyncio.get_running_loop().time()
+        now_s = time.monotonic()
         return None if self.choose(frozenset(), now_s) else self.why_none(now_s)
 
     def choose(self, tried: frozenset[Place], now_s: float) -> Place | None:

@@ -14,10 +14,10 @@ Which URLs are allowed (plain HTTP only on loopback, say) is for the caller to d
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import re
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -129,7 +129,7 @@ class Upstream:
         without saying so, and a request sent into that would be lost.
         """
         data = self._render(method, path, tuple(headers), body)
-        until_s = asyncio.get_running_loop().time() + self.timeouts.total_s
+        until_s = time.monotonic() + self.timeouts.total_s
         connection = self._pool.take_kept() or await self._pool.take(until_s)
         try:
             return await connection.exchange(data, keep=keep, until_s=until_s)

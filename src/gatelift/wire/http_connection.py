@@ -219,7 +219,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _on_head(self, status: int, headers: dict[bytes, bytes]) -> UpstreamResponse:
         response = UpstreamResponse(
-            status=status, headers=headers, source=self, limits=self._limits
+            status=status,
+            headers=headers,
+            source=self,
+            limits=self._limits,
+            loop=self._loop,
         )
         if self._head_waiter is not None and not self._head_waiter.done():
             self._head_waiter.set_result(response)

@@ -126,6 +126,7 @@ class UpstreamResponse:
     __slots__ = (
         "_error",
         "_limits",
+        "_loop",
         "_paused",
         "_queue",
         "_queued",
@@ -138,7 +139,13 @@ class UpstreamResponse:
     )
 
     def __init__(
-        self, *, status: int, headers: dict[bytes, bytes], source: Source, limits: UpstreamLimits
+        self,
+        *,
+        status: int,
+        headers: dict[bytes, bytes],
+        source: Source,
+        limits: UpstreamLimits,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.status = status
         self.headers = headers
@@ -146,6 +153,7 @@ class UpstreamResponse:
         """True once the end of the message was seen."""
         self._source: Source | None = source
         self._limits = limits
+        self._loop = loop
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._total = 0
@@ -182,7 +190,7 @@ class UpstreamResponse:
                 raise self._error
             if self.complete:
                 raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._loop.create_future()
             try:
                 await self._waiter
             finally:
