@@ -319,8 +319,15 @@ def test_kills_and_stops_leave_exactly_the_cap_charged(
     say(f"callers were told {dict(told)}, the model saw {seen} of {SHARE}")
     assert seen <= SHARE
     charged = charges(busy, tmp_path / "dossier")
-    assert charges_of(charged, "storm")["principal.requests/d"] == SHARE, (
-        "exactly the cap, once settled"
-    )
+
+    def counted() -> tuple[int, int]:
+        error = ask(busy, key, text, max_tokens=WORDS).error
+        return error["used"], error["reserved"]
+
+    wait_for(lambda: counted() == (SHARE, 0), seconds=20)
+    recorded = charges_of(charged, "storm")["principal.requests/d"]
+    # What a kill caught between its start's write and its commit counts and is in no record: nobody
+    # was answered.
+    assert SHARE - told[0] <= recorded <= SHARE
     for name, amount in charged.items():
         assert amount <= LIMITS[name.split(":")[1]], name
