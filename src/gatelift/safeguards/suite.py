@@ -14,7 +14,7 @@ What each category sees and misses is said in `cards`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import accumulate, groupby
 from operator import attrgetter
 
@@ -26,10 +26,10 @@ from gatelift.safeguards.leak import KEY_PATTERNS, canary_pattern
 from gatelift.safeguards.misuse import MISUSE_RULE_BOOK
 from gatelift.safeguards.parts import Part, PartKind
 from gatelift.safeguards.patterns import PatternSet
-from gatelift.safeguards.phrases import RuleBook
+from gatelift.safeguards.phrases import Finding, RuleBook
 from gatelift.safeguards.probing import PROBING_RULE_BOOK
 from gatelift.safeguards.verdict import Verdict, action_of, error_verdict
-from gatelift.terms import Band, Category, Posture, SafeguardTerms, Scope, Side
+from gatelift.terms import Band, BlockRule, Category, Posture, SafeguardTerms, Scope, Side
 
 __all__ = ["Suite", "refuses", "suite_key"]
 
@@ -145,15 +145,23 @@ class Suite:
             kind = _KINDS[name]
             if kind in self._read_kinds:
                 for folded, breaks in _readings(texts):
-                    for verdict in self._verdicts(kind, index, folded, breaks):
-                        found.setdefault(verdict.rule, verdict)
+                    rules = self._block_rules.find(folded)
+                    findings = self._rules.find(folded) if kind in _ASKING else ()
+                    if rules or findings:
+                        for verdict in self._verdicts(kind, index, rules, findings, breaks):
+                            found.setdefault(verdict.rule, verdict)
             index += len(texts)
         return list(found.values())
 
     def _verdicts(
-        self, kind: PartKind, index: int, folded: FoldedText, breaks: tuple[int, ...]
-    ) -> Iterable[Verdict]:
-        for rule, span in self._block_rules.find(folded):
+        self,
+        kind: PartKind,
+        index: int,
+        rules: Iterable[tuple[BlockRule, tuple[int, int]]],
+        findings: Iterable[Finding],
+        breaks: tuple[int, ...],
+    ) -> Iterator[Verdict]:
+        for rule, span in rules:
             yield Verdict(
                 category=Category.MISUSE,
                 band=Band.PLATFORM_ABUSE,
@@ -164,9 +172,7 @@ class Suite:
                 index=index,
                 span=_without(breaks, span),
             )
-        if kind not in _ASKING:
-            return
-        for finding in self._rules.find(folded):
+        for finding in findings:
             category = self._categories[finding.rule.id]
             yield Verdict(
                 category=category,
