@@ -130,8 +130,12 @@ def _presented(request: Request) -> tuple[bytes, bool] | None:
     return key, scheme == b"DPoP"
 
 
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
 def _input_bound(request: ModelRequest) -> int:
-    text = sum([len(part.text.encode("utf-8", "surrogatepass")) for part in request.parts])
+    text = sum([_utf8_bytes(part.text) for part in request.parts])
     return text + _MESSAGE_TOKENS * request.messages + IMAGE_TOKENS_BOUND * request.images
 
 

@@ -16,7 +16,7 @@ Pure; the clock is an argument.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from operator import itemgetter
+from operator import gt, itemgetter
 
 from gatelift.messages import Charge
 from gatelift.messages.frames import Want
@@ -206,7 +206,10 @@ class Reservation:
 
     def spent(self, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
         """Return what was spent of each counter, for the finish record; never above the reserve."""
-        return self.caps.charges(map(min, self.needs, self.caps.amounts_of(spent)))
+        amounts = self.caps.amounts_of(spent)
+        if any(map(gt, amounts, self.needs)):
+            amounts = tuple(map(min, amounts, self.needs))
+        return self.caps.charges(amounts)
 
     def amount(self, unit: CapUnit) -> int | None:
         """Return the most of a unit that was reserved under a counter, null when no cap counts it."""
