@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from gatelift.encoding import Digest, make_id, sha256_digest
-from gatelift.gateway.leases import LeaseBook, Reservation
+from gatelift.gateway.leases import LeaseBook
+from gatelift.gateway.reservation import Reservation, reservation_of
 from gatelift.journal import Writer
 from gatelift.messages import Finish, Outcome, RecordRef, Start
 from gatelift.messages.frames import (
@@ -152,7 +153,7 @@ class FakeWorker:
             need=EACH[self.unit],
             like=8 * EACH[self.unit],
         )
-        taken = Reservation(wants=(want,), units=(self.unit,))
+        taken = reservation_of(wants=(want,), units=(self.unit,))
         if await self.book.reserve(taken) is not None:
             say(denied=number)
             return

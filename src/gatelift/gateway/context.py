@@ -78,7 +78,7 @@ class Orphan(NamedTuple):
 class OpenExchange:
     """An exchange on its way, as far as a stop must know it."""
 
-    __slots__ = ("admitted_ms", "envelope", "placement", "responder", "stopped_by", "task", "who")
+    __slots__ = ("envelope", "placement", "responder", "stopped_by", "task", "who")
 
     def __init__(
         self, who: Identified, envelope: Envelope, responder: Responder, task: asyncio.Task[Any]
@@ -88,7 +88,6 @@ class OpenExchange:
         self.envelope = envelope
         self.responder = responder
         self.stopped_by: Refusal | None = None
-        self.admitted_ms = boot_ms()
         self.placement: str | None = None
         """Where it was sent last, null before."""
 

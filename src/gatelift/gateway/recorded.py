@@ -106,19 +106,18 @@ class RecordedExchange:
         """Note what was set aside, and tell the caller its request cap."""
         self.reservation = held
         self.steps.on(Event.RESERVE)
-        for want, unit in zip(held.wants, held.units, strict=True):
-            if unit is not CapUnit.REQUESTS:
-                continue
-            reset_s = max(0, want.until - now_ms()) // 1000
-            self.headers = (
-                *self.headers,
-                (b"x-ratelimit-limit-requests", b"%d" % want.limit),
-                (b"x-ratelimit-reset-requests", b"%ds" % reset_s),
-            )
-            left = self.context.leases.left(want)
-            if left is not None:
-                self.headers = (*self.headers, (b"x-ratelimit-remaining-requests", b"%d" % left))
+        want = held.first(CapUnit.REQUESTS)
+        if want is None:
             return
+        reset_s = max(0, want.until - now_ms()) // 1000
+        self.headers = (
+            *self.headers,
+            (b"x-ratelimit-limit-requests", b"%d" % want.limit),
+            (b"x-ratelimit-reset-requests", b"%ds" % reset_s),
+        )
+        left = self.context.leases.left(want)
+        if left is not None:
+            self.headers = (*self.headers, (b"x-ratelimit-remaining-requests", b"%d" % left))
 
     def _charges(self, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
         held = self.reservation

@@ -23,7 +23,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gatelift.encoding import sha256_digest
 from gatelift.gateway.keeper_link import KeeperUnavailableError
-from gatelift.gateway.leases import CapLine, CapLines, LeaseBook, Reservation
+from gatelift.gateway.leases import LeaseBook
+from gatelift.gateway.reservation import CapLine, CapLines, Reservation, reservation_of
 from gatelift.keeper.charges import Charges
 from gatelift.keeper.counters import Counters, RecallNeeded, Shortage, WorkerRun
 from gatelift.messages import Finish, Outcome, Record, RecordRef, Start
@@ -232,7 +233,7 @@ class ClocksJump(RuleBasedStateMachine):
         worker = self.workers[which]
         held = LINES.wanted({CapUnit.OUTPUT_TOKENS: need}, self.now)
         wants = tuple(msgspec.structs.replace(want, like=need + more) for want in held.wants)
-        held = Reservation(wants=wants, units=held.units)
+        held = reservation_of(wants=wants, units=held.units)
         self._go_on(worker, worker.book.reserve(held), held, None)
         while worker.asking and not late:
             self._answer_one(worker, -1)
