@@ -102,17 +102,32 @@ class Forward:
         return self._place.enrolled
 
     async def __aenter__(self) -> Self:
+        placements = self._placements
         tried: frozenset[Place] = frozenset()
         last: UpstreamError | None = None
-        for _ in range(self._placements.terms.max_attempts):
+        for _ in range(placements.terms.max_attempts):
             place = self._next(tried, last)
+            data = self._body(place.enrolled)
+            self._begin(place)
             try:
-                await self._attempt(place)
+                client = place.client or placements.connect(place)
+                response = await client.request(
+                    "POST",
+                    self._path,
+                    placements.headers() + self._extra,
+                    data,
+                    keep=not self._stream,
+                )
             except UpstreamError as error:
+                self._failed(error)
                 if error.sent:
                     raise
                 last, tried = error, tried | {place}
+            except BaseException:
+                self._leave(BreakerEvent.LEFT)
+                raise
             else:
+                self._take(place, response)
                 return self
         raise self._none_left(last)
 
@@ -149,29 +164,19 @@ class Forward:
         # Where one was tried, what became of it says more than that no other is left.
         return last or self._placements.why_none(time.monotonic())
 
-    async def _attempt(self, place: Place) -> None:
-        placements = self._placements
-        data = self._body(place.enrolled)
+    def _begin(self, place: Place) -> None:
         self._place = place
         self._begun = place.breaker.begin(time.monotonic())
         place.open += 1
         self.sent = True
-        try:
-            response = await placements.client(place.enrolled).request(
-                "POST",
-                self._path,
-                placements.headers() + self._extra,
-                data,
-                keep=not self._stream,
-            )
-        except UpstreamError as error:
-            self.sent = error.sent
-            ours = error.code in {"too_many_connections", "timeout_pool"}
-            self._leave(BreakerEvent.LEFT if ours else BreakerEvent.FAILED)
-            raise
-        except BaseException:
-            self._leave(BreakerEvent.LEFT)
-            raise
+
+    def _failed(self, error: UpstreamError) -> None:
+        """Tell the breaker of an attempt that got no answer; what was full was full of ours."""
+        self.sent = error.sent
+        ours = error.code in {"too_many_connections", "timeout_pool"}
+        self._leave(BreakerEvent.LEFT if ours else BreakerEvent.FAILED)
+
+    def _take(self, place: Place, response: UpstreamResponse) -> None:
         if response.status != 200:
             response.close()
             raise self._refused(response)
