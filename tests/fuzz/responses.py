@@ -23,7 +23,7 @@ from gatelift.wire.http_response import (
 
 __all__ = ["fuzz_response", "read_response"]
 
-_KNOWN_HEADS = KnownHeads()
+_KNOWN_HEADS: Final = KnownHeads()
 _LOOP: Final = asyncio.new_event_loop()
 _TIGHT: Final = UpstreamLimits(
     max_header_bytes=128, max_headers=4, max_interim=1, max_stream_bytes=64, high_water_bytes=16

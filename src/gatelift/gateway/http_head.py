@@ -22,12 +22,18 @@ Follows RFC 9112 sections 2, 3, 5, 6 and RFC 9110 sections 7.2, 7.8, 10.1.1.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import httptools
 import msgspec
 
-from gatelift.gateway.http_messages import HeaderList, HttpRejectionError, ServerLimits
+from gatelift.gateway.http_messages import (
+    HeaderList,
+    HttpRejectionError,
+    ServerLimits,
+    index_headers,
+)
 
 __all__ = ["CHUNKED", "RequestHead", "parse_request_head"]
 
@@ -57,6 +63,8 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     path: str
     query: str
     headers: HeaderList
+    by_name: Mapping[bytes, bytes | None]
+    """As in `Request`."""
     body_length: int
     """Bytes, or `CHUNKED`."""
     http_1_1: bool
@@ -116,6 +124,7 @@ def parse_request_head(head: bytes, limits: ServerLimits) -> RequestHead:
         path=path,
         query=query,
         headers=tuple(headers),
+        by_name=index_headers(tuple(headers)),
         body_length=body_length,
         http_1_1=version == "HTTP/1.1",
         keep_alive=keep_alive,

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeVar
 
+from gatelift.gateway.http_known_heads import KnownHeads
 from gatelift.gateway.http_messages import Request, ServerLimits
 from gatelift.gateway.http_responder import Responder
 
@@ -47,6 +48,7 @@ class Hub(Protocol[ConnectionT_contra]):
     handler: Handler
     limits: ServerLimits
     draining: bool
+    known_heads: KnownHeads
 
     def opened(self, connection: ConnectionT_contra) -> bool:
         """Count a connection in; False if there are too many."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import http
 import re
+from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from typing import Final
 
@@ -32,6 +33,7 @@ __all__ = [
     "Request",
     "ResponseMisuseError",
     "ServerLimits",
+    "index_headers",
     "render_chunk",
     "render_head",
     "render_rejection",
@@ -125,6 +127,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether the connection is TLS that ends here."""
     client_certificate: str | None = None
     """`x5t#S256` of the certificate that the client proved to hold, on that TLS."""
+    by_name: Mapping[bytes, bytes | None] | None = None
+    """The value of each header, null of one that came twice; made with a head that is read."""
 
     @property
     def sent_path(self) -> str:
@@ -133,14 +137,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def header(self, name: bytes) -> bytes | None:
         """Return the one value of the lower-case `name`, None if absent; sent twice it raises."""
-        found: bytes | None = None
-        for key, value in self.headers:
-            if key == name:
-                if found is not None:
-                    raise DuplicateHeaderError(
-                        f"expected the header {name.decode('ascii')} once, got it twice: send it once"
-                    )
-                found = value
+        by_name = index_headers(self.headers) if self.by_name is None else self.by_name
+        found = by_name.get(name)
+        if found is None and name in by_name:
+            raise DuplicateHeaderError(
+                f"expected the header {name.decode('ascii')} once, got it twice: send it once"
+            )
         return found
 
     def header_values(self, name: bytes) -> list[bytes]:
@@ -148,38 +150,59 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return [value for key, value in self.headers if key == name]
 
 
-@functools.lru_cache(maxsize=4)
-def _http_date(epoch_s: int) -> bytes:
-    return b"date: %b\r\n" % formatdate(epoch_s, usegmt=True).encode("ascii")
+def index_headers(headers: HeaderList) -> dict[bytes, bytes | None]:
+    """Return the value of each header by its name, null of one that came twice."""
+    by_name: dict[bytes, bytes | None] = {}
+    for name, value in headers:
+        by_name[name] = None if name in by_name else value
+    return by_name
 
 
-@functools.lru_cache(maxsize=512)
-def _checked_name(name: bytes) -> bytes:
-    if name in _OURS or not _TOKEN.fullmatch(name):
-        raise ResponseMisuseError(
-            f"expected a lower-case header name that is not one of the server's own, got {name[:40]!r}"
-        )
-    return name
+@functools.lru_cache(maxsize=16)
+def _start_of(status: int, epoch_s: int) -> bytes:
+    """Return the status line and the date, which all answers of one second share."""
+    line = _STATUS_LINES.get(status)
+    if line is None or status < 200:
+        raise ResponseMisuseError(f"expected a final status code of RFC 9110, got {status}")
+    return b"%bdate: %b\r\n" % (line, formatdate(epoch_s, usegmt=True).encode("ascii"))
+
+
+@functools.lru_cache(maxsize=128)
+def _form_of(names: tuple[bytes, ...]) -> bytes:
+    """Return the lines of headers with these names, with a gap for each value; judge the names."""
+    for name in names:
+        if name in _OURS or not _TOKEN.fullmatch(name):
+            raise ResponseMisuseError(
+                "expected a lower-case header name that is not one of the server's own, "
+                f"got {name[:40]!r}"
+            )
+    return b"".join([name.replace(b"%", b"%%") + b": %b\r\n" for name in names])
 
 
 def render_head(
-    status: int, headers: list[tuple[bytes, bytes]], framing: bytes, *, epoch_s: int, close: bool
+    status: int,
+    headers: Sequence[tuple[bytes, bytes]],
+    framing: bytes,
+    *,
+    epoch_s: int,
+    close: bool,
 ) -> bytes:
     """Return status line and headers; `framing` is a header line of ours with its line end."""
-    start = _STATUS_LINES.get(status)
-    if start is None or status < 200:
-        raise ResponseMisuseError(f"expected a final status code of RFC 9110, got {status}")
-    block = b"".join([b"%b: %b\r\n" % (_checked_name(name), value) for name, value in headers])
-    # Each header has brought one CR and one LF; any more came out of a value.
-    if block.count(b"\n") != len(headers) or block.count(b"\r") != len(headers) or b"\0" in block:
-        raise ResponseMisuseError("expected header values without CR, LF and NUL")
+    block = b""
+    if headers:
+        # The same names come again and again: only the values are new.
+        names, values = zip(*headers, strict=True)
+        said = b"".join(values)
+        if b"\n" in said or b"\r" in said or b"\0" in said:
+            raise ResponseMisuseError("expected header values without CR, LF and NUL")
+        block = _form_of(names) % values
     closing = b"connection: close\r\n" if close else b""
-    return b"%b%b%b%b%b\r\n" % (start, _http_date(epoch_s), framing, closing, block)
+    return b"".join((_start_of(status, epoch_s), framing, closing, block, b"\r\n"))
 
 
 def render_response(
     status: int,
-    headers: list[tuple[bytes, bytes]],
+    headers: Sequence[tuple[bytes, bytes]],
     body: bytes,
     *,
     epoch_s: int,

@@ -23,6 +23,7 @@ from typing import Any
 
 from gatelift.gateway.http_connection import HttpServerProtocol
 from gatelift.gateway.http_hub import ConnectionState, Handler
+from gatelift.gateway.http_known_heads import KnownHeads
 from gatelift.gateway.http_messages import Request, ServerLimits
 from gatelift.gateway.http_responder import Responder
 from gatelift.gateway.http_room import Room, connections_that_fit
@@ -63,6 +64,7 @@ class HttpServer:
         self.handler = handler
         self.limits = limits
         self.draining = False
+        self.known_heads = KnownHeads()
         self.failed = on_error
         self._deadlines = Deadlines(
             tick_s=tick_for(
