@@ -39,6 +39,7 @@ from gatelift.wire.sse import SseError
 __all__ = ["Forward"]
 
 _CREDENTIAL_OR_ROUTE: Final = frozenset({401, 403, 404, 405})
+_CLOSED: Final = BreakerState.CLOSED
 
 
 class Forward:
@@ -106,9 +107,10 @@ class Forward:
         tried: frozenset[Place] = frozenset()
         last: UpstreamError | None = None
         for _ in range(placements.terms.max_attempts):
-            place = self._next(tried, last)
+            now_s = time.monotonic()
+            place = self._next(tried, last, now_s)
             data = self._body(place.enrolled)
-            self._begin(place)
+            self._begin(place, now_s)
             try:
                 client = place.client or placements.connect(place)
                 response = await client.request(
@@ -145,9 +147,9 @@ class Forward:
         else:
             self._leave(BreakerEvent.LEFT)
 
-    def _next(self, tried: frozenset[Place], last: UpstreamError | None) -> Place:
+    def _next(self, tried: frozenset[Place], last: UpstreamError | None, now_s: float) -> Place:
         placements = self._placements
-        place = placements.choose(tried, time.monotonic())
+        place = placements.choose(tried, now_s)
         if place is None:
             raise self._none_left(last)
         refusal = self._judge(place.enrolled)
@@ -164,9 +166,9 @@ class Forward:
         # Where one was tried, what became of it says more than that no other is left.
         return last or self._placements.why_none(time.monotonic())
 
-    def _begin(self, place: Place) -> None:
+    def _begin(self, place: Place, now_s: float) -> None:
         self._place = place
-        self._begun = place.breaker.begin(time.monotonic())
+        self._begun = place.breaker.begin(now_s)
         place.open += 1
         self.sent = True
 
@@ -181,7 +183,7 @@ class Forward:
             response.close()
             raise self._refused(response)
         self._response = response
-        if place.breaker.state is not BreakerState.CLOSED:
+        if place.breaker.state is not _CLOSED:
             place.on(BreakerEvent.ANSWERED, self._begun, time.monotonic())
 
     def _refused(self, response: UpstreamResponse) -> PlacementError:

@@ -51,6 +51,8 @@ __all__ = ["HttpServerProtocol"]
 
 
 _IDLE: Final = ConnectionState.IDLE
+_EXCHANGE: Final = ConnectionState.EXCHANGE
+_SENT: Final = ResponseState.SENT
 
 
 class HttpServerProtocol(asyncio.Protocol):
@@ -283,7 +285,7 @@ class HttpServerProtocol(asyncio.Protocol):
                 pass
 
     def _begin_exchange(self, head: RequestHead, body: bytes) -> None:
-        self._state = ConnectionState.EXCHANGE
+        self._state = _EXCHANGE
         if not self.write_paused:
             self.deadline = NEVER
         if not head.keep_alive or self._hub.draining:
@@ -303,7 +305,7 @@ class HttpServerProtocol(asyncio.Protocol):
         responder = Responder(self, head_only=head.method == "HEAD", http_1_1=head.http_1_1)
         self._responder = responder
         self._task = self._loop.create_task(self._run(request, responder))
-        self._hub.began(self._task)
+        self._hub.exchanges.add(self._task)
 
     async def _run(self, request: Request, responder: Responder) -> None:
         try:
@@ -320,9 +322,13 @@ class HttpServerProtocol(asyncio.Protocol):
     def _end_exchange(self, responder: Responder) -> None:
         self._responder = None
         if self._task is not None:
-            self._hub.ended(self._task)
+            self._hub.exchanges.discard(self._task)
             self._task = None
-        if self._state is ConnectionState.CLOSED:
+        state = self._state
+        if state is _EXCHANGE and responder.state is _SENT and not self.write_paused:
+            self._next_request()
+            return
+        if state is ConnectionState.CLOSED:
             return
         match responder.state:
             case ResponseState.AWAITED:
@@ -339,7 +345,7 @@ class HttpServerProtocol(asyncio.Protocol):
         if self.closes_after:
             self._finish_connection()
             return
-        self._state = ConnectionState.IDLE
+        self._state = _IDLE
         draining = self._hub.draining
         self.deadline = self._loop.time() + (
             self._limits.linger_timeout_s if draining else self._limits.idle_timeout_s

@@ -49,6 +49,8 @@ class Hub(Protocol[ConnectionT_contra]):
     limits: ServerLimits
     draining: bool
     known_heads: KnownHeads
+    exchanges: set[asyncio.Task[None]]
+    """Every exchange that runs: its connection adds it and takes it out."""
 
     def opened(self, connection: ConnectionT_contra) -> bool:
         """Count a connection in; False if there are too many."""
@@ -58,12 +60,6 @@ class Hub(Protocol[ConnectionT_contra]):
 
     def hold(self, connection: ConnectionT_contra, count: int) -> None:
         """Note how many bytes of unfinished requests a connection holds now."""
-
-    def began(self, task: asyncio.Task[None]) -> None:
-        """Count an exchange in."""
-
-    def ended(self, task: asyncio.Task[None]) -> None:
-        """Count an exchange out."""
 
     def failed(self, error: BaseException) -> None:
         """Report what a handler raised."""

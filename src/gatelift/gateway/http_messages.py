@@ -179,6 +179,17 @@ def _form_of(names: tuple[bytes, ...]) -> bytes:
     return b"".join([name.replace(b"%", b"%%") + b": %b\r\n" for name in names])
 
 
+def _lines_of(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    if not headers:
+        return b""
+    # The same names come again and again: only the values are new.
+    names, values = zip(*headers, strict=True)
+    said = b"".join(values)
+    if b"\n" in said or b"\r" in said or b"\0" in said:
+        raise ResponseMisuseError("expected header values without CR, LF and NUL")
+    return _form_of(names) % values
+
+
 def render_head(
     status: int,
     headers: Sequence[tuple[bytes, bytes]],
@@ -186,18 +197,12 @@ def render_head(
     *,
     epoch_s: int,
     close: bool,
+    body: bytes = b"",
 ) -> bytes:
-    """Return status line and headers; `framing` is a header line of ours with its line end."""
-    block = b""
-    if headers:
-        # The same names come again and again: only the values are new.
-        names, values = zip(*headers, strict=True)
-        said = b"".join(values)
-        if b"\n" in said or b"\r" in said or b"\0" in said:
-            raise ResponseMisuseError("expected header values without CR, LF and NUL")
-        block = _form_of(names) % values
+    """Return status line, headers and `body`; `framing` is a header line of ours with its end."""
     closing = b"connection: close\r\n" if close else b""
-    return b"".join((_start_of(status, epoch_s), framing, closing, block, b"\r\n"))
+    start, lines = _start_of(status, epoch_s), _lines_of(headers)
+    return b"".join((start, framing, closing, lines, b"\r\n", body))
 
 
 def render_response(
@@ -215,8 +220,8 @@ def render_response(
             raise ResponseMisuseError(f"a response {status} has no body, got {len(body)} bytes")
         return render_head(status, headers, b"", epoch_s=epoch_s, close=close)
     framing = b"content-length: %d\r\n" % len(body)
-    head = render_head(status, headers, framing, epoch_s=epoch_s, close=close)
-    return head if head_only else head + body
+    sent = b"" if head_only else body
+    return render_head(status, headers, framing, epoch_s=epoch_s, close=close, body=sent)
 
 
 def render_chunk(data: bytes) -> bytes:

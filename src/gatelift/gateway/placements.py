@@ -117,7 +117,8 @@ class Placements:
     def choose(self, tried: frozenset[Place], now_s: float) -> Place | None:
         """Return where an attempt would go."""
         best: Place | None = None
-        for place in self._places():
+        usable = self._holdings.placements()
+        for place in self._ordered if usable is self._usable else self._enrol(usable):
             if place in tried or not place.takes(now_s):
                 continue
             if best is None or place.open < best.open:
@@ -159,16 +160,18 @@ class Placements:
 
     def _places(self) -> list[Place]:
         usable = self._holdings.placements()
-        if usable is not self._usable:
-            self._usable = usable
-            known = {key: place for key, place in self._known.items() if place.open}
-            self._ordered = []
-            for enrolled in usable:
-                key = (enrolled.name, enrolled.base_url)
-                place = self._known.get(key) or Place(enrolled, self.terms.breaker)
-                if place.enrolled is not enrolled:
-                    place.enrolled, place.client = enrolled, None
-                known[key] = place
-                self._ordered.append(place)
-            self._known = known
+        return self._ordered if usable is self._usable else self._enrol(usable)
+
+    def _enrol(self, usable: tuple[Placement, ...]) -> list[Place]:
+        self._usable = usable
+        known = {key: place for key, place in self._known.items() if place.open}
+        self._ordered = []
+        for enrolled in usable:
+            key = (enrolled.name, enrolled.base_url)
+            place = self._known.get(key) or Place(enrolled, self.terms.breaker)
+            if place.enrolled is not enrolled:
+                place.enrolled, place.client = enrolled, None
+            known[key] = place
+            self._ordered.append(place)
+        self._known = known
         return self._ordered
