@@ -33,7 +33,6 @@ __all__ = [
     "Request",
     "ResponseMisuseError",
     "ServerLimits",
-    "index_headers",
     "render_chunk",
     "render_head",
     "render_rejection",
@@ -139,7 +138,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def header(self, name: bytes) -> bytes | None:
         """Return the one value of the lower-case `name`, None if absent; sent twice it raises."""
-        by_name = index_headers(self.headers) if self.by_name is None else self.by_name
+        by_name = _indexed(self.headers) if self.by_name is None else self.by_name
         found = by_name.get(name)
         if found is None and name in by_name:
             raise DuplicateHeaderError(
@@ -152,7 +151,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return [value for key, value in self.headers if key == name]
 
 
-def index_headers(headers: HeaderList) -> dict[bytes, bytes | None]:
+def _indexed(headers: HeaderList) -> dict[bytes, bytes | None]:
     """Return the value of each header by its name, null of one that came twice."""
     by_name: dict[bytes, bytes | None] = {}
     for name, value in headers:
