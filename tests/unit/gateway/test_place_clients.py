@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+from gatelift.encoding import Digest
 from gatelift.gateway.placements import Placements, PlacementTerms
 from gatelift.messages import Placement, UpstreamTls
 
@@ -14,7 +15,7 @@ SEALED = Placement(
     base_url="https://a.test/v1",
     model="m",
     baseline=None,
-    tls=UpstreamTls(ca="ca", server_name="a.test"),
+    tls=UpstreamTls(ca=Digest("sha256:" + "0" * 64), server_name="a.test"),
 )
 
 
