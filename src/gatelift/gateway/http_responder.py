@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from gatelift.gateway.http_messages import (
@@ -38,6 +38,10 @@ class ResponseState(enum.Enum):
     STREAMING = "streaming"
     SENT = "sent"
     CUT = "cut"
+
+
+_AWAITED: Final = ResponseState.AWAITED
+_SENT: Final = ResponseState.SENT
 
 
 class Connection(Protocol):
@@ -65,9 +69,9 @@ class Responder:
         self._connection = connection
         self._head_only = head_only
         self._http_1_1 = http_1_1
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], None]] | None = None
         self._future: asyncio.Future[None] | None = None
-        self.state = ResponseState.AWAITED
+        self.state = _AWAITED
         self.gone = False
         """True once the client has closed (even only its sending side) or was cut off."""
 
@@ -84,12 +88,15 @@ class Responder:
         """Call `callback` once when the client is gone; at once if it is. It must not raise."""
         if self.gone:
             callback()
+        elif self._callbacks is None:
+            self._callbacks = [callback]
         else:
             self._callbacks.append(callback)
 
-    def send(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    def send(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send the whole answer in one segment, with its length."""
-        self._expect(ResponseState.AWAITED)
+        if self.state is not _AWAITED:
+            self._expect(_AWAITED)
         data = render_response(
             status,
             headers,
@@ -98,11 +105,11 @@ class Responder:
             close=self._connection.closes_after,
             head_only=self._head_only,
         )
-        self.state = ResponseState.SENT
+        self.state = _SENT
         self._connection.write(data)
 
     def start_stream(
-        self, status: int, headers: list[tuple[bytes, bytes]], first: bytes = b""
+        self, status: int, headers: Sequence[tuple[bytes, bytes]], first: bytes = b""
     ) -> None:
         """Send the head of a chunked answer, with the bytes of `first` in the same segment."""
         self._expect(ResponseState.AWAITED)
@@ -154,8 +161,8 @@ class Responder:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
         failed: list[Exception] = []
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
+        callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
             try:
                 callback()
             except Exception as error:  # noqa: BLE001 - all must be told; the connection reports it

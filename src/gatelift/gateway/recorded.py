@@ -34,7 +34,7 @@ NOTHING_SPENT: dict[CapUnit, int] = dict.fromkeys(CapUnit, 0)
 def send_reply(responder: Responder, reply: Reply) -> None:
     """Send a whole reply if the caller is still there to read it."""
     if responder.state is ResponseState.AWAITED:
-        responder.send(reply.status, list(reply.headers), reply.body)
+        responder.send(reply.status, reply.headers, reply.body)
 
 
 class RecordedExchange:

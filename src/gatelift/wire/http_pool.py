@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from gatelift.wire.deadlines import Deadlines, tick_for
 from gatelift.wire.http_connection import ClientConnection
+from gatelift.wire.http_known_heads import KnownHeads
 from gatelift.wire.http_response import UpstreamError, UpstreamLimits, UpstreamTimeouts
 
 __all__ = ["ConnectionPool"]
@@ -47,6 +48,7 @@ class ConnectionPool:
         self._server_name = server_name
         self._limits = limits
         self._timeouts = timeouts
+        self._known_heads = KnownHeads()
         self._idle: list[ClientConnection] = []
         self._connections: set[ClientConnection] = set()
         # Rights to open a connection that were given and not yet used up.
@@ -220,7 +222,11 @@ class ConnectionPool:
 
     def _make(self) -> ClientConnection:
         return ClientConnection(
-            limits=self._limits, timeouts=self._timeouts, on_free=self._free, on_lost=self._lost
+            limits=self._limits,
+            timeouts=self._timeouts,
+            known_heads=self._known_heads,
+            on_free=self._free,
+            on_lost=self._lost,
         )
 
     def _free(self, connection: ClientConnection) -> None:

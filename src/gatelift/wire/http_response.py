@@ -11,8 +11,7 @@ Upstream bytes are hostile: nothing here is passed on by itself.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Literal, Protocol
 
 import msgspec
@@ -142,27 +141,30 @@ class UpstreamResponse:
         self,
         *,
         status: int,
-        headers: dict[bytes, bytes],
-        source: Source,
+        headers: Mapping[bytes, bytes],
+        source: Source | None,
         limits: UpstreamLimits,
         loop: asyncio.AbstractEventLoop,
+        whole: bytes | None = None,
     ) -> None:
+        """Begin with the head; `whole` is the body where all of it, and so its end, came at once."""
         self.status = status
         self.headers = headers
-        self.complete = False
+        self.complete = whole is not None
         """True once the end of the message was seen."""
-        self._source: Source | None = source
+        self._source = source
         self._limits = limits
         self._loop = loop
-        self._queue: deque[bytes] = deque()
-        self._queued = 0
-        self._total = 0
+        self._queue: list[bytes] = [whole] if whole else []
+        self._queued = self._total = len(whole) if whole else 0
         self._paused = False
         self._error: UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     async def read(self) -> bytes:
         """Return the whole body; beyond `max_body_bytes` close and raise."""
+        if self.complete and self._queued <= self._limits.max_body_bytes:
+            return self._take()
         parts: list[bytes] = []
         size = 0
         async for part in self.chunks():
@@ -195,6 +197,10 @@ class UpstreamResponse:
                 await self._waiter
             finally:
                 self._waiter = None
+        return self._take()
+
+    def _take(self) -> bytes:
+        """Return all that waits here, and let the upstream send on."""
         data = self._queue[0] if len(self._queue) == 1 else b"".join(self._queue)
         self._queue.clear()
         self._queued = 0
