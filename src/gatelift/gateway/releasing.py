@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gatelift.gateway.dialects import Answer, AnswerCodec, AnswerEnd, FinishReason, Piece
-from gatelift.safeguards import AnswerInspector, Verdict
+from gatelift.safeguards import AnswerInspector, AnswerStep, Verdict
 
 __all__ = ["BYTES_PER_TOKEN_BOUND", "Release", "least_tokens", "may_be_tokens"]
 
@@ -80,11 +80,8 @@ class Release:
         self.cut_by: Verdict | None = None
         self.withheld = False
         self.exhausted = False
-
-    @property
-    def stopped(self) -> bool:
-        """Whether nothing more may be released."""
-        return self.cut_by is not None or self.exhausted
+        self.stopped = False
+        """Whether nothing more may be released: it was cut, or its reserve is spent."""
 
     @property
     def ended(self) -> bool:
@@ -151,7 +148,13 @@ class Release:
 
     def take(self, answer: Answer, *, whole: bool = False) -> bytes:
         """Return what may leave of an answer or of an event of one."""
-        self._note(answer)
+        if (
+            answer.finishes
+            or answer.data_bytes
+            or answer.input_tokens is not None
+            or answer.output_tokens is not None
+        ):
+            self._note(answer)
         out = b""
         for piece in answer.pieces:
             if self.stopped:
@@ -162,15 +165,17 @@ class Release:
             if not whole:
                 self._counted += 1
                 if self._counted > self._max_tokens:
-                    self.exhausted = True
+                    self._exhaust()
                     break
             inspector = self._inspectors.get(piece.choice)
             if inspector is None:
                 inspector = self._inspectors[piece.choice] = self._open_inspector()
+            clean = inspector.feed_clean(piece.kind, piece.text, piece.channel)
+            if clean is not None:
+                out += self._let_go(piece, clean)
+                continue
             step = inspector.feed(piece.kind, piece.text, channel=piece.channel)
-            out += self._let_go(piece, step.release, step.verdicts)
-            if step.stop:
-                self._cut(step.withhold)
+            out += self._after(piece, step)
         return out
 
     def end(self) -> bytes:
@@ -180,18 +185,19 @@ class Release:
             if self.stopped:
                 break
             for step in inspector.finish():
-                piece = Piece(step.kind, step.release, step.channel, choice)
-                out += self._let_go(piece, step.release, step.verdicts)
-                if step.stop:
-                    self._cut(step.withhold)
+                out += self._after(Piece(step.kind, step.release, step.channel, choice), step)
         return out
 
     def _end_of(self, piece: Piece) -> bytes:
         inspector = self._inspectors.get(piece.choice)
         if inspector is None:
             return b""
-        step = inspector.close(piece.kind, channel=piece.channel)
-        out = self._let_go(piece, step.release, step.verdicts)
+        return self._after(piece, inspector.close(piece.kind, channel=piece.channel))
+
+    def _after(self, piece: Piece, step: AnswerStep) -> bytes:
+        """Act on what the safeguards say of a piece; return what may leave of it."""
+        self.verdicts.extend(step.verdicts)
+        out = self._let_go(piece, step.release)
         if step.stop:
             self._cut(step.withhold)
         return out
@@ -204,20 +210,25 @@ class Release:
         self._finishes.update(answer.finishes)
         self._data_bytes += answer.data_bytes
         if answer.data_bytes and self.bytes_out > self._max_bytes:
-            self.exhausted = self.withheld = True
+            self._exhaust()
+            self.withheld = True
 
     def _cut(self, withhold: bool) -> None:
         stops = [verdict for verdict in self.verdicts if verdict.stops]
         self.cut_by = stops[-1]
+        self.stopped = True
         self.withheld = self.withheld or withhold
 
-    def _let_go(self, piece: Piece, text: str, verdicts: tuple[Verdict, ...]) -> bytes:
-        self.verdicts.extend(verdicts)
+    def _exhaust(self) -> None:
+        self.exhausted = self.stopped = True
+
+    def _let_go(self, piece: Piece, text: str) -> bytes:
         if not text:
             return b""
         data = text.encode("utf-8", "surrogatepass")
-        if self.bytes_out + len(data) > self._max_bytes:
-            self.exhausted = True
+        released = self.released
+        if len(released) + self._data_bytes + len(data) > self._max_bytes:
+            self._exhaust()
             return b""
-        self.released += data
+        released += data
         return self._codec.release(piece, text)

@@ -48,8 +48,23 @@ def user(text: str) -> Part:
 
 
 def answer(suite: Suite, pieces: list[str]) -> tuple[str, list[Verdict], bool, bool]:
+    """Return what comes of an answer: the same, whether or not its clean pieces go the fast way."""
+    found, quickly = _answer(suite, pieces, quick=False), _answer(suite, pieces, quick=True)
+    assert found == quickly
+    return found
+
+
+def _answer(
+    suite: Suite, pieces: list[str], *, quick: bool
+) -> tuple[str, list[Verdict], bool, bool]:
     inspector = suite.open_answer()
-    steps = [inspector.feed(TEXT, piece) for piece in pieces]
+    steps: list[AnswerStep] = []
+    for piece in pieces:
+        clean = inspector.feed_clean(TEXT, piece, 0) if quick else None
+        if clean is None:
+            steps.append(inspector.feed(TEXT, piece))
+        else:
+            steps.append(AnswerStep(kind=TEXT, release=clean))
     steps += inspector.finish()
     return (
         "".join(step.release for step in steps),
@@ -135,6 +150,7 @@ def test_a_stop_leaves_out_the_beginning_of_a_longer_canary_too() -> None:
 def test_nothing_is_released_after_a_stop() -> None:
     inspector = make({Category.LEAK: Posture.CUT}).open_answer()
     assert inspector.feed(TEXT, "amber lantern").stop
+    assert inspector.feed_clean(TEXT, "and more", 0) is None
     later = inspector.feed(TEXT, "and more")
     assert (later.release, later.stop, later.verdicts) == ("", True, ())
     assert inspector.feed(PartKind.REASONING, "more").release == ""
@@ -145,7 +161,10 @@ def test_nothing_is_released_after_a_stop() -> None:
 def test_streams_are_held_apart_and_all_ended_by_one_stop() -> None:
     inspector = make({Category.LEAK: Posture.CUT}).open_answer()
     assert inspector.feed(TEXT, "see amber").release == "see "
+    assert inspector.feed_clean(PartKind.REASONING, " lantern", 0) is None
     assert inspector.feed(PartKind.REASONING, " lantern").release == " lantern"
+    assert inspector.feed_clean(TEXT, " light", 0) is None
+    assert inspector.feed_clean(PartKind.REASONING, " light", 1) is None
     assert inspector.feed(TEXT, " light", channel=1).release == " light"
     assert inspector.held_chars == len("amber")
     assert inspector.finish() == (AnswerStep(kind=TEXT, release="amber"),)
@@ -155,6 +174,7 @@ def test_a_closed_stream_gives_what_it_held_and_takes_no_more() -> None:
     inspector = make({Category.LEAK: Posture.CUT}).open_answer()
     assert inspector.feed(TEXT, "see amber").release == "see "
     assert inspector.close(TEXT).release == "amber"
+    assert inspector.feed_clean(TEXT, " lantern", 0) is None
     step = inspector.feed(TEXT, " lantern")
     assert (step.release, step.withhold) == ("", True)
     assert [verdict.rule for verdict in step.verdicts] == [SAFEGUARD_ERROR]
@@ -314,6 +334,30 @@ def test_a_scanner_that_raises_ends_the_answer(
     (verdict,) = verdicts
     assert (verdict.rule, verdict.action) == (SAFEGUARD_ERROR, Posture.BLOCK)
     assert (verdict.category, verdict.side) == (Category.LEAK, Side.ANSWER)
+
+
+def test_a_scanner_that_raises_where_it_went_on_well_ends_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inspector = make({Category.LEAK: Posture.OBSERVE}).open_answer()
+    assert inspector.feed(TEXT, "so ").release == "so "
+    assert inspector.feed_clean(TEXT, "on ", 0) == "on "
+    monkeypatch.setattr("gatelift.safeguards.answer.StreamScanner.feed_clean", break_)
+    assert inspector.feed_clean(TEXT, "more", 0) is None
+    step = inspector.feed(TEXT, "more")
+    assert (step.release, step.stop, step.withhold) == ("", True, True)
+    assert inspector.feed_clean(TEXT, "more", 0) is None
+
+
+def test_no_name_of_a_call_goes_on_as_clean() -> None:
+    terms = {Category.AUTONOMY: Posture.CUT, Category.LEAK: Posture.CUT}
+    inspector = make(terms, scope=Scope(tools=("search",))).open_answer()
+    assert inspector.feed(CALL, "search").release == "search"
+    assert inspector.feed_clean(CALL, "shell", 0) is None
+    assert inspector.feed_clean(ARGUMENTS, "{}", 0) is None
+    assert inspector.feed(ARGUMENTS, "{}").release == "{}"
+    assert inspector.feed_clean(ARGUMENTS, "{}", 0) == "{}"
+    assert inspector.feed_clean(ARGUMENTS, "{}", 1) is None
 
 
 def test_a_scanner_that_raises_at_the_end_releases_nothing(

@@ -44,6 +44,9 @@ _FIELDS: Final = {
     PartKind.REASONING: b"reasoning_content",
     PartKind.REFUSAL: b"refusal",
 }
+# Asked of every piece: a name of the module is found sooner than one of the enumeration.
+_TEXT: Final = PartKind.ASSISTANT_TEXT
+_TEXT_TAIL: Final = b'},"finish_reason":null}]}\n\n'
 _BESIDE_CONTENT: Final = (
     ("reasoning_content", PartKind.REASONING),
     ("refusal", PartKind.REFUSAL),
@@ -119,7 +122,8 @@ class ChatAnswer:
             self._chunk_head = b"data: " + head + b',"choices":[{"index":'
         self._text: dict[tuple[int, PartKind], list[str]] = {}
         self._calls: dict[tuple[int, int], dict[str, Any]] = {}
-        self._begun: set[int] = set()
+        # Of each choice that has begun, what stands before a text of its own: so are nearly all events.
+        self._text_heads: dict[int, bytes] = {}
 
     @property
     def choices(self) -> int:
@@ -154,16 +158,24 @@ class ChatAnswer:
         if told is not None:
             return told
         body = self._read(event.data)
-        pieces = []
+        pieces: list[Piece] = []
         for choice in body.choices:
-            if choice.delta is not None:
-                pieces += _pieces(choice.delta, choice.index)
+            delta = choice.delta
+            if delta is None:
+                continue
+            if delta.tool_calls or delta.reasoning_content or delta.refusal:
+                pieces += _pieces(delta, choice.index)
+            elif delta.content:
+                pieces.append(Piece(_TEXT, delta.content, 0, choice.index))
         return answer_of(body.choices, body.usage, pieces)
 
     # Writing.
 
     def release(self, piece: Piece, text: str) -> bytes:
         """Note that `text` may leave as a part of `piece`; return the event that carries it."""
+        head = self._text_heads.get(piece.choice) if piece.kind is _TEXT else None
+        if head is not None:
+            return head + encode_json(text) + _TEXT_TAIL
         if piece.kind in (PartKind.TOOL_CALL_NAME, PartKind.TOOL_CALL_ARGUMENTS):
             call = self._call_delta(piece, text)
             if not self._request.stream:
@@ -194,8 +206,8 @@ class ChatAnswer:
     def _chunk(
         self, choice: int, delta: bytes, finish: FinishReason | None = None, more: bytes = b""
     ) -> bytes:
-        if choice not in self._begun:
-            self._begun.add(choice)
+        if choice not in self._text_heads:
+            self._text_heads[choice] = b'%b%d,"delta":{"content":' % (self._chunk_head, choice)
             delta = b'"role":"assistant",' + delta if delta else b'"role":"assistant"'
         reason = b"null" if finish is None else b'"%b"' % finish.value.encode()
         tail = b'},"finish_reason":%b}]%b}\n\n' % (reason, more)

@@ -60,10 +60,13 @@ class ChoicesUsage(msgspec.Struct, frozen=True):
 
 def check_choices(found: Sequence[Choice], expected: int) -> None:
     """Return if these are some of `expected` choices, none broken off; raises `UpstreamAnswerError`."""
-    if len(found) > expected or any(not 0 <= choice.index < expected for choice in found):
+    if len(found) > expected:
         raise UpstreamAnswerError(f"expected {expected} choices, got others")
     for choice in found:
-        refuse_broken_off(choice.finish_reason)
+        if not 0 <= choice.index < expected:
+            raise UpstreamAnswerError(f"expected {expected} choices, got others")
+        if choice.finish_reason is not None:
+            refuse_broken_off(choice.finish_reason)
 
 
 def check_ended(found: Sequence[Choice]) -> None:
@@ -86,6 +89,9 @@ def answer_of(
     found: Sequence[Choice], usage: ChoicesUsage | None, pieces: Sequence[Piece]
 ) -> Answer:
     """Return what choices say, with their pieces. An empty finish reason is none."""
+    if usage is None and len(found) == 1 and not found[0].finish_reason:
+        # So are nearly all events of a stream.
+        return Answer(pieces=tuple(pieces))
     return Answer(
         pieces=tuple(pieces),
         finishes=tuple(
