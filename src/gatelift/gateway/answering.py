@@ -11,19 +11,16 @@ Invariants
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 from gatelift.errors import GateliftError
 from gatelift.gateway.dialects import (
-    Answer,
     AnswerCodec,
     AnswerEnd,
     Dialect,
     ModelRequest,
     UpstreamAnswerError,
 )
-from gatelift.gateway.exchange import Event
 from gatelift.gateway.http_messages import ClientGoneError
 from gatelift.gateway.http_responder import ResponseState
 from gatelift.gateway.recorded import RecordedExchange, send_reply
@@ -31,6 +28,7 @@ from gatelift.gateway.recording import Ending
 from gatelift.gateway.refusals import SSE_HEADERS, refusal_completion
 from gatelift.gateway.releasing import Release
 from gatelift.gateway.replies import Reply, error_event
+from gatelift.gateway.streamed_answer import StreamedAnswer
 from gatelift.gateway.upstream_errors import told_of
 from gatelift.journal import JournalError, Pending
 from gatelift.messages import Outcome
@@ -38,7 +36,6 @@ from gatelift.plan import RefusalForm
 from gatelift.terms import CapUnit, Prices, cost_of
 from gatelift.trust import Refusal
 from gatelift.wire.http_client import UpstreamResponse
-from gatelift.wire.sse import SseParser
 
 __all__ = ["Answering"]
 
@@ -172,13 +169,13 @@ class Answering:
         responder = exchange.responder
         ticket = (b"gatelift-ticket", exchange.recorder.start_ticket().encode())
         responder.start_stream(200, [*SSE_HEADERS, *exchange.headers, ticket])
-        async for answer in self._events(response):
-            out = release.take(answer)
-            if out:
-                exchange.steps.on(Event.RELEASE)
-                await responder.write(out)
-            if release.stopped:
-                break
+        await StreamedAnswer(
+            codec,
+            release,
+            responder,
+            exchange.steps,
+            max_event_bytes=self._request.event_bytes,
+        ).pass_on(response)
         if not release.ended:
             raise UpstreamAnswerError("an end without a finish reason", code="upstream_died")
         tail = release.end()
@@ -186,17 +183,6 @@ class Answering:
         comment = b": gatelift-ticket " + exchange.recorder.finish_ticket().encode() + b"\n\n"
         last = codec.last(self._end())
         await responder.finish(tail + comment + last)
-
-    async def _events(self, response: UpstreamResponse) -> AsyncIterator[Answer]:
-        """Yield what each event says until the stream ends in order; raises if it just stops."""
-        parser = SseParser(max_event_bytes=self._request.event_bytes)
-        async for data in response.chunks():
-            for event in parser.feed(data):
-                answer = self._codec.parse_event(event)
-                yield answer
-                if answer.ended:
-                    return
-        raise UpstreamAnswerError("the stream ended without its end mark", code="upstream_died")
 
     async def failed(self, error: GateliftError) -> None:
         """End an exchange whose upstream or caller broke off: never cleanly for the caller."""
