@@ -40,6 +40,10 @@ class ResponseState(enum.Enum):
     CUT = "cut"
 
 
+# Asked at every chunk: a name of the module is found sooner than one of the enumeration.
+_STREAMING: Final = ResponseState.STREAMING
+
+
 class Connection(Protocol):
     """What a responder needs of the connection it answers on."""
 
@@ -122,11 +126,12 @@ class Responder:
 
         If it does not, `drained` is to be awaited before the next part.
         """
-        if self.state is not ResponseState.STREAMING:
-            self._expect(ResponseState.STREAMING)
+        if self.state is not _STREAMING:
+            self._expect(_STREAMING)
+        connection = self._connection
         if data and not self._head_only:
-            self._connection.write(render_chunk(data))
-        return not self._connection.write_paused
+            connection.write(render_chunk(data))
+        return not connection.write_paused
 
     async def drained(self) -> None:
         """Wait while the client has too much unread; raises `ClientGoneError` once it is gone."""

@@ -15,6 +15,7 @@ Invariants
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from gatelift.gateway.dialects import AnswerCodec, UpstreamAnswerError
 from gatelift.gateway.exchange import Event, Exchange, State
@@ -25,7 +26,8 @@ from gatelift.wire.sse import SseEvent, SseParser
 
 __all__ = ["StreamedAnswer"]
 
-_NONE: Iterable[SseEvent] = ()
+_NONE: Final[Iterable[SseEvent]] = ()
+_RELEASING: Final = State.RELEASING
 
 
 class StreamedAnswer:
@@ -77,15 +79,15 @@ class StreamedAnswer:
 
     def _go_on(self) -> bool:
         """Pass on the events that have come; return whether more are wanted now."""
-        codec, release, steps = self._codec, self._release, self._steps
+        release = self._release
         self._behind = False
         for event in self._events:
-            answer = codec.parse_event(event)
+            answer = self._codec.parse_event(event)
             out = release.take(answer)
             if out:
                 # Every release but the first leads from this state to itself.
-                if steps.state is not State.RELEASING:
-                    steps.on(Event.RELEASE)
+                if self._steps.state is not _RELEASING:
+                    self._steps.on(Event.RELEASE)
                 self._behind = not self._responder.push(out)
             if answer.ended or release.stopped:
                 self._over, self._events = True, iter(_NONE)

@@ -134,8 +134,8 @@ class UpstreamResponse:
         "_paused",
         "_queue",
         "_queued",
+        "_sink",
         "_source",
-        "_take",
         "_total",
         "_waiter",
         "complete",
@@ -165,7 +165,7 @@ class UpstreamResponse:
         self._paused = False
         self._error: UpstreamError | None = None
         self._waiter: asyncio.Future[bool] | None = None
-        self._take: Callable[[bytes], bool] | None = None
+        self._sink: Callable[[bytes], bool] | None = None
 
     async def read(self) -> bytes:
         """Return the whole body; beyond `max_body_bytes` close and raise."""
@@ -220,11 +220,11 @@ class UpstreamResponse:
     async def _news(self, take: Callable[[bytes], bool] | None) -> bool:
         """Wait for a piece, the end or a failure; with `take` also for its word for no more."""
         self._waiter = self._loop.create_future()
-        self._take = take
+        self._sink = take
         try:
             return await self._waiter
         finally:
-            self._waiter = self._take = None
+            self._waiter = self._sink = None
 
     def _take_queue(self) -> bytes:
         data = self._queue[0] if len(self._queue) == 1 else b"".join(self._queue)
@@ -255,8 +255,14 @@ class UpstreamResponse:
                 code="too_large",
                 sent=True,
             )
-        if self._take is not None and self._waiter is not None and not self._waiter.done():
-            self._hand_on(data, self._take, self._waiter)
+        take, waiter = self._sink, self._waiter
+        if take is not None and waiter is not None and not waiter.done():
+            # With either the reader has its word: what comes before it is awake is queued.
+            try:
+                if not take(data):
+                    waiter.set_result(True)
+            except Exception as error:  # noqa: BLE001 - the reader's own, raised where it waits
+                waiter.set_exception(error)
             return
         self._queue.append(data)
         self._queued += len(data)
@@ -283,16 +289,6 @@ class UpstreamResponse:
             self._error = error
             self._source = None
             self._wake()
-
-    def _hand_on(
-        self, data: bytes, take: Callable[[bytes], bool], waiter: asyncio.Future[bool]
-    ) -> None:
-        # From here on the reader has its word: what comes before it is awake is queued.
-        try:
-            if not take(data):
-                waiter.set_result(True)
-        except Exception as error:  # noqa: BLE001 - the reader's own, raised where it waits
-            waiter.set_exception(error)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

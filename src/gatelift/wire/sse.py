@@ -25,8 +25,6 @@ __all__ = ["MAX_EVENT_BYTES", "SseError", "SseEvent", "SseFieldError", "SseParse
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-# Into so many a piece is split that is one event: its data, with or without a name, and two empty.
-_LINES_OF_ONE: Final = (3, 4)
 
 
 class SseError(PeerError):
@@ -80,10 +78,20 @@ class SseParser:
             self._skip_lf = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         lines = data.split(b"\n")
-        if not self._size and len(lines) in _LINES_OF_ONE and not lines[-1] and not lines[-2]:
-            event = self._whole_event(lines, len(data))
-            if event is not None:
-                return [event]
+        # So are nearly all pieces: one event and no more. What the bound counts of it is all but the
+        # last line end.
+        if not self._size and len(data) - 1 <= self._max_event_bytes:
+            match lines:
+                case [line, b"", b""] if line.startswith(b"data: "):
+                    self._first_line = False
+                    return [SseEvent(line[6:])]
+                case [name, line, b"", b""] if name.startswith(b"event: ") and line.startswith(
+                    b"data: "
+                ):
+                    self._first_line = False
+                    return [SseEvent(line[6:], name[7:])]
+                case _:
+                    pass
         rest = lines.pop()
         if lines and self._held:
             self._size -= sum(map(len, self._held))
@@ -96,22 +104,6 @@ class SseParser:
             self._held.append(rest)
             self._grow(len(rest))
         return events
-
-    def _whole_event(self, lines: list[bytes], size: int) -> SseEvent | None:
-        """Return what a piece says that is one plain event and no more: nearly all of them are.
-
-        `lines` are those of `size` bytes. Null, with nothing taken, for what must be read by line.
-        """
-        # The last line end is that of the blank line, which no bound counts.
-        if size - 1 > self._max_event_bytes or not lines[-3].startswith(b"data: "):
-            return None
-        name = b""
-        if len(lines) == 4:
-            if not lines[0].startswith(b"event: "):
-                return None
-            name = lines[0][7:]
-        self._first_line = False
-        return SseEvent(lines[-3][6:], name)
 
     def _grow(self, count: int) -> None:
         self._size += count
