@@ -23,7 +23,9 @@ from gatelift.safeguards import AnswerInspector, AnswerStep, Verdict
 __all__ = ["BYTES_PER_TOKEN_BOUND", "Release", "least_tokens", "may_be_tokens"]
 
 BYTES_PER_TOKEN_BOUND = 32
+_MAX_BYTES_OF_CHAR = 4
 _BLANKS = b" \n\t\r\x0b\x0c"
+_ONE_CHOICE = frozenset({0})
 
 
 def least_tokens(text: bytes | bytearray) -> int:
@@ -51,6 +53,30 @@ class Release:
     the inspector of one choice; `may_have_read` says whether the prompt may have as few tokens.
     """
 
+    __slots__ = (
+        "_believed_input",
+        "_believed_output",
+        "_choices",
+        "_codec",
+        "_counted",
+        "_data_bytes",
+        "_finishes",
+        "_inspectors",
+        "_max_bytes",
+        "_max_tokens",
+        "_may_have_read",
+        "_open_inspector",
+        "_usage_input",
+        "_usage_output",
+        "_whole",
+        "cut_by",
+        "exhausted",
+        "released",
+        "stopped",
+        "verdicts",
+        "withheld",
+    )
+
     def __init__(
         self,
         open_inspector: Callable[[], AnswerInspector],
@@ -62,7 +88,8 @@ class Release:
     ) -> None:
         self._open_inspector = open_inspector
         self._codec = codec
-        self._choices = frozenset(range(codec.choices))
+        choices = codec.choices
+        self._choices = _ONE_CHOICE if choices == 1 else frozenset(range(choices))
         self._max_tokens = max_tokens
         self._max_bytes = max_bytes
         self._inspectors: dict[int, AnswerInspector] = {}
@@ -155,6 +182,8 @@ class Release:
             or answer.output_tokens is not None
         ):
             self._note(answer)
+        if whole and len(answer.pieces) == 1 and self._passes_whole(answer.pieces[0]):
+            return self._let_go(answer.pieces[0], answer.pieces[0].text)
         out = b""
         for piece in answer.pieces:
             if self.stopped:
@@ -167,9 +196,7 @@ class Release:
                 if self._counted > self._max_tokens:
                     self._exhaust()
                     break
-            inspector = self._inspectors.get(piece.choice)
-            if inspector is None:
-                inspector = self._inspectors[piece.choice] = self._open_inspector()
+            inspector = self._inspectors.get(piece.choice) or self._open(piece.choice)
             clean = inspector.feed_clean(piece.kind, piece.text, piece.channel)
             if clean is not None:
                 out += self._let_go(piece, clean)
@@ -177,6 +204,23 @@ class Release:
             step = inspector.feed(piece.kind, piece.text, channel=piece.channel)
             out += self._after(piece, step)
         return out
+
+    def _open(self, choice: int) -> AnswerInspector:
+        inspector = self._inspectors[choice] = self._open_inspector()
+        return inspector
+
+    def _passes_whole(self, piece: Piece) -> bool:
+        """Return whether a piece that is the whole answer may leave at once, all of it.
+
+        One that may be beyond the reserve leaves as far as it goes: by the long way.
+        """
+        text = piece.text
+        left = self._max_bytes - self.bytes_out
+        if self.stopped or piece.ends or self._inspectors:
+            return False
+        if len(text) * (1 if text.isascii() else _MAX_BYTES_OF_CHAR) > left:
+            return False
+        return self._open(piece.choice).whole_is_clean(piece.kind, text, piece.channel)
 
     def end(self) -> bytes:
         """Return what was held back and may leave now that the answer has ended."""

@@ -42,6 +42,8 @@ ANSWER_KINDS = frozenset(
 # Asked of every piece: a name of the module is found sooner than one of the enumeration.
 _NAME = PartKind.TOOL_CALL_NAME
 _CALL = frozenset({PartKind.TOOL_CALL_NAME, PartKind.TOOL_CALL_ARGUMENTS})
+# In these nothing is sought but leaks.
+_PLAIN = ANSWER_KINDS - _CALL
 MAX_STREAMS = 128
 _ARGUMENTS_WITHOUT_NAME = "arguments_without_name"
 
@@ -160,6 +162,22 @@ class AnswerInspector:
             return going.feed_clean(text)
         except Exception:  # noqa: BLE001  `feed` fails by the same, and says so
             return None
+
+    def whole_is_clean(self, kind: PartKind, text: str, channel: int) -> bool:
+        """Take a stream that comes whole, and return whether nothing is found in it.
+
+        If so all of it may go, and it is closed: nothing is held back of a text that has ended.
+        Otherwise nothing was taken, and `feed` judges it.
+        """
+        if kind not in _PLAIN or self._stopped or self._finished or self._scanners or self._closed:
+            return False
+        try:
+            if self._leak is not None and self._leak_set.needles.search(text) is not None:
+                return False
+        except Exception:  # noqa: BLE001  `feed` fails by the same, and says so
+            return False
+        self._closed.add((kind, channel))
+        return True
 
     def finish(self) -> tuple[AnswerStep, ...]:
         """End all streams; return a step for each that still held text, in order of opening."""

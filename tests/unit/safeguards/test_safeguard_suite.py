@@ -121,6 +121,55 @@ def test_an_answer_is_judged_alike_at_every_split(posture: Posture, text: str) -
         assert len(released) <= verdicts[0].span[0]
 
 
+@pytest.mark.parametrize("posture", [None, Posture.OBSERVE, Posture.CUT])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nothing to see",
+        "amber lantern",
+        "an amber lant",
+        f"sk-{'x' * 60}",
+        f"gl_key_{'x' * 60}",
+    ],
+)
+def test_a_stream_taken_whole_is_clean_only_if_all_of_it_would_leave_unremarked(
+    posture: Posture | None, text: str
+) -> None:
+    suite = make({} if posture is None else {Category.LEAK: posture})
+    inspector = suite.open_answer()
+    if inspector.whole_is_clean(TEXT, text, 0):
+        assert answer(suite, [text]) == (text, [], False, False)
+        assert inspector.finish() == ()
+    else:
+        assert posture is not None
+        assert inspector.feed(TEXT, text) == suite.open_answer().feed(TEXT, text)
+    assert make({Category.LEAK: Posture.CUT}).open_answer().whole_is_clean(TEXT, "so be it", 0)
+
+
+def test_a_stream_is_taken_whole_only_as_the_first_thing_of_an_answer_and_then_it_is_closed() -> (
+    None
+):
+    suite = make({Category.LEAK: Posture.CUT})
+    taken, begun, stopped, ended = (suite.open_answer() for _ in range(4))
+    assert taken.whole_is_clean(TEXT, "all of it", 0)
+    assert not taken.whole_is_clean(PartKind.REASONING, "more", 0)
+    assert taken.feed(TEXT, "more").stop
+    begun.feed(TEXT, "amber")
+    assert not begun.whole_is_clean(TEXT, " lantern", 0)
+    stopped.feed(TEXT, "amber lantern")
+    assert not stopped.whole_is_clean(TEXT, "more", 0)
+    ended.finish()
+    assert not ended.whole_is_clean(TEXT, "more", 0)
+
+
+@pytest.mark.parametrize(
+    "kind", sorted(set(PartKind) - {TEXT, PartKind.REASONING, PartKind.REFUSAL})
+)
+def test_a_call_or_what_no_answer_has_is_never_taken_whole(kind: PartKind) -> None:
+    assert not make().open_answer().whole_is_clean(kind, "text", 0)
+
+
 CUTTING = make({Category.LEAK: Posture.CUT})
 
 
