@@ -54,6 +54,17 @@ _UNITS: Final = (
 class Answering:
     """The answer of one exchange: read and written by `codec`, let through by `release`."""
 
+    __slots__ = (
+        "_codec",
+        "_dialect",
+        "_exchange",
+        "_form",
+        "_input_bound",
+        "_prices",
+        "_release",
+        "_request",
+    )
+
     def __init__(
         self,
         exchange: RecordedExchange,

@@ -123,6 +123,16 @@ def _only_text(choice: _Choice, expected: int) -> Piece | None:
 class ChatAnswer:
     """One chat exchange's answer. Keeps the released text by choice and kind if it goes out whole."""
 
+    __slots__ = (
+        "_calls",
+        "_chunk_head",
+        "_head",
+        "_request",
+        "_request_id",
+        "_text",
+        "_text_heads",
+    )
+
     def __init__(self, request: ChatRequest, *, request_id: str, created_s: int) -> None:
         self._request = request
         self._request_id = request_id

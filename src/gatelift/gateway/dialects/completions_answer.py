@@ -57,6 +57,12 @@ _DECODER: Final = msgspec.json.Decoder(_Body)
 class CompletionsAnswer:
     """One exchange's completion."""
 
+    __slots__ = (
+        "_head",
+        "_request",
+        "_text",
+    )
+
     def __init__(self, request: CompletionsRequest, *, request_id: str, created_s: int) -> None:
         self._request = request
         # How every body begins: joined, not built anew.

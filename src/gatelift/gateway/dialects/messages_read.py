@@ -109,6 +109,17 @@ def _input_tokens(usage: _Usage | None) -> int | None:
 class MessagesReader:
     """Reads one answer. `stop_sequence` is what the upstream says ended it, if it was asked for."""
 
+    __slots__ = (
+        "_begun",
+        "_channel",
+        "_count",
+        "_has_input",
+        "_kind",
+        "_open",
+        "_stop",
+        "stop_sequence",
+    )
+
     def __init__(self, stop: tuple[str, ...]) -> None:
         self._stop = stop
         self.stop_sequence: str | None = None

@@ -106,6 +106,17 @@ class ResponsesAnswer:
 
     choices = 1
 
+    __slots__ = (
+        "_begun",
+        "_calls",
+        "_count",
+        "_head",
+        "_output",
+        "_parts_read",
+        "_request",
+        "_with_arguments",
+    )
+
     def __init__(self, request: ResponsesRequest, *, request_id: str, created_s: int) -> None:
         self._request = request
         self._head = {
