@@ -263,6 +263,9 @@ class UpstreamResponse:
                     waiter.set_result(True)
             except Exception as error:  # noqa: BLE001 - the reader's own, raised where it waits
                 waiter.set_exception(error)
+                # The error leads to this frame: were it to lead on to the error, only the garbage
+                # collector could free them.
+                del waiter
             return
         self._queue.append(data)
         self._queued += len(data)

@@ -46,8 +46,8 @@ _FIELDS: Final = {
     PartKind.REASONING: b"reasoning_content",
     PartKind.REFUSAL: b"refusal",
 }
-# Asked of every piece: a name of the module is found sooner than one of the enumeration.
 _CHUNK: Final = b'"chat.completion.chunk"'
+# Asked of every piece: a name of the module is found sooner than one of the enumeration.
 _TEXT: Final = PartKind.ASSISTANT_TEXT
 _TEXT_TAIL: Final = b'},"finish_reason":null}]}\n\n'
 _BESIDE_CONTENT: Final = (
