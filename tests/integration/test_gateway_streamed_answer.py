@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
+import weakref
 from collections.abc import Coroutine
 from typing import Any
 
@@ -243,3 +246,23 @@ def test_a_stream_that_just_stops_or_dies_is_no_end_and_what_came_before_leaves(
             assert scene.caller.texts() == ["one "]
 
     run(main())
+
+
+@pytest.mark.parametrize("last", [DONE, event("amber lantern"), b"data: no JSON\n\n"])
+def test_a_stream_that_ended_is_no_work_for_the_garbage_collector(last: bytes) -> None:
+    async def main() -> None:
+        scene = Scene()
+        await turns()
+        scene.response.push(event("one ") + last)
+        with contextlib.suppress(UpstreamAnswerError):
+            await scene.task
+        caller = weakref.ref(scene.caller)
+        del scene
+        await turns()
+        assert caller() is None
+
+    gc.disable()
+    try:
+        run(main())
+    finally:
+        gc.enable()
