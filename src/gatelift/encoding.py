@@ -18,6 +18,7 @@ import binascii
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Final, NewType, TypeVar
 
 import msgspec
@@ -132,9 +133,8 @@ def make_id(kind: str, now_ms: int, entropy: bytes) -> str:
     return f"{kind}_{''.join(pairs)}"
 
 
-def encode_json(value: object) -> bytes:
-    """Return compact UTF-8 JSON, fields in the order of their declaration."""
-    return msgspec.json.encode(value)
+encode_json: Final[Callable[[object], bytes]] = msgspec.json.Encoder().encode
+"""Return compact UTF-8 JSON of a value, fields in the order of their declaration."""
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

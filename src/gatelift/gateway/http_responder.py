@@ -40,8 +40,10 @@ class ResponseState(enum.Enum):
     CUT = "cut"
 
 
+# Asked at every request and chunk: a name of the module is found sooner than one of the enumeration.
 _AWAITED: Final = ResponseState.AWAITED
 _SENT: Final = ResponseState.SENT
+_STREAMING: Final = ResponseState.STREAMING
 
 
 class Connection(Protocol):
@@ -124,13 +126,28 @@ class Responder:
         self.state = ResponseState.STREAMING
         self._connection.write(data)
 
-    async def write(self, data: bytes) -> None:
-        """Send a part of the stream; wait while the client has too much unread."""
-        self._expect(ResponseState.STREAMING)
+    def push(self, data: bytes) -> bool:
+        """Send a part of the stream, waiting for nothing; return whether the client keeps up.
+
+        If it does not, `drained` is to be awaited before the next part.
+        """
+        if self.state is not _STREAMING:
+            self._expect(_STREAMING)
+        connection = self._connection
         if data and not self._head_only:
-            self._connection.write(render_chunk(data))
+            connection.write(render_chunk(data))
+        return not connection.write_paused
+
+    async def drained(self) -> None:
+        """Wait while the client has too much unread; raises `ClientGoneError` once it is gone."""
+        self._expect(ResponseState.STREAMING)
         if self._connection.write_paused:
             await self._connection.drained()
+
+    async def write(self, data: bytes) -> None:
+        """Send a part of the stream; wait while the client has too much unread."""
+        if not self.push(data):
+            await self.drained()
 
     async def finish(self, data: bytes = b"") -> None:
         """End the stream in order, with the last part `data` in the same segment."""
