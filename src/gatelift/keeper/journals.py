@@ -35,9 +35,10 @@ from gatelift.keeper.charges import Charges
 from gatelift.keeper.counters import Past, PoolKey, WorkerRun
 from gatelift.keeper.errors import KeeperError
 from gatelift.ledger import RequestsLog, TileLog
-from gatelift.messages import BatchEntry, EventCount, Observation, Start, verify_batch
+from gatelift.messages import BatchEntry, EventCount, Observation, Start, verify_own_batch
 from gatelift.plan import Plan
 from gatelift.tlog import NoteSigner, format_proof
+from gatelift.trust import SigningKey
 from gatelift.watch import UnitCounter
 
 __all__ = ["KEEPER", "Journals"]
@@ -109,7 +110,7 @@ class Journals:
         logs: Path,
         deployment: str,
         node: str,
-        batch_key: bytes,
+        batch_key: SigningKey,
         log_key: Ed25519PrivateKey,
     ) -> None:
         self._directory = directory
@@ -269,7 +270,7 @@ class Journals:
                 yield log, index, batch
 
     def _check(self, name: WorkerRun, batch: CommittedBatch) -> None:
-        verify_batch(batch.data, batch.signature, self._batch_key)
+        verify_own_batch(batch.data, batch.signature, self._batch_key)
         self._check_place(name, batch)
 
     def _check_place(self, name: WorkerRun, batch: CommittedBatch) -> None:

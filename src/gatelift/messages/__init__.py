@@ -66,7 +66,9 @@ from gatelift.messages.records import (
     parse_ticket,
     record_leaf,
     sign_batch,
+    stored_leaves,
     verify_batch,
+    verify_own_batch,
     verify_ticket,
 )
 
@@ -131,10 +133,12 @@ __all__ = [
     "sign_batch",
     "sign_bundle",
     "sign_roster",
+    "stored_leaves",
     "verify_batch",
     "verify_body",
     "verify_bundle",
     "verify_logged",
+    "verify_own_batch",
     "verify_roster",
     "verify_ticket",
 ]
