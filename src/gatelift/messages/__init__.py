@@ -5,6 +5,7 @@ form is stored UTF-8 JSON; msgpack is used in frames only.
 """
 
 from gatelift.messages.authority import AuthorityError, Body, may_sign, verify_body
+from gatelift.messages.brief import BriefRecord, BriefStart, decode_brief
 from gatelift.messages.bundle import (
     BUNDLE_TYPE,
     ROSTER_TYPE,
@@ -58,6 +59,7 @@ from gatelift.messages.records import (
     RecordError,
     RecordRef,
     Start,
+    StartTerms,
     Ticket,
     commit_content,
     decode_batch_entry,
@@ -81,6 +83,8 @@ __all__ = [
     "BatchEntry",
     "Beat",
     "Body",
+    "BriefRecord",
+    "BriefStart",
     "Bundle",
     "BundleError",
     "Charge",
@@ -115,6 +119,7 @@ __all__ = [
     "Revocation",
     "Roster",
     "Start",
+    "StartTerms",
     "Tick",
     "Ticket",
     "UpstreamTls",
@@ -123,6 +128,7 @@ __all__ = [
     "Visibility",
     "commit_content",
     "decode_batch_entry",
+    "decode_brief",
     "decode_record",
     "encode_ticket",
     "may_sign",

@@ -49,6 +49,7 @@ __all__ = [
     "RecordRef",
     "RecordedVerdict",
     "Start",
+    "StartTerms",
     "Ticket",
     "commit_content",
     "decode_batch_entry",
@@ -123,20 +124,11 @@ class RecordedVerdict(
     action: Posture
 
 
-class Start(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag="start",
-    tag_field="kind",
-    gc=False,
-):
-    """Written before the first upstream byte, durable before the first byte to the caller.
+class StartTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """A start without what it reserved.
 
     `at` in ms UTC; `request` commits to the body as it was inspected and sent. `certificate` is null
-    where none stood and the exchange was denied for it. `images` counts what was sent and no
-    safeguard read.
+    where none stood and the exchange was denied for it.
     """
 
     v: int
@@ -158,6 +150,22 @@ class Start(
     stream: bool
     request: Digest
     request_bytes: int
+
+
+class Start(
+    StartTerms,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="start",
+    tag_field="kind",
+    gc=False,
+):
+    """Written before the first upstream byte, durable before the first byte to the caller.
+
+    `images` counts what was sent and no safeguard read.
+    """
+
     reserved: tuple[Charge, ...]
     images: int = 0
 
