@@ -26,7 +26,7 @@ batches out of the node verifies them (`messages.verify_batch`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -77,23 +77,26 @@ class Batch(NamedTuple):
     signature: bytes
     payloads: list[bytes]
 
-    def decode(self, decode: Callable[[bytes], R]) -> list[R]:
+    def decode(self, decode: Callable[[Iterable[bytes]], list[R]]) -> list[R]:
         """Return the records, by `decode`; raises `JournalError` if one is none or misplaced."""
         entry = self.entry
         node, worker, run, seq = entry.node, entry.worker, entry.run, entry.seq
-        records: list[R] = []
-        for payload in self.payloads:
-            try:
-                record = decode(payload[SALT_BYTES:])
-            except RecordError as error:
-                raise _corrupt(f"run {run}", f"{error}") from error
-            if (record.seq, record.run, record.worker, record.node) != (seq, run, worker, node):
+        try:
+            records = decode([payload[SALT_BYTES:] for payload in self.payloads])
+        except RecordError as error:
+            raise _corrupt(f"run {run}, the batch from {seq}", f"{error}") from error
+        for record in records:
+            if (
+                record.seq != seq
+                or record.run != run
+                or record.worker != worker
+                or record.node != node
+            ):
                 raise _corrupt(
-                    f"run {run}",
-                    f"expected record {seq} of {node}/{worker}, got {record.seq} of "
-                    f"{record.node}/{record.worker}, run {record.run!r}",
+                    f"run {run} of {node}/{worker}",
+                    f"expected record {seq}, got {record.seq} of run {record.run!r} of "
+                    f"{record.node}/{record.worker}",
                 )
-            records.append(record)
             seq += 1
         return records
 
@@ -101,7 +104,7 @@ class Batch(NamedTuple):
         """Return it with every record decoded in full; raises `JournalError` as above."""
         records = [
             StoredRecord(record, payload[:SALT_BYTES], payload[SALT_BYTES:])
-            for record, payload in zip(self.decode(decode_record), self.payloads, strict=True)
+            for record, payload in zip(self.decode(_decode_fully), self.payloads, strict=True)
         ]
         return CommittedBatch(self.entry, self.data, self.signature, tuple(records))
 
@@ -269,6 +272,10 @@ class RunFollower:
     def _corrupt(self, what: str) -> JournalError:
         where = f"segment {self._number} of run {self.run} in {self._directory.name}"
         return _corrupt(where, what)
+
+
+def _decode_fully(stored: Iterable[bytes]) -> list[Record]:
+    return [decode_record(data) for data in stored]
 
 
 def _is_root(entry: BatchEntry, payloads: list[bytes]) -> bool:

@@ -25,25 +25,37 @@ AnyStart = Start | BriefStart
 
 
 class _Run:
-    """Running starts by sequence number, what finishes spent, and the last start of all."""
+    """Running starts by sequence number, what finishes spent, and the last start of all.
+
+    `spent` is by counter, then by window: that is found faster than by both in one key.
+    """
 
     __slots__ = ("last_seq", "running", "spent")
 
     def __init__(self) -> None:
         self.last_seq = -1
         self.running: dict[int, AnyStart] = {}
-        self.spent: dict[PoolKey, int] = {}
+        self.spent: dict[str, dict[int, int]] = {}
 
     def spend(self, charges: Iterable[Charge], past: Past) -> None:
         spent = self.spent
         for charge in charges:
-            key = (charge.counter, charge.window)
-            # What is over is judged where a key is new: `roll` moves `past` and drops what it covers
+            counter, window = charge.counter, charge.window
+            by_window = spent.get(counter)
+            # What is over is judged where a window is new: `roll` moves `past` and drops what it covers
             # in one go. To ask for each of the nine charges of a chat doubled the cost of this.
-            if key in spent:
-                spent[key] += charge.amount
-            elif not past.covers(window_end_ms(*key)):
-                spent[key] = charge.amount
+            if by_window is not None and (held := by_window.get(window)) is not None:
+                by_window[window] = held + charge.amount
+            elif not past.covers(window_end_ms(counter, window)):
+                spent.setdefault(counter, {})[window] = charge.amount
+
+    def forget(self, past: Past) -> None:
+        """Forget the windows that are past."""
+        for counter, by_window in list(self.spent.items()):
+            for window in [w for w in by_window if past.covers(window_end_ms(counter, w))]:
+                del by_window[window]
+            if not by_window:
+                del self.spent[counter]
 
 
 class Charges:
@@ -83,16 +95,21 @@ class Charges:
         `loose` are starts after the last that was folded; older ones among them are passed over.
         """
         run, total = self._runs.get(worker, _Run()), _Run()
-        total.spent.update(run.spent)
+        total.spent = {counter: dict(amounts) for counter, amounts in run.spent.items()}
         later = [start for start in loose if start.seq > run.last_seq]
         for start in (*run.running.values(), *later):
             total.spend(start.reserved, self.past)
-        return total.spent
+        return {
+            (counter, window): amount
+            for counter, amounts in total.spent.items()
+            for window, amount in amounts.items()
+        }
 
     def spent(self, worker: WorkerRun, key: PoolKey) -> int:
         """Return what a run's finished exchanges have spent of one counter."""
         run = self._runs.get(worker)
-        return 0 if run is None else run.spent.get(key, 0)
+        counter, window = key
+        return 0 if run is None else run.spent.get(counter, {}).get(window, 0)
 
     def orphans(self, worker: WorkerRun) -> tuple[AnyStart, ...]:
         """Return the starts of a run that have no finish, in order."""
@@ -114,7 +131,6 @@ class Charges:
         if not self.past.move(now_ms):
             return
         for name, run in list(self._runs.items()):
-            for key in [k for k in run.spent if self.past.covers(window_end_ms(*k))]:
-                del run.spent[key]
+            run.forget(self.past)
             if not run.running and not run.spent:
                 del self._runs[name]

@@ -42,7 +42,7 @@ from gatelift.messages import (
     EventCount,
     Observation,
     Start,
-    decode_brief,
+    decode_briefly,
     verify_own_batch,
 )
 from gatelift.plan import Plan
@@ -288,7 +288,7 @@ class Journals:
                 f"batch {entry.seq} in the journal of {name.worker}/{name.run} is another's",
                 code="bad_journal",
             )
-        return batch.decode(decode_brief)
+        return batch.decode(decode_briefly)
 
     def _fold(self, log: RequestsLog, index: int, records: list[BriefRecord]) -> None:
         with self._lock:

@@ -5,7 +5,7 @@ form is stored UTF-8 JSON; msgpack is used in frames only.
 """
 
 from gatelift.messages.authority import AuthorityError, Body, may_sign, verify_body
-from gatelift.messages.brief import BriefRecord, BriefStart, decode_brief
+from gatelift.messages.brief import BriefRecord, BriefStart, decode_briefly
 from gatelift.messages.bundle import (
     BUNDLE_TYPE,
     ROSTER_TYPE,
@@ -128,7 +128,7 @@ __all__ = [
     "Visibility",
     "commit_content",
     "decode_batch_entry",
-    "decode_brief",
+    "decode_briefly",
     "decode_record",
     "encode_ticket",
     "may_sign",

@@ -12,12 +12,14 @@ Not for who verifies records that others wrote: that is `decode_record`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from gatelift.errors import CallerError
 from gatelift.messages.records import Beat, Charge, Finish, RecordError, StartTerms
 
-__all__ = ["BriefRecord", "BriefStart", "decode_brief"]
+__all__ = ["BriefRecord", "BriefStart", "decode_briefly"]
 
 
 class BriefStart(
@@ -49,9 +51,10 @@ _CHARGES: msgspec.json.Decoder[tuple[Charge, ...]] = msgspec.json.Decoder(tuple[
 _BRIEF: msgspec.json.Decoder[BriefRecord] = msgspec.json.Decoder(BriefRecord)
 
 
-def decode_brief(data: bytes | memoryview) -> BriefRecord:
-    """Return the record in stored bytes, to be counted; raises `RecordError`."""
+def decode_briefly(stored: Iterable[bytes]) -> list[BriefRecord]:
+    """Return the records in these stored bytes, to be counted; raises `RecordError`."""
+    decode = _BRIEF.decode
     try:
-        return _BRIEF.decode(data)
+        return [decode(data) for data in stored]
     except (msgspec.DecodeError, UnicodeDecodeError, CallerError) as error:
         raise RecordError(f"not a record: {error}") from error
