@@ -32,7 +32,7 @@ from typing import NamedTuple, TypeVar
 
 from gatelift.encoding import EncodingError
 from gatelift.journal.errors import JournalError
-from gatelift.journal.segments import Frame, FrameKind, list_segments, read_frames, segment_path
+from gatelift.journal.segments import Frame, FrameKind, list_names, read_frames, segment_path
 from gatelift.messages import (
     SALT_BYTES,
     BatchEntry,
@@ -117,9 +117,9 @@ class Position(NamedTuple):
     next_seq: int
 
 
-def list_runs(directory: Path) -> list[str]:
+def list_runs(directory: Path | str) -> list[str]:
     """Return the runs in a journal's directory, oldest first by the clocks of their writers."""
-    return sorted({segment.run for segment in list_segments(directory)})
+    return sorted({run for run, _, _ in list_names(directory)})
 
 
 class RunFollower:
@@ -177,15 +177,15 @@ class RunFollower:
         """Return what `poll` does, with records that are yet to be decoded."""
         found: list[Batch] = []
         while True:
-            later = [s.number for s in list_segments(self._directory, self.run)]
-            later = [number for number in later if number > self._number]
+            names = list_names(self._directory)
+            later = [n for run, n, _ in names if run == self.run and n > self._number]
             moved = self._read(found)
             if moved:
                 if found:
                     return found
             elif later:
                 self._sort_out()
-                self._number, self._offset = later[0], 0
+                self._number, self._offset = min(later), 0
             else:
                 return found
 

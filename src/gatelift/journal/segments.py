@@ -38,6 +38,7 @@ __all__ = [
     "FrameKind",
     "Segment",
     "encode_frame",
+    "list_names",
     "list_segments",
     "read_frames",
     "segment_path",
@@ -85,16 +86,20 @@ def segment_path(directory: Path, run: str, number: int) -> Path:
 
 def list_segments(directory: Path, run: str | None = None) -> list[Segment]:
     """Return the segments in `directory`, of one run or of all, in the order of writing."""
-    try:
-        names = os.listdir(directory)  # noqa: PTH208  no object for each name, twenty times a second
-    except FileNotFoundError:
-        return []
-    found = [(*parsed, name) for name in names if (parsed := _parse_name(name)) is not None]
     return [
         Segment(of, number, directory / name)
-        for of, number, name in sorted(found)
+        for of, number, name in sorted(list_names(directory))
         if run is None or of == run
     ]
+
+
+def list_names(directory: Path | str) -> list[tuple[str, int, str]]:
+    """Return run, number and file name of each segment in `directory`, in no order."""
+    try:
+        names = os.listdir(directory)  # noqa: PTH208  no object for each name, many times a second
+    except FileNotFoundError:
+        return []
+    return [(*parsed, name) for name in names if (parsed := _parse_name(name)) is not None]
 
 
 @functools.lru_cache(maxsize=4096)
