@@ -112,18 +112,20 @@ def test_an_entry_is_logged_once_however_often_it_comes(tmp_path):
 
 def test_entries_that_come_together_are_logged_as_if_one_by_one(tmp_path):
     log = RequestsLog(tmp_path / "log", SIGNER)
-    assert log.append_all([b"a", b"b", b"a", b"c"]) == [0, 1, 0, 2]
+    assert list(log.append_each([b"a", b"b", b"a", b"c"])) == [0, 1, 0, 2]
     log.commit()
     many = entries(300)
-    assert log.append_all([b"c", *many, b"b"]) == [2, *range(3, 303), 1]
-    assert log.append_all([*many, b"d"]) == [*range(3, 303), 303]
+    assert list(log.append_each([b"c", *many, b"b"])) == [2, *range(3, 303), 1]
+    assert list(log.append_each([*many, b"d"])) == [*range(3, 303), 303]
     note = log.commit()
     tree = MemoryTree([b"a", b"b", b"c", *many, b"d"])
     assert verify_checkpoint(note, SIGNER.key).root == tree.root()
-    with pytest.raises(LedgerError):
-        log.append_all([b"e", b"x" * 65_536])
+    appending = log.append_each([b"e", b"x" * 65_536])
     assert log.size == 304
-    assert log.append_all([]) == []
+    assert next(appending) == 304
+    with pytest.raises(LedgerError):
+        next(appending)
+    assert log.size == 305
     log.close()
 
 

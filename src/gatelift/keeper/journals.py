@@ -192,10 +192,10 @@ class Journals:
         log = self._month_of(now_ms)
         for name in self._cursor.find():
             while batches := self._cursor.take(name):
-                verified = [self._verified(name, batch) for batch in batches]
-                indices = log.append_all([batch.data for batch in batches])
-                for index, records in zip(indices, verified, strict=True):
-                    self._fold(log, index, records)
+                indices = log.append_each([batch.data for batch in batches])
+                for batch in batches:
+                    records = self._verified(name, batch)
+                    self._fold(log, next(indices), records)
                 taken += len(batches)
                 if name not in dead:
                     break

@@ -22,7 +22,7 @@ Follows C2SP tlog-tiles.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gatelift.encoding import Digest, parse_digest
@@ -130,23 +130,20 @@ class RequestsLog:
 
         It is durable after the next `commit`, not before.
         """
-        return self.append_all([entry])[0]
+        return next(self.append_each([entry]))
 
-    def append_all(self, entries: Sequence[bytes]) -> list[int]:
-        """Add entries in order and return the index of each, as `append` does; all or none."""
-        for entry in entries:
-            if len(entry) > MAX_ENTRY_BYTES:
-                raise LedgerError(
-                    f"expected an entry of at most {MAX_ENTRY_BYTES} bytes, got {len(entry)}",
-                    code="bad_group",
-                )
+    def append_each(self, entries: Sequence[bytes]) -> Iterator[int]:
+        """Yield the index of each entry, which is added, as by `append`, when its turn comes.
+
+        So the index on disk is asked once for all, and each may be verified just before its turn.
+        """
         digests = [hashlib.sha256(entry).digest() for entry in entries]
         known = self._index.find_all(digests)
-        known.update((each, self._waiting[each]) for each in digests if each in self._waiting)
         for digest, entry in zip(digests, entries, strict=True):
-            if digest not in known:
-                known[digest] = self._waiting[digest] = self._add(entry)
-        return [known[digest] for digest in digests]
+            index = known.get(digest)
+            if index is None:
+                index = self._waiting.get(digest)
+            yield self._add(digest, entry) if index is None else index
 
     def commit(self) -> bytes | None:
         """Make all entries durable and sign the head over them; None if nothing was added.
@@ -194,7 +191,12 @@ class RequestsLog:
         """Close the index. What was not committed is forgotten."""
         self._index.close()
 
-    def _add(self, entry: bytes) -> int:
+    def _add(self, digest: bytes, entry: bytes) -> int:
+        if len(entry) > MAX_ENTRY_BYTES:
+            raise LedgerError(
+                f"expected an entry of at most {MAX_ENTRY_BYTES} bytes, got {len(entry)}",
+                code="bad_group",
+            )
         index = self._frontier.size
         self._frontier, completed = self._frontier.grow(leaf_hash(entry))
         self._entries.values.append(entry)
@@ -203,6 +205,7 @@ class RequestsLog:
                 if level // TILE_HEIGHT == len(self._rows):
                     self._rows.append(_Edge(0, []))
                 self._rows[level // TILE_HEIGHT].values.append(hash_)
+        self._waiting[digest] = index
         return index
 
     def _find(self, digest: bytes) -> int | None:
