@@ -133,7 +133,7 @@ def test_every_frame_that_is_cut_out_of_a_journal_stops_the_keeper(
             logs=tmp_path / "logs",
             deployment="test.example",
             node="n1",
-            batch_key=key("batch").public,
+            batch_key=key("batch"),
             log_key=Ed25519PrivateKey.from_private_bytes(seed("requests")),
         )
         try:

@@ -9,6 +9,7 @@ from gatelift.journal.batches import Pending, SignedBatch
 from gatelift.journal.errors import JournalError
 from gatelift.journal.lock import holder, is_locked
 from gatelift.journal.reader import (
+    Batch,
     CommittedBatch,
     Position,
     RunFollower,
@@ -27,6 +28,7 @@ from gatelift.journal.writer import MAX_PENDING, SEGMENT_BYTES, Writer
 __all__ = [
     "MAX_PENDING",
     "SEGMENT_BYTES",
+    "Batch",
     "CommittedBatch",
     "Frame",
     "FrameKind",

@@ -101,7 +101,7 @@ def make_node(directory: Path, node: str, replica: Path | None = None) -> Node:
             logs=directory / "logs" / "requests",
             deployment=root.name,
             node=node,
-            batch_key=batch_key.public,
+            batch_key=batch_key,
             log_key=log_key,
         ),
         own=own,

@@ -22,6 +22,7 @@ Follows C2SP tlog-tiles.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gatelift.encoding import Digest, parse_digest
@@ -129,25 +130,20 @@ class RequestsLog:
 
         It is durable after the next `commit`, not before.
         """
-        if len(entry) > MAX_ENTRY_BYTES:
-            raise LedgerError(
-                f"expected an entry of at most {MAX_ENTRY_BYTES} bytes, got {len(entry)}",
-                code="bad_group",
-            )
-        digest = hashlib.sha256(entry).digest()
-        known = self._find(digest)
-        if known is not None:
-            return known
-        index = self._frontier.size
-        self._frontier, completed = self._frontier.grow(leaf_hash(entry))
-        self._entries.values.append(entry)
-        for level, _, hash_ in completed:
-            if level % TILE_HEIGHT == 0:
-                if level // TILE_HEIGHT == len(self._rows):
-                    self._rows.append(_Edge(0, []))
-                self._rows[level // TILE_HEIGHT].values.append(hash_)
-        self._waiting[digest] = index
-        return index
+        return next(self.append_each([entry]))
+
+    def append_each(self, entries: Sequence[bytes]) -> Iterator[int]:
+        """Yield the index of each entry, which is added, as by `append`, when its turn comes.
+
+        So the index on disk is asked once for all, and each may be verified just before its turn.
+        """
+        digests = [hashlib.sha256(entry).digest() for entry in entries]
+        known = self._index.find_all(digests)
+        for digest, entry in zip(digests, entries, strict=True):
+            index = known.get(digest)
+            if index is None:
+                index = self._waiting.get(digest)
+            yield self._add(digest, entry) if index is None else index
 
     def commit(self) -> bytes | None:
         """Make all entries durable and sign the head over them; None if nothing was added.
@@ -194,6 +190,23 @@ class RequestsLog:
     def close(self) -> None:
         """Close the index. What was not committed is forgotten."""
         self._index.close()
+
+    def _add(self, digest: bytes, entry: bytes) -> int:
+        if len(entry) > MAX_ENTRY_BYTES:
+            raise LedgerError(
+                f"expected an entry of at most {MAX_ENTRY_BYTES} bytes, got {len(entry)}",
+                code="bad_group",
+            )
+        index = self._frontier.size
+        self._frontier, completed = self._frontier.grow(leaf_hash(entry))
+        self._entries.values.append(entry)
+        for level, _, hash_ in completed:
+            if level % TILE_HEIGHT == 0:
+                if level // TILE_HEIGHT == len(self._rows):
+                    self._rows.append(_Edge(0, []))
+                self._rows[level // TILE_HEIGHT].values.append(hash_)
+        self._waiting[digest] = index
+        return index
 
     def _find(self, digest: bytes) -> int | None:
         waiting = self._waiting.get(digest)

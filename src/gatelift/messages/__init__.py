@@ -5,6 +5,7 @@ form is stored UTF-8 JSON; msgpack is used in frames only.
 """
 
 from gatelift.messages.authority import AuthorityError, Body, may_sign, verify_body
+from gatelift.messages.brief import BriefRecord, BriefStart, decode_briefly
 from gatelift.messages.bundle import (
     BUNDLE_TYPE,
     ROSTER_TYPE,
@@ -58,6 +59,7 @@ from gatelift.messages.records import (
     RecordError,
     RecordRef,
     Start,
+    StartTerms,
     Ticket,
     commit_content,
     decode_batch_entry,
@@ -66,7 +68,9 @@ from gatelift.messages.records import (
     parse_ticket,
     record_leaf,
     sign_batch,
+    stored_leaves,
     verify_batch,
+    verify_own_batch,
     verify_ticket,
 )
 
@@ -79,6 +83,8 @@ __all__ = [
     "BatchEntry",
     "Beat",
     "Body",
+    "BriefRecord",
+    "BriefStart",
     "Bundle",
     "BundleError",
     "Charge",
@@ -113,6 +119,7 @@ __all__ = [
     "Revocation",
     "Roster",
     "Start",
+    "StartTerms",
     "Tick",
     "Ticket",
     "UpstreamTls",
@@ -121,6 +128,7 @@ __all__ = [
     "Visibility",
     "commit_content",
     "decode_batch_entry",
+    "decode_briefly",
     "decode_record",
     "encode_ticket",
     "may_sign",
@@ -131,10 +139,12 @@ __all__ = [
     "sign_batch",
     "sign_bundle",
     "sign_roster",
+    "stored_leaves",
     "verify_batch",
     "verify_body",
     "verify_bundle",
     "verify_logged",
+    "verify_own_batch",
     "verify_roster",
     "verify_ticket",
 ]

@@ -83,11 +83,14 @@ def root_of(leaf_hashes: Sequence[bytes]) -> bytes:
     """Return the root over these leaf hashes; over none it is `EMPTY_ROOT`."""
     if not leaf_hashes:
         return EMPTY_ROOT
-    row = [_check_hash(hash_, "leaf hash") for hash_ in leaf_hashes]
+    row = list(leaf_hashes)
+    if set(map(len, row)) != {HASH_BYTES}:
+        row = [_check_hash(hash_, "leaf hash") for hash_ in row]
+    sha256 = hashlib.sha256
     while len(row) > 1:
         # An unpaired last hash rises unchanged, which is the split at the largest power of two.
         pairs = zip(row[::2], row[1::2], strict=False)
-        above = [hashlib.sha256(b"\x01" + left + right).digest() for left, right in pairs]
+        above = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
         if len(row) % 2:
             above.append(row[-1])
         row = above
