@@ -90,7 +90,7 @@ def test_a_durable_record_has_a_ticket_that_verifies(tmp_path):
         pendings = [writer.append(beat) for _ in range(11)]
         for pending in pendings:
             await pending.durable
-        tickets = [parse_ticket(encode_ticket(p.ticket(b"s" * 32))) for p in pendings]
+        tickets = [parse_ticket(p.ticket(b"s" * 32)) for p in pendings]
         writer.close()
         return tickets
 
@@ -119,10 +119,12 @@ def test_paths_and_roots_are_those_of_the_log_tree(tmp_path):
     assert (batch.entry.seq, batch.entry.n) == (1, 13)
     tree = MemoryTree()
     for pending in group:
-        tree.append_leaf(record_leaf(pending.salt, pending.data))
+        tree.append_leaf(record_leaf(pending.salted[:32], pending.salted[32:]))
     assert batch.entry.root == f"sha256:{tree.root().hex()}"
     written = [tuple(map(encode_base64, tree.inclusion_proof(i))) for i in range(13)]
-    assert [batch.path(i) for i in range(13)] == written
+    tickets = [pending.ticket(b"c" * 32) for pending in group]
+    assert [parse_ticket(ticket).path for ticket in tickets] == written
+    assert [encode_ticket(parse_ticket(ticket)) for ticket in tickets] == tickets
 
 
 def test_one_sync_commits_all_that_gathered_meanwhile(tmp_path):
@@ -520,7 +522,7 @@ def test_who_gives_up_waiting_takes_nothing_from_others(tmp_path):
         impatient.cancel()
         disk.gate.set()
         await patient
-        assert pending.ticket(b"s" * 32).index == 0
+        assert parse_ticket(pending.ticket(b"s" * 32)).index == 0
         writer.close()
 
     run(main())

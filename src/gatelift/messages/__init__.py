@@ -46,6 +46,13 @@ from gatelift.messages.entries import (
     UpstreamTls,
     Visibility,
 )
+from gatelift.messages.record_forms import (
+    NO_CHARGES,
+    RecordForm,
+    charges_form,
+    record_head,
+    record_place,
+)
 from gatelift.messages.records import (
     SALT_BYTES,
     BatchEntry,
@@ -65,6 +72,7 @@ from gatelift.messages.records import (
     encode_ticket,
     parse_ticket,
     record_leaf,
+    record_leaves,
     sign_batch,
     verify_batch,
     verify_ticket,
@@ -72,6 +80,7 @@ from gatelift.messages.records import (
 
 __all__ = [
     "BUNDLE_TYPE",
+    "NO_CHARGES",
     "PREDICATES",
     "ROSTER_TYPE",
     "SALT_BYTES",
@@ -105,6 +114,7 @@ __all__ = [
     "Reason",
     "Record",
     "RecordError",
+    "RecordForm",
     "RecordRange",
     "RecordRef",
     "RecordedVerdict",
@@ -119,6 +129,7 @@ __all__ = [
     "VerifiedBundle",
     "VerifiedRoster",
     "Visibility",
+    "charges_form",
     "commit_content",
     "decode_batch_entry",
     "decode_record",
@@ -126,7 +137,10 @@ __all__ = [
     "may_sign",
     "parse_roster",
     "parse_ticket",
+    "record_head",
     "record_leaf",
+    "record_leaves",
+    "record_place",
     "releases_policy",
     "sign_batch",
     "sign_bundle",

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+from collections.abc import Iterable
 
 import msgspec
 
@@ -55,6 +56,7 @@ __all__ = [
     "encode_ticket",
     "parse_ticket",
     "record_leaf",
+    "record_leaves",
     "sign_batch",
     "verify_batch",
     "verify_ticket",
@@ -256,6 +258,11 @@ def record_leaf(salt: bytes, record: bytes) -> bytes:
     if len(salt) != SALT_BYTES:
         raise RecordError(f"expected a salt of {SALT_BYTES} bytes, got {len(salt)}")
     return hashlib.sha256(_RECORD_PREFIX + salt + record).digest()
+
+
+def record_leaves(salted: Iterable[bytes]) -> list[bytes]:
+    """Return the leaf hashes of records, each given as its salt with the stored bytes behind it."""
+    return [hashlib.sha256(_RECORD_PREFIX + each).digest() for each in salted]
 
 
 def commit_content(salt: bytes, content: bytes) -> Digest:
