@@ -25,9 +25,9 @@ from gatelift.gateway.holdings import Identified
 from gatelift.gateway.honey_touch import touch_honey
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.keeper_link import KeeperUnavailableError
-from gatelift.gateway.leases import Reservation
 from gatelift.gateway.refusals import refusal_detail
 from gatelift.gateway.releasing import BYTES_PER_TOKEN_BOUND
+from gatelift.gateway.reservation import Reservation
 from gatelift.gateway.standing import Standing
 from gatelift.messages import Outcome
 from gatelift.messages.frames import Denied
@@ -45,6 +45,7 @@ __all__ = [
     "needs_of",
     "permitted",
     "reserve",
+    "reserve_at_hand",
 ]
 
 _MESSAGE_TOKENS = 16
@@ -208,6 +209,20 @@ def _output_limit(scope: Scope, request: ModelRequest) -> int:
     if scope.output_tokens is None:
         return _DEFAULT_OUTPUT_TOKENS if asked is None else asked
     return scope.output_tokens if asked is None else min(asked, scope.output_tokens)
+
+
+def reserve_at_hand(
+    context: Context,
+    standing: Standing,
+    needs: dict[CapUnit, int],
+    known: frozenset[str] = frozenset(),
+) -> Reservation | None:
+    """Set aside every cap of a request if this worker holds enough of each, else nothing: null.
+
+    Most requests need no word of the keeper, and what does not wait needs no coroutine.
+    """
+    wanted = standing.cap_lines.wanted(needs, now_ms(), known)
+    return wanted if context.leases.take(wanted) else None
 
 
 async def reserve(

@@ -26,6 +26,7 @@ from gatelift.gateway.admission import (
     inspect_prompt,
     needs_of,
     reserve,
+    reserve_at_hand,
 )
 from gatelift.gateway.answering import Answering
 from gatelift.gateway.context import Context, OpenExchange
@@ -41,12 +42,12 @@ from gatelift.gateway.recording import Subject
 from gatelift.gateway.refusals import refusal_completion
 from gatelift.gateway.releasing import Release, may_be_tokens
 from gatelift.gateway.replies import Reply
+from gatelift.gateway.reservation import Reservation
 from gatelift.gateway.standing import Standing
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome, VerifiedBundle
 from gatelift.plan import RefusalForm
 from gatelift.safeguards import Verdict
-from gatelift.terms import CapUnit
 
 __all__ = ["ModelExchange"]
 
@@ -175,7 +176,10 @@ class ModelExchange(RecordedExchange):
             return
         needs = needs_of(admitted, asked.bundle.plan.prices)
         known = self._known_counters(asked, admitted.standing)
-        held = await reserve(self.context, admitted.standing, needs, known)
+        context, standing = self.context, admitted.standing
+        held: Reservation | Denial | None = reserve_at_hand(context, standing, needs, known)
+        if held is None:
+            held = await reserve(context, standing, needs, known)
         if isinstance(held, Denial):
             await self._turn_down(held)
             return
@@ -188,7 +192,7 @@ class ModelExchange(RecordedExchange):
 
     def _known_counters(self, asked: _Asked, standing: Standing) -> frozenset[str]:
         """Return the counters of coverage that need nothing of this prompt."""
-        lines = [line for line in standing.cap_lines if line.unit is CapUnit.COVERAGE]
+        lines = standing.cap_lines.coverage
         if not lines:
             return frozenset()
         if not asked.request.costs_input:

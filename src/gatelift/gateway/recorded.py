@@ -14,7 +14,6 @@ from typing import Any, Final
 from gatelift.encoding import ID_LETTERS_BYTES, Digest, make_id_of_letters
 from gatelift.errors import GateliftError
 from gatelift.gateway.admission import Denial
-from gatelift.gateway.charging import NOTHING_CHARGED, Charging
 from gatelift.gateway.context import Context, Orphan, now_ms
 from gatelift.gateway.dialects import ErrorShape
 from gatelift.gateway.exchange import Event, Exchange
@@ -24,6 +23,7 @@ from gatelift.gateway.leases import Reservation
 from gatelift.gateway.recording import Ending, Recorder, Subject
 from gatelift.gateway.replies import Reply, error_reply, request_id_headers
 from gatelift.journal import JournalError, Pending
+from gatelift.messages import NO_CHARGES
 from gatelift.safeguards import Verdict
 from gatelift.terms import CapUnit
 
@@ -70,7 +70,6 @@ class RecordedExchange:
         self.headers = request_id_headers(self.id, shape)
         self.verdicts: tuple[Verdict, ...] = ()
         self.reservation: Reservation | None = None
-        self._charging = NOTHING_CHARGED
         self._recorder: Recorder | None = None
         self._abandoned = False
         self.way: Forward | None = None
@@ -122,9 +121,9 @@ class RecordedExchange:
         """Note what was set aside, and tell the caller its request cap."""
         self.reservation = held
         self.steps.on(Event.RESERVE)
-        if _REQUESTS not in held.units:
+        want = held.first(_REQUESTS)
+        if want is None:
             return
-        want = held.wants[held.units.index(_REQUESTS)]
         reset_s = max(0, want.until - now_ms()) // 1000
         said: tuple[tuple[bytes, bytes], ...] = (
             (b"x-ratelimit-limit-requests", b"%d" % want.limit),
@@ -143,16 +142,17 @@ class RecordedExchange:
 
     def write_start(self, request: bytes) -> Pending:
         """Write the start, not yet durable. Raises `JournalError`."""
-        if self.reservation is not None:
-            self._charging = Charging(self.reservation)
-        pending = self.recorder.write_start(request, self._charging.reserved())
+        held = self.reservation
+        reserved = NO_CHARGES if held is None else held.charges()
+        pending = self.recorder.write_start(request, reserved)
         self.steps.on(Event.START)
         return pending
 
     async def finish(self, ending: Ending, answer: bytes | None, spent: dict[CapUnit, int]) -> None:
         """Settle and write the finish; return once it is durable. Raises `JournalError`."""
         spent = _with_its_request(spent)
-        charges = self._charging.spent(spent)
+        held = self.reservation
+        charges = NO_CHARGES if held is None else held.spent(spent)
         self.steps.on(Event.SETTLE)
         # Settled only once written: what was not is closed later, in the worst case for the caps.
         pending = self.recorder.write_finish(ending, answer, charges)
@@ -202,7 +202,7 @@ class RecordedExchange:
         if recorder.start is not None and recorder.finish is None:
             self._abandoned = True
             held, self.reservation = self.reservation, None
-            spent = self._charging.reserved()
+            spent = held.charges() if held else NO_CHARGES
             if held is not None:
                 self.context.leases.settle(held, {u: held.amount(u) or 0 for u in CapUnit})
             self.context.orphans.append(Orphan(recorder, spent, self.forwarded))
