@@ -90,7 +90,7 @@ def test_a_durable_record_has_a_ticket_that_verifies(tmp_path):
         pendings = [writer.append(beat) for _ in range(11)]
         for pending in pendings:
             await pending.durable
-        tickets = [parse_ticket(p.ticket(b"s" * 32)) for p in pendings]
+        tickets = [parse_ticket(p.ticket(b"s" * 32).decode()) for p in pendings]
         writer.close()
         return tickets
 
@@ -122,7 +122,7 @@ def test_paths_and_roots_are_those_of_the_log_tree(tmp_path):
         tree.append_leaf(record_leaf(pending.salted[:32], pending.salted[32:]))
     assert batch.entry.root == f"sha256:{tree.root().hex()}"
     written = [tuple(map(encode_base64, tree.inclusion_proof(i))) for i in range(13)]
-    tickets = [pending.ticket(b"c" * 32) for pending in group]
+    tickets = [pending.ticket(b"c" * 32).decode() for pending in group]
     assert [parse_ticket(ticket).path for ticket in tickets] == written
     assert [encode_ticket(parse_ticket(ticket)) for ticket in tickets] == tickets
 
@@ -522,7 +522,7 @@ def test_who_gives_up_waiting_takes_nothing_from_others(tmp_path):
         impatient.cancel()
         disk.gate.set()
         await patient
-        assert parse_ticket(pending.ticket(b"s" * 32)).index == 0
+        assert parse_ticket(pending.ticket(b"s" * 32).decode()).index == 0
         writer.close()
 
     run(main())

@@ -162,7 +162,7 @@ class RecordedExchange:
 
     def send_with_ticket(self, reply: Reply) -> None:
         """Send a reply with the ticket of its finish."""
-        ticket = (b"gatelift-ticket", self.recorder.finish_ticket().encode())
+        ticket = self.recorder.finish_header()
         if self.responder.state is ResponseState.AWAITED:
             self.responder.send(reply.status, [*reply.headers, ticket], reply.body)
 

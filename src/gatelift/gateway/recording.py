@@ -159,13 +159,17 @@ class Recorder:
         """Return the ticket of the start; only once it is durable."""
         if self.start is None:
             raise RuntimeError("no start was written")
-        return self.start.ticket(self._salts[:SALT_BYTES])
+        return self.start.ticket(self._salts[:SALT_BYTES]).decode()
 
     def finish_ticket(self) -> str:
         """Return the ticket of the finish; only once it is durable."""
+        return self.finish_header()[1].decode()
+
+    def finish_header(self) -> tuple[bytes, bytes]:
+        """Return the header that carries the ticket of the finish; only once it is durable."""
         if self.finish is None:
             raise RuntimeError("no finish was written")
-        return self.finish.ticket(self._salts[SALT_BYTES:])
+        return b"gatelift-ticket", self.finish.ticket(self._salts[SALT_BYTES:])
 
 
 def _recorded(verdicts: tuple[Verdict, ...]) -> tuple[RecordedVerdict, ...]:

@@ -16,11 +16,12 @@ It does not touch the disk (`writer`).
 from __future__ import annotations
 
 import asyncio
+from binascii import b2a_base64
 from collections.abc import Sequence
 
 from gatelift.encoding import Digest, encode_base64, encode_json, sha256_digest
 from gatelift.journal.errors import JournalError
-from gatelift.messages import SALT_BYTES, BatchEntry, record_leaves, sign_batch
+from gatelift.messages import SALT_BYTES, BatchEntry, sign_batch
 from gatelift.tlog import tree_rows
 from gatelift.trust import SigningKey
 
@@ -39,7 +40,7 @@ class SignedBatch:
         self.data = data
         self.signature = signature
         self._rows = rows
-        self._ticket_head = ""
+        self._ticket_head = b""
         self._paths: list[str] = []
 
     @property
@@ -47,17 +48,18 @@ class SignedBatch:
         """The digest of the stored entry, under which a receipt is asked for."""
         return sha256_digest(self.data)
 
-    def ticket(self, index: int, salted: bytes, content_salt: bytes) -> str:
-        """Return the ticket of record `index`, given as its salt with the stored bytes behind it."""
+    def ticket(self, index: int, salted: bytes, content_salt: bytes) -> bytes:
+        """Return the ticket of record `index`, given as its salt with the stored bytes behind it.
+
+        It is what `encode_ticket` writes, from parts that tickets of one batch share.
+        """
         if not self._ticket_head:
             self._prepare_tickets()
-        text = (
-            f'{self._ticket_head}{index},"path":[{self._path(index)}],'
-            f'"salt":"{encode_base64(salted[:SALT_BYTES])}",'
-            f'"record":{_quoted(salted[SALT_BYTES:])},'
-            f'"content_salt":"{encode_base64(content_salt)}"}}'
-        )
-        return encode_base64(text.encode())
+        salt, stored = salted[:SALT_BYTES], salted[SALT_BYTES:]
+        place = f'{index},"path":[{self._path(index)}],"salt":"{encode_base64(salt)}","record":'
+        opening = f',"content_salt":"{encode_base64(content_salt)}"}}'
+        parts = (self._ticket_head, place.encode(), _quoted(stored), opening.encode())
+        return b2a_base64(b"".join(parts), newline=False)
 
     def _path(self, index: int) -> str:
         """Return the inclusion proof of record `index` as JSON, its sibling first."""
@@ -73,15 +75,13 @@ class SignedBatch:
                 for i in range(len(row))
             ]
         self._paths = paths
-        self._ticket_head = (
-            f'{{"v":1,"entry":{_quoted(self.data)},"signature":"{encode_base64(self.signature)}",'
-            '"index":'
-        )
+        signed = f',"signature":"{encode_base64(self.signature)}","index":'
+        self._ticket_head = b'{"v":1,"entry":' + _quoted(self.data) + signed.encode()
 
 
-def _quoted(stored: bytes) -> str:
+def _quoted(stored: bytes) -> bytes:
     """Return stored JSON as it stands inside a ticket: a text."""
-    return encode_json(stored.decode()).decode()
+    return encode_json(stored.decode())
 
 
 def _joined(step: bytes, path: str) -> str:
@@ -137,12 +137,13 @@ def _again(error: JournalError) -> JournalError:
 class Pending:
     """An appended record: on disk when `durable` is done."""
 
-    __slots__ = ("_acknowledged", "salted", "seq")
+    __slots__ = ("_acknowledged", "leaf", "salted", "seq")
 
-    def __init__(self, seq: int, salted: bytes, acknowledged: Acknowledgement) -> None:
+    def __init__(self, seq: int, salted: bytes, leaf: bytes, acknowledged: Acknowledgement) -> None:
         self.seq = seq
         self.salted = salted
         """The salt of its leaf, and behind it the stored bytes."""
+        self.leaf = leaf
         self._acknowledged = acknowledged
 
     @property
@@ -150,7 +151,7 @@ class Pending:
         """A future of its own for whoever asks: the signed batch, or `JournalError`."""
         return self._acknowledged.wait()
 
-    def ticket(self, content_salt: bytes) -> str:
+    def ticket(self, content_salt: bytes) -> bytes:
         """Return the caller's ticket; `content_salt` opens the record's commitment to content.
 
         Raises `JournalError` (`journal_not_durable`) before `durable` is done, and its own error
@@ -172,7 +173,7 @@ def make_batch(
     pendings: Sequence[Pending], *, node: str, worker: str, run: str, at: int, key: SigningKey
 ) -> SignedBatch:
     """Return the signed batch over `pendings`, which are consecutive by `seq`. `at` in ms UTC."""
-    rows = tree_rows(record_leaves([pending.salted for pending in pendings]))
+    rows = tree_rows([pending.leaf for pending in pendings])
     entry = BatchEntry(
         v=1,
         node=node,

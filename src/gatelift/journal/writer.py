@@ -48,7 +48,14 @@ from gatelift.journal.replica import REPLICA_TIMEOUT_S
 from gatelift.journal.segment_files import make_directory
 from gatelift.journal.segments import FrameKind, encode_frame, list_segments
 from gatelift.journal.stores import SEGMENT_BYTES, Stores
-from gatelift.messages import SALT_BYTES, Record, RecordError, record_head, record_place
+from gatelift.messages import (
+    SALT_BYTES,
+    Record,
+    RecordError,
+    record_head,
+    record_place,
+    salted_leaf,
+)
 from gatelift.trust import SigningKey
 
 __all__ = ["MAX_PENDING", "SEGMENT_BYTES", "Writer"]
@@ -185,6 +192,9 @@ class Writer:
     def _append(self, seq: int, data: bytes, lazily: bool) -> Pending:
         salted = self.entropy.take(SALT_BYTES) + data
         frame = encode_frame(FrameKind.RECORD, salted)
+        # Hashed here, while the processor still has the bytes at hand; the commit thread would wait
+        # for them.
+        leaf = salted_leaf(salted)
         with self._lock:
             self._check_open()
             if lazily:
@@ -195,7 +205,7 @@ class Writer:
                 except OSError as error:
                     raise self._fail(error) from error
             gathering = self._gathering
-            pending = Pending(seq, salted, gathering.acknowledged)
+            pending = Pending(seq, salted, leaf, gathering.acknowledged)
             gathering.pendings.append(pending)
             self._next_seq = seq + 1
             self._rouse()

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Iterable
 
 import msgspec
 
@@ -56,7 +55,7 @@ __all__ = [
     "encode_ticket",
     "parse_ticket",
     "record_leaf",
-    "record_leaves",
+    "salted_leaf",
     "sign_batch",
     "verify_batch",
     "verify_ticket",
@@ -257,12 +256,12 @@ def record_leaf(salt: bytes, record: bytes) -> bytes:
     """Return the leaf hash of a record's stored bytes."""
     if len(salt) != SALT_BYTES:
         raise RecordError(f"expected a salt of {SALT_BYTES} bytes, got {len(salt)}")
-    return hashlib.sha256(_RECORD_PREFIX + salt + record).digest()
+    return salted_leaf(salt + record)
 
 
-def record_leaves(salted: Iterable[bytes]) -> list[bytes]:
-    """Return the leaf hashes of records, each given as its salt with the stored bytes behind it."""
-    return [hashlib.sha256(_RECORD_PREFIX + each).digest() for each in salted]
+def salted_leaf(salted: bytes) -> bytes:
+    """Return the leaf hash of a record that is given as its salt with the stored bytes behind it."""
+    return hashlib.sha256(_RECORD_PREFIX + salted).digest()
 
 
 def commit_content(salt: bytes, content: bytes) -> Digest:
