@@ -121,15 +121,17 @@ class RecordedExchange:
         """Note what was set aside, and tell the caller its request cap."""
         self.reservation = held
         self.steps.on(Event.RESERVE)
-        want = held.first(_REQUESTS)
-        if want is None:
+        caps = held.caps
+        if _REQUESTS not in caps.units:
             return
-        reset_s = max(0, want.until - now_ms()) // 1000
+        number = caps.units.index(_REQUESTS)
+        slot = caps.slots[number]
+        reset_s = max(0, caps.untils_ms[number] - now_ms()) // 1000
         said: tuple[tuple[bytes, bytes], ...] = (
-            (b"x-ratelimit-limit-requests", b"%d" % want.limit),
+            (b"x-ratelimit-limit-requests", b"%d" % slot[2]),
             (b"x-ratelimit-reset-requests", b"%ds" % reset_s),
         )
-        left = self.context.leases.left(want)
+        left = self.context.leases.left(slot)
         if left is not None:
             said += ((b"x-ratelimit-remaining-requests", b"%d" % left),)
         self.headers += said

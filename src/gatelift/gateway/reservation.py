@@ -179,13 +179,6 @@ class Reservation:
         """Where each want is booked."""
         return self.caps.slots
 
-    def first(self, unit: CapUnit) -> Want | None:
-        """Return the first want of a unit, null when no cap counts it."""
-        if unit not in self.caps.units:
-            return None
-        number = self.caps.units.index(unit)
-        return self.caps.want(number, self.needs[number])
-
     def charges(self) -> str:
         """Return the reserved amounts for the start record, as JSON; `parallel` is never charged."""
         return self.caps.charges_form % self.needs

@@ -72,7 +72,8 @@ class Stores:
     def write(self, frame: bytes) -> None:
         """Append a frame to the open segment, after all that waits to be written."""
         if self._unwritten:
-            frame = b"".join((*self._unwritten, frame))
+            self._unwritten.append(frame)
+            frame = b"".join(self._unwritten)
             self._unwritten.clear()
         self._segments.write(self.fd, frame)
 

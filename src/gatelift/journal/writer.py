@@ -41,7 +41,7 @@ from typing import Final
 from gatelift.encoding import encode_json
 from gatelift.journal.batches import Acknowledgement, Pending, SignedBatch, make_batch
 from gatelift.journal.entropy import Entropy
-from gatelift.journal.errors import JournalError
+from gatelift.journal.errors import JournalError, write_failed
 from gatelift.journal.groups import Group, Unsure, batch_frame
 from gatelift.journal.lock import JournalLock
 from gatelift.journal.replica import REPLICA_TIMEOUT_S
@@ -171,7 +171,8 @@ class Writer:
         commit thread: a kill before that forgets the record, and a disk that fails is told by
         `durable` alone.
         """
-        self._check_open()
+        if self._broken is not None:
+            self._check_open()
         seq = self._next_seq
         record = make(seq)
         place = (seq, self.run, self.worker, self.node)
@@ -185,11 +186,14 @@ class Writer:
 
         `fields` is what `RecordForm` makes.
         """
-        self._check_open()
+        if self._broken is not None:
+            self._check_open()
         seq = self._next_seq
         return self._append(seq, f"{self._heads[kind]}{seq},{fields}".encode(), lazily)
 
     def _append(self, seq: int, data: bytes, lazily: bool) -> Pending:
+        # Who calls has looked whether the journal is broken: while it is, `try_recover` may hold the
+        # lock for as long as a sync takes.
         salted = self.entropy.take(SALT_BYTES) + data
         frame = encode_frame(FrameKind.RECORD, salted)
         # Hashed here, while the processor still has the bytes at hand; the commit thread would wait
@@ -208,7 +212,8 @@ class Writer:
             pending = Pending(seq, salted, leaf, gathering.acknowledged)
             gathering.pendings.append(pending)
             self._next_seq = seq + 1
-            self._rouse()
+            if not self._woken:
+                self._rouse()
         return pending
 
     def try_recover(self) -> bool:
@@ -223,7 +228,7 @@ class Writer:
             try:
                 self._stores.begin_anew(self._unsure.all_signed(self._sign))
             except OSError as error:
-                self._broken = _failed(error)
+                self._broken = write_failed(error)
                 return False
             self._unsure, self._broken = Unsure(), None
             return True
@@ -240,7 +245,6 @@ class Writer:
         self._held.release()
 
     def _check_open(self) -> None:
-        # Also before the lock is taken: `try_recover` may hold that for as long as a sync takes.
         if self._broken is not None:
             raise JournalError(str(self._broken))
         if self._closing:
@@ -335,7 +339,7 @@ class Writer:
 
     def _fail(self, error: Exception, group: Group | None = None) -> JournalError:
         # With the lock held.
-        failed = _failed(error)
+        failed = write_failed(error)
         if self._broken is None:
             self._broken = failed
             self._stores.give_up()
@@ -367,10 +371,3 @@ class Writer:
         except RuntimeError:
             # The loop is closed: nobody is left to be told, and what is on disk stays there.
             return
-
-
-def _failed(error: Exception) -> JournalError:
-    return JournalError(
-        f"the journal could not be written: {error}. Nothing was acknowledged; "
-        "free or mend the disk, writing goes on in a new segment"
-    )

@@ -415,7 +415,7 @@ def test_two_grants_spend_one_balance_of_the_cap_they_share() -> None:
     assert not book.take(theirs)
     book.settle(ours, {CapUnit.OUTPUT_TOKENS: LIMIT - 1})
     assert not book.take(theirs)
-    assert book.left(theirs.wants[0]) is None
+    assert book.left(theirs.slots[0]) is None
     assert keeper.draws == 1
 
 
