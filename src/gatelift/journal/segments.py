@@ -36,6 +36,7 @@ __all__ = [
     "FrameKind",
     "Segment",
     "encode_frame",
+    "frame_head",
     "list_segments",
     "read_frames",
     "segment_path",
@@ -103,11 +104,16 @@ def _parse_name(name: str) -> tuple[str, int] | None:
 
 def encode_frame(kind: FrameKind, payload: bytes) -> bytes:
     """Return the bytes of a frame."""
+    return frame_head(kind, payload) + payload
+
+
+def frame_head(kind: FrameKind, payload: bytes) -> bytes:
+    """Return the bytes of a frame that stand before its payload."""
     if not 0 < len(payload) <= MAX_PAYLOAD_BYTES:
         raise JournalError(
             f"expected 1 to {MAX_PAYLOAD_BYTES} bytes in a frame, got {len(payload)}"
         )
-    return _HEADER.pack(len(payload), _head_word(len(payload), kind), zlib.crc32(payload)) + payload
+    return _HEADER.pack(len(payload), _head_word(len(payload), kind), zlib.crc32(payload))
 
 
 def read_frames(path: Path, offset: int = 0) -> tuple[list[Frame], int]:

@@ -46,7 +46,7 @@ from gatelift.journal.groups import Group, Unsure, batch_frame
 from gatelift.journal.lock import JournalLock
 from gatelift.journal.replica import REPLICA_TIMEOUT_S
 from gatelift.journal.segment_files import make_directory
-from gatelift.journal.segments import FrameKind, encode_frame, list_segments
+from gatelift.journal.segments import FrameKind, frame_head, list_segments
 from gatelift.journal.stores import SEGMENT_BYTES, Stores
 from gatelift.messages import (
     SALT_BYTES,
@@ -195,17 +195,17 @@ class Writer:
         # Who calls has looked whether the journal is broken: while it is, `try_recover` may hold the
         # lock for as long as a sync takes.
         salted = self.entropy.take(SALT_BYTES) + data
-        frame = encode_frame(FrameKind.RECORD, salted)
+        head = frame_head(FrameKind.RECORD, salted)
         # Hashed here, while the processor still has the bytes at hand; the commit thread would wait
         # for them.
         leaf = salted_leaf(salted)
         with self._lock:
             self._check_open()
             if lazily:
-                self._stores.write_lazily(frame)
+                self._stores.write_lazily(head, salted)
             else:
                 try:
-                    self._stores.write(frame)
+                    self._stores.write(head, salted)
                 except OSError as error:
                     raise self._fail(error) from error
             gathering = self._gathering
