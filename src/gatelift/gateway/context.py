@@ -30,7 +30,7 @@ from gatelift.gateway.recording import Ending, Recorder
 from gatelift.gateway.standing import Standing
 from gatelift.gateway.upstream_identity import UpstreamIdentity
 from gatelift.journal import JournalError, Writer
-from gatelift.messages import Charge, Outcome, Placement, UpstreamTls
+from gatelift.messages import Outcome, Placement, UpstreamTls
 from gatelift.messages.frames import CredentialFrame
 from gatelift.safeguards import Suite, suite_key
 from gatelift.terms import (
@@ -71,7 +71,7 @@ class Orphan(NamedTuple):
     """A start whose finish could not be written: closed later, in the worst case for the caps."""
 
     recorder: Recorder
-    spent: tuple[Charge, ...]
+    spent: str
     forwarded: bool
 
 

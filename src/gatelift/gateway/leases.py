@@ -164,13 +164,14 @@ class LeaseBook:
             self._granted[key] = self._granted.get(key, 0) + lease.amount
             self._balance(_slot(want), want.until).free += lease.amount
 
-    def left(self, want: Want) -> int | None:
+    def left(self, slot: Slot) -> int | None:
         """Return how much of a cap is left at least, as the keeper last said; null before it did."""
-        used = self._used.get((want.counter, want.window))
+        counter, window, limit = slot
+        used = self._used.get((counter, window))
         if used is None:
             return None
-        balance = self._balances.get(_slot(want))
-        return max(0, want.limit - used) + (0 if balance is None else balance.free)
+        balance = self._balances.get(slot)
+        return max(0, limit - used) + (0 if balance is None else balance.free)
 
     def settle(self, reservation: Reservation, spent: dict[CapUnit, int]) -> None:
         """Give back what was reserved and not spent; `parallel` comes back whole."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import gt, itemgetter
 
-from gatelift.messages import Charge
+from gatelift.messages import charges_form
 from gatelift.messages.frames import Want
 from gatelift.terms import WINDOWLESS, Cap, CapUnit, Envelope, Subject, window_ms
 from gatelift.trust import Grant
@@ -81,7 +81,7 @@ class CapLine:
 class CapWindows:
     """Caps with the windows in which they count now, from `begins_ms` until `ends_ms`.
 
-    `ones` are the charges of 1, null for `parallel`: requests are never charged anything else.
+    `charges_form` is filled in with an amount for each cap; it leaves out `parallel`.
     `balances` belong to the lease book `book`, which looks them up once.
     """
 
@@ -90,9 +90,9 @@ class CapWindows:
         "balances",
         "begins_ms",
         "book",
+        "charges_form",
         "come_back",
         "ends_ms",
-        "ones",
         "slots",
         "units",
         "untils_ms",
@@ -114,11 +114,9 @@ class CapWindows:
         self.ends_ms = ends_ms
         self.amounts_of = _picker(self.units)
         self.come_back = tuple([unit is CapUnit.PARALLEL for unit in self.units])
-        self.ones = tuple(
-            [
-                None if comes_back else Charge(counter=counter, window=window, amount=1)
-                for (counter, window, _), comes_back in zip(self.slots, self.come_back, strict=True)
-            ]
+        self.charges_form = charges_form(
+            None if comes_back else (counter, window)
+            for (counter, window, _), comes_back in zip(self.slots, self.come_back, strict=True)
         )
         self.book: object = None
         self.balances: tuple[Balance, ...] = ()
@@ -136,18 +134,6 @@ class CapWindows:
             limit=limit,
             need=need,
             like=like,
-        )
-
-    def charges(self, amounts: Iterable[int]) -> tuple[Charge, ...]:
-        """Return the charges of these amounts, in the order of the caps."""
-        return tuple(
-            [
-                one
-                if amount == 1
-                else Charge(counter=one.counter, window=one.window, amount=amount)
-                for one, amount in zip(self.ones, amounts, strict=True)
-                if one is not None
-            ]
         )
 
 
@@ -193,23 +179,16 @@ class Reservation:
         """Where each want is booked."""
         return self.caps.slots
 
-    def first(self, unit: CapUnit) -> Want | None:
-        """Return the first want of a unit, null when no cap counts it."""
-        if unit not in self.caps.units:
-            return None
-        number = self.caps.units.index(unit)
-        return self.caps.want(number, self.needs[number])
+    def charges(self) -> str:
+        """Return the reserved amounts for the start record, as JSON; `parallel` is never charged."""
+        return self.caps.charges_form % self.needs
 
-    def charges(self) -> tuple[Charge, ...]:
-        """Return the reserved amounts for the start record; `parallel` is never charged."""
-        return self.caps.charges(self.needs)
-
-    def spent(self, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
+    def spent(self, spent: dict[CapUnit, int]) -> str:
         """Return what was spent of each counter, for the finish record; never above the reserve."""
         amounts = self.caps.amounts_of(spent)
         if any(map(gt, amounts, self.needs)):
             amounts = tuple(map(min, amounts, self.needs))
-        return self.caps.charges(amounts)
+        return self.caps.charges_form % amounts
 
     def amount(self, unit: CapUnit) -> int | None:
         """Return the most of a unit that was reserved under a counter, null when no cap counts it."""

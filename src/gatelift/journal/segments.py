@@ -38,6 +38,7 @@ __all__ = [
     "FrameKind",
     "Segment",
     "encode_frame",
+    "frame_head",
     "list_names",
     "list_segments",
     "read_frames",
@@ -111,12 +112,16 @@ def _parse_name(name: str) -> tuple[str, int] | None:
 
 def encode_frame(kind: FrameKind, payload: bytes) -> bytes:
     """Return the bytes of a frame."""
+    return frame_head(kind, payload) + payload
+
+
+def frame_head(kind: FrameKind, payload: bytes) -> bytes:
+    """Return the bytes of a frame that stand before its payload."""
     if not 0 < len(payload) <= MAX_PAYLOAD_BYTES:
         raise JournalError(
             f"expected 1 to {MAX_PAYLOAD_BYTES} bytes in a frame, got {len(payload)}"
         )
-    head = _HEAD.pack(len(payload), kind)
-    return b"".join((head, _head_check(head), zlib.crc32(payload).to_bytes(4, "big"), payload))
+    return _head_of(len(payload), kind) + _CHECK.pack(zlib.crc32(payload))
 
 
 def read_frames(path: Path, offset: int = 0) -> tuple[list[Frame], int]:
@@ -158,7 +163,7 @@ def _parse_head(head: bytes) -> tuple[FrameKind | None, int] | None:
     """Return kind and length by a head with its check, null when the check fails."""
     # Records of one length have one head, so few of them are new.
     length, kind = _HEAD.unpack_from(head)
-    if _head_check(head[: _HEAD.size]) != head[_HEAD.size :]:
+    if _with_check(head[: _HEAD.size]) != head:
         return None
     return _KINDS.get(kind), length
 
@@ -166,8 +171,14 @@ def _parse_head(head: bytes) -> tuple[FrameKind | None, int] | None:
 _KINDS = {int(kind): kind for kind in FrameKind}
 
 
-def _head_check(head: bytes) -> bytes:
-    return zlib.crc32(head).to_bytes(4, "big")[1:]
+@functools.lru_cache(maxsize=4096)
+def _head_of(length: int, kind: FrameKind) -> bytes:
+    # Records of one kind of exchange differ by a few bytes in length.
+    return _with_check(_HEAD.pack(length, kind))
+
+
+def _with_check(head: bytes) -> bytes:
+    return head + zlib.crc32(head).to_bytes(4, "big")[1:]
 
 
 def _corrupt(path: Path, offset: int, what: str) -> JournalError:

@@ -47,6 +47,13 @@ from gatelift.messages.entries import (
     UpstreamTls,
     Visibility,
 )
+from gatelift.messages.record_forms import (
+    NO_CHARGES,
+    RecordForm,
+    charges_form,
+    record_head,
+    record_place,
+)
 from gatelift.messages.records import (
     SALT_BYTES,
     BatchEntry,
@@ -67,6 +74,7 @@ from gatelift.messages.records import (
     encode_ticket,
     parse_ticket,
     record_leaf,
+    salted_leaf,
     sign_batch,
     stored_leaves,
     verify_batch,
@@ -76,6 +84,7 @@ from gatelift.messages.records import (
 
 __all__ = [
     "BUNDLE_TYPE",
+    "NO_CHARGES",
     "PREDICATES",
     "ROSTER_TYPE",
     "SALT_BYTES",
@@ -111,6 +120,7 @@ __all__ = [
     "Reason",
     "Record",
     "RecordError",
+    "RecordForm",
     "RecordRange",
     "RecordRef",
     "RecordedVerdict",
@@ -126,6 +136,7 @@ __all__ = [
     "VerifiedBundle",
     "VerifiedRoster",
     "Visibility",
+    "charges_form",
     "commit_content",
     "decode_batch_entry",
     "decode_briefly",
@@ -134,8 +145,11 @@ __all__ = [
     "may_sign",
     "parse_roster",
     "parse_ticket",
+    "record_head",
     "record_leaf",
+    "record_place",
     "releases_policy",
+    "salted_leaf",
     "sign_batch",
     "sign_bundle",
     "sign_roster",

@@ -57,6 +57,7 @@ __all__ = [
     "encode_ticket",
     "parse_ticket",
     "record_leaf",
+    "salted_leaf",
     "sign_batch",
     "stored_leaves",
     "verify_batch",
@@ -267,7 +268,12 @@ def record_leaf(salt: bytes, record: bytes) -> bytes:
     """Return the leaf hash of a record's stored bytes."""
     if len(salt) != SALT_BYTES:
         raise RecordError(f"expected a salt of {SALT_BYTES} bytes, got {len(salt)}")
-    return hashlib.sha256(_RECORD_PREFIX + salt + record).digest()
+    return salted_leaf(salt + record)
+
+
+def salted_leaf(salted: bytes) -> bytes:
+    """Return the leaf hash of a record that is given as its salt with the stored bytes behind it."""
+    return hashlib.sha256(_RECORD_PREFIX + salted).digest()
 
 
 def commit_content(salt: bytes, content: bytes) -> Digest:

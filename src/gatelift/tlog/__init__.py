@@ -60,6 +60,7 @@ from gatelift.tlog.merkle import (
     node_hash,
     root_at,
     root_of,
+    tree_rows,
     verify_consistency,
     verify_inclusion,
 )
@@ -210,6 +211,7 @@ __all__ = [
     "sign_note",
     "tile_bytes",
     "tiles_for_size",
+    "tree_rows",
     "verify_checkpoint",
     "verify_consistency",
     "verify_cosignatures",
