@@ -115,6 +115,7 @@ def worker(
     replica: ReplicaOption = None,
     listen_fd: Annotated[int | None, typer.Option("--listen-fd", hidden=True)] = None,
     ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
+    listen_within_s: Annotated[float, typer.Option("--listen-within", hidden=True)] = 0.0,
 ) -> None:
     """Run one worker: the gateway that callers reach. Several share one port."""
     _log_to_stderr()
@@ -132,6 +133,7 @@ def worker(
             replica=second_store(directory, replica),
             listen_fd=listen_fd,
             ready_fd=ready_fd,
+            listen_within_s=listen_within_s,
         )
     )
 

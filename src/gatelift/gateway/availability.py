@@ -40,7 +40,8 @@ ROWS: Final[tuple[Failure, ...]] = (
     Failure(
         what="a worker is killed",
         sees="its open answers break, without `[DONE]`; other workers serve",
-        within="at once; `up` starts it again after 0.5 s, doubled up to 30 s if it dies again",
+        within="at once; `up` starts it again after 0.5 s, doubled up to 30 s if it dies again, and it "
+        "takes callers once it would serve, or after 5 s",
         on_call="nothing, if once; else read `run/worker-N.log`",
         tests=(f"{_HERE}test_a_killed_worker_breaks_its_own_answers_and_comes_back",),
     ),

@@ -8,6 +8,8 @@ Invariants
 - An error says `sent=False` only where not one byte of the request was handed to the socket: the
   connection was already closing. A kept connection that dies without an answer counts as sent, since
   what the kernel took may have arrived.
+- What arrived before the upstream closed reaches the reader, however slow it is: reading is paused at
+  the socket, so that nothing waits in a TLS layer that drops it when the connection ends.
 
 Over TLS `timeout_write` sees only what waits above the socket's own buffers; what it misses ends as
 `timeout_first_byte`.
@@ -58,6 +60,8 @@ class ClientConnection(asyncio.Protocol):
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        # What lies on the socket itself: beneath TLS, else the same.
+        self._lowest: asyncio.Transport | None = None
         self._reader = ResponseReader(limits, self._on_head, known_heads)
         self._head_waiter: asyncio.Future[UpstreamResponse] | None = None
         self._busy = False
@@ -135,14 +139,14 @@ class ClientConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stop reading; the upstream's silence is ours until `resume`."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        if self._lowest is not None and not self._lowest.is_closing():
+            self._lowest.pause_reading()
             self.deadline = self._total_deadline
 
     def resume(self) -> None:
         """Read on."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self._lowest is not None and not self._lowest.is_closing():
+            self._lowest.resume_reading()
             self._expect_more()
 
     def abandon(self) -> None:
@@ -156,11 +160,15 @@ class ClientConnection(asyncio.Protocol):
         if not self._busy:
             self.abandon()
 
-    # Called by the loop and the sweep.
+    # Called by the pool, the loop and the sweep.
+
+    def secured(self, transport: asyncio.Transport | None) -> None:
+        """Talk through TLS from now on; null if the connection ended with the handshake."""
+        self._transport = transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = self._lowest = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
         if sock is None:
             return
@@ -204,7 +212,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End: whoever waits is told that the upstream died."""
-        self._transport = None
+        self._transport = self._lowest = None
         self.deadline = NEVER
         reason = f": {type(exc).__name__}" if exc is not None else ""
         self._fail("died", f"the upstream closed before its response had ended{reason}")
