@@ -21,7 +21,7 @@ from gatelift.encoding import Digest, decode_json, sha256_digest
 from gatelift.ledger import HEADS, HeadMemory, NewEntry, ReleasesLog
 from gatelift.messages import EntryHeader, EntryKind
 from gatelift.store import Store
-from gatelift.tlog import NoteSigner, format_proof
+from gatelift.tlog import NoteSigner, format_proof, parse_vkey
 from gatelift.trust import Root, SigningKey, verify_root
 from gatelift.wire.files import FileStore
 from gatelift.wire.keyfiles import load_private_key, load_signing_key
@@ -115,7 +115,7 @@ def _open(directory: Path, store: Store, now_ms: int) -> Deployment:
     orders_and_clears = _orders_and_clears(store, files, refolded)
     publish_dir = directory / "logs" / "releases"
     memory = HeadMemory(directory / HEADS / "releases", signer.key)
-    log = _open_log(store, files, publish_dir, signer, memory)
+    log = _open_log(store, files, publish_dir, signer, memory, root)
     return Deployment(
         store=store,
         files=files,
@@ -133,10 +133,16 @@ def _open(directory: Path, store: Store, now_ms: int) -> Deployment:
 
 
 def _open_log(
-    store: Store, files: FileStore, publish_dir: Path, signer: NoteSigner, memory: HeadMemory
+    store: Store,
+    files: FileStore,
+    publish_dir: Path,
+    signer: NoteSigner,
+    memory: HeadMemory,
+    root: Root,
 ) -> ReleasesLog:
+    witnesses = [parse_vkey(witness.vkey) for witness in root.witnesses]
     try:
-        log = ReleasesLog(store, files, publish_dir, signer, memory)
+        log = ReleasesLog(store, files, publish_dir, signer, memory, witnesses)
     except BaseException:
         memory.close()
         raise

@@ -8,6 +8,8 @@
 Invariants
 - Nothing is signed, and only the memory is written: where it is younger than the log, or lost, it
   is given the store's largest head, which all it knew leads to.
+- Each line by the log or a known witness verifies; a line that lost its name or key id is a
+  stranger's to whoever reads it, so that the head is handed to that witness again.
 - Each of the three may be behind the store, as a crash leaves them; none may be ahead of it.
 
 Tiles are not looked at here: they are derived (`tile_files.differing_places`).
@@ -15,6 +17,7 @@ Tiles are not looked at here: they are derived (`tile_files.differing_places`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +27,14 @@ from gatelift.ledger.head_memory import HeadMemory
 from gatelift.ledger.recompute import recompute
 from gatelift.ledger.tile_files import CHECKPOINT_NAME, read_checkpoint
 from gatelift.store import Reader
-from gatelift.tlog import Checkpoint, VerifierKey, root_at, verify_checkpoint
+from gatelift.tlog import (
+    Checkpoint,
+    VerifierKey,
+    parse_note,
+    root_at,
+    verify_checkpoint,
+    verify_cosignatures,
+)
 
 __all__ = ["HEADS_TRIED", "check_leads_to", "check_opening", "verify_note"]
 
@@ -32,7 +42,13 @@ HEADS_TRIED: Final = 32
 """How many of the newest heads may still be published."""
 
 
-def check_opening(store: Reader, directory: Path, key: VerifierKey, memory: HeadMemory) -> int:
+def check_opening(
+    store: Reader,
+    directory: Path,
+    key: VerifierKey,
+    memory: HeadMemory,
+    witnesses: Sequence[VerifierKey],
+) -> int:
     """Return the published size once everything agrees with the entries; raises `LedgerError`.
 
     Codes: `corrupt`, `rolled_back`, `checkpoint_corrupt`.
@@ -44,9 +60,12 @@ def check_opening(store: Reader, directory: Path, key: VerifierKey, memory: Head
             f"first: {faults.kept[0]}. `gatelift ledger fsck` says all",
             code="corrupt",
         )
-    _check_notes(store, key)
-    _check_memory(store, memory)
-    return _check_published(store, directory, key)
+    _check_notes(store, key, witnesses)
+    if memory.largest is not None:
+        check_leads_to(store, memory.largest, "it is remembered outside the store")
+    published = _check_published(store, directory, key)
+    _bring_up(memory, store)
+    return published
 
 
 def check_leads_to(store: Reader, seen: Checkpoint, how: str) -> None:
@@ -72,13 +91,14 @@ def verify_note(note: bytes, size: int, root: bytes, key: VerifierKey) -> None:
         raise CallerError(f"it says size {found.size} and root {found.root.hex()}")
 
 
-def _check_notes(store: Reader, key: VerifierKey) -> None:
+def _check_notes(store: Reader, key: VerifierKey, witnesses: Sequence[VerifierKey]) -> None:
     head = store.checkpoint()
     for _ in range(HEADS_TRIED):
         if head is None:
             return
         try:
             verify_note(head.note, head.size, head.root, key)
+            verify_cosignatures(parse_note(head.note), witnesses)
         except CallerError as error:
             raise LedgerError(
                 f"expected at size {head.size} in the store a head that {key.name!r} signed, got "
@@ -88,10 +108,8 @@ def _check_notes(store: Reader, key: VerifierKey) -> None:
         head = store.checkpoint_below(head.size)
 
 
-def _check_memory(store: Reader, memory: HeadMemory) -> None:
+def _bring_up(memory: HeadMemory, store: Reader) -> None:
     largest, head = memory.largest, store.checkpoint()
-    if largest is not None:
-        check_leads_to(store, largest, "it is remembered outside the store")
     if head is not None and (largest is None or largest.size < head.size):
         memory.advance(head.note)
 

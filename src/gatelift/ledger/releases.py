@@ -103,8 +103,8 @@ class NewEntry(msgspec.Struct, frozen=True, kw_only=True):
 class ReleasesLog:
     """The log kept in `store` and `files` and published in `publish_dir`.
 
-    `signer` is named as the log's origin; `memory` holds the largest head that it ever signed. Used
-    by one thread. Raises `LedgerError` (`rolled_back`, `corrupt`, `checkpoint_corrupt`) if store,
+    `signer` is named as the log's origin; `memory` holds the largest head that it ever signed;
+    stored lines of `witnesses` are verified at the opening. Used by one thread. Raises `LedgerError` (`rolled_back`, `corrupt`, `checkpoint_corrupt`) if store,
     memory and publication disagree.
     """
 
@@ -115,6 +115,7 @@ class ReleasesLog:
         publish_dir: Path,
         signer: NoteSigner,
         memory: HeadMemory,
+        witnesses: Sequence[VerifierKey] = (),
     ) -> None:
         self._store = store
         self._files = files
@@ -123,7 +124,7 @@ class ReleasesLog:
         self._memory = memory
         self._grown: Frontier | None = None
         make_directory(publish_dir)
-        self._published = check_opening(store, publish_dir, signer.key, memory)
+        self._published = check_opening(store, publish_dir, signer.key, memory, witnesses)
         head = store.checkpoint()
         self._signed = 0 if head is None else head.size
         self._base = _frontier_at(store, self._signed // TILE_WIDTH * TILE_WIDTH)

@@ -41,6 +41,7 @@ __all__ = [
     "drop_partials",
     "drop_unpublished",
     "places_for_growth",
+    "places_to_check",
     "publish_checkpoint",
     "read_bundle",
     "read_checkpoint",
@@ -82,11 +83,28 @@ def differing_places(
 ) -> list[tuple[Place, bytes | None]]:
     """Return the bundles and tiles of `size` whose file is not what it must be, and what it is.
 
-    None where there is no file. `hashes` and `entries` are believed.
+    None where there is no file. Partial ones of smaller sizes are looked at where they lie.
+    `hashes` and `entries` are believed.
     """
-    places: list[Place] = [*entry_tiles_for_size(size), *tiles_for_size(size)]
-    read = ((place, _read(directory, place.path)) for place in places)
+    read = ((place, _read(directory, place.path)) for place in places_to_check(directory, size))
     return [(place, data) for place, data in read if data != _data_of(place, hashes, entries)]
+
+
+def places_to_check(directory: Path, size: int) -> list[Place]:
+    """Return the bundles and tiles of `size`, and the partial ones of smaller sizes that lie there."""
+    found: list[Place] = []
+    newest: list[Place] = [*entry_tiles_for_size(size), *tiles_for_size(size)]
+    for place in newest:
+        older = sorted(int(path.name) for path in _partials(directory, _of_width(place)))
+        found += [_of_width(place, width) for width in older if 0 < width < place.width]
+        found.append(place)
+    return found
+
+
+def _of_width(place: Place, width: int = TILE_WIDTH) -> Place:
+    if isinstance(place, Tile):
+        return Tile(level=place.level, index=place.index, width=width)
+    return EntryTile(index=place.index, width=width)
 
 
 def write_tiles(

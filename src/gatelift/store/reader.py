@@ -20,11 +20,12 @@ __all__ = ["EntryRow", "Reader", "StoredCheckpoint"]
 
 
 class StoredCheckpoint(NamedTuple):
-    """A head that was signed, with all signatures gathered so far."""
+    """A head that was signed, with all signatures gathered so far, and how many they are."""
 
     size: int
     root: bytes
     note: bytes
+    signatures: int
 
 
 class EntryRow(NamedTuple):
@@ -164,7 +165,7 @@ def _first_checkpoint(rows: list[Any]) -> StoredCheckpoint | None:
 
 
 def _stored_checkpoint(row: Any) -> StoredCheckpoint:
-    return StoredCheckpoint(int(row.size), bytes(row.root), bytes(row.note))
+    return StoredCheckpoint(int(row.size), bytes(row.root), bytes(row.note), int(row.signatures))
 
 
 def _missing(what: str) -> StoreError:

@@ -130,6 +130,8 @@ class ReleasesCheck:
             last = self.roots[-1] if self.roots else None
             self.roots.append(verify_root(data, header.at, last))
             return
+        if not self.roots:
+            return  # told with the first entry, which must be one
         value = verify_body(header.kind, data, self.roots[-1], header.at).value
         if isinstance(value, Head):
             self.anchored.setdefault(value.origin, []).append((index, value.checkpoint))
@@ -174,7 +176,10 @@ class ReleasesCheck:
             "restore the newest copy of the store",
         ):
             verify_note(head.note, head.size, head.root, key)
-            verify_cosignatures(parse_note(head.note), witnesses)
+            # A changed name or key id makes a line a stranger's, which would pass unseen.
+            count = 1 + len(verify_cosignatures(parse_note(head.note), witnesses))
+            if count != head.signatures:
+                raise LedgerError(f"{count} signatures that hold of {head.signatures} stored")
 
     def _is_newest(self, key: VerifierKey) -> bool:
         """Return whether the store leads to the largest head that was remembered outside it."""
@@ -250,7 +255,7 @@ class ReleasesCheck:
         if head is None:
             self._checkup.faults.add(fault)
             return None
-        size, root, note = head
+        size, root, note, _ = head
         self._checkup.derivable(fault, lambda: self._publish(size, note))
         return Checkpoint(origin=self.roots[-1].name, size=size, root=root)
 

@@ -26,7 +26,7 @@ from gatelift.ledger.fsck.blocks import Block, read_blocks
 from gatelift.ledger.fsck.node_journals import NodeJournals
 from gatelift.ledger.fsck.releases_log import Anchored
 from gatelift.ledger.fsck.report import Checkup, LogFound
-from gatelift.ledger.tile_files import CHECKPOINT_NAME, Place, read_checkpoint, write_tiles
+from gatelift.ledger.tile_files import CHECKPOINT_NAME, Place, places_to_check, read_checkpoint
 from gatelift.messages import BatchEntry, verify_batch
 from gatelift.tlog import (
     Checkpoint,
@@ -36,10 +36,10 @@ from gatelift.tlog import (
     parse_checkpoint,
     parse_note,
     tile_bytes,
-    tiles_for_size,
     verify_log_signature,
 )
 from gatelift.trust import Root, parse_public_key
+from gatelift.wire.files import replace_all_durably
 
 __all__ = ["RequestsCheck"]
 
@@ -91,7 +91,7 @@ class RequestsCheck:
             for leaf in block.leaves:
                 _ = tree.append_leaf(leaf)
         entries = [entry for block in blocks for entry in self._entries_of(block)]
-        self._check_files(name, tree, blocks, entries)
+        self._check_files(name, tree, entries)
         self._check_batches(name, entries)
         self._check_anchors(origin, name, tree)
         self._checkup.logs.append(
@@ -124,31 +124,17 @@ class RequestsCheck:
             for leaf, entry in zip(block.leaves, block.entries, strict=True)
         ]
 
-    def _check_files(
-        self, name: str, tree: MemoryTree, blocks: list[Block], entries: list[bytes | None]
-    ) -> None:
+    def _check_files(self, name: str, tree: MemoryTree, entries: list[bytes | None]) -> None:
         directory = self._logs / name
-        places: list[tuple[Place, bytes | None]] = []
-        for block in blocks:
-            rows = entries[block.place.first : block.place.first + block.place.width]
-            known = [row for row in rows if row is not None]
-            data = encode_entries(known) if len(known) == len(rows) else None
-            places.append((block.place, data))
-        places += [(tile, tile_bytes(tree, tile)) for tile in tiles_for_size(tree.size)]
-        for place, data in places:
+        for place in places_to_check(directory, tree.size):
+            data = _data_of(place, tree, entries)
             path = directory / place.path
             found = path.read_bytes() if path.is_file() else None
             if found != data or data is None:
-                self._take_difference(name, place, data, found, tree, entries)
+                self._take_difference(name, place, data, found)
 
     def _take_difference(
-        self,
-        name: str,
-        place: Place,
-        data: bytes | None,
-        found: bytes | None,
-        tree: MemoryTree,
-        entries: list[bytes | None],
+        self, name: str, place: Place, data: bytes | None, found: bytes | None
     ) -> None:
         kind = "tile" if isinstance(place, Tile) else "bundle"
         fault = Fault(
@@ -164,15 +150,8 @@ class RequestsCheck:
         if data is None:
             self._checkup.faults.add(fault)
             return
-        directory = self._logs / name
-
-        def hashes(level: int, first: int, stop: int) -> list[bytes]:
-            return [tree.hash_at(level, index) for index in range(first, stop)]
-
-        def rows(first: int, stop: int) -> list[bytes]:
-            return [entry for entry in entries[first:stop] if entry is not None]
-
-        self._checkup.derivable(fault, lambda: write_tiles(directory, [place], hashes, rows))
+        path = self._logs / name / place.path
+        self._checkup.derivable(fault, lambda: replace_all_durably({path: data}))
 
     def _check_batches(self, name: str, entries: list[bytes | None]) -> None:
         node = node_of(name)
@@ -246,6 +225,15 @@ class RequestsCheck:
                         do="restore it from a copy; do not start the keeper before",
                     )
                 )
+
+
+def _data_of(place: Place, tree: MemoryTree, entries: list[bytes | None]) -> bytes | None:
+    """Return what the file must hold; none if one of its entries is nowhere to be found."""
+    if isinstance(place, Tile):
+        return tile_bytes(tree, place)
+    rows = entries[place.first : place.first + place.width]
+    known = [row for row in rows if row is not None]
+    return encode_entries(known) if len(known) == len(rows) else None
 
 
 def _root_fault(name: str, head: Checkpoint) -> Fault:
