@@ -58,6 +58,8 @@ for line in iter(sys.stdin.buffer.raw.readline, b""):
         main(told["words"])
     print(pid, flush=True)
 """
+PEER_FAILED = 4
+"""The exit code of a command that a store, a peer or a lock kept from its work."""
 STRACE_MISSING = "strace is missing: install it (on Debian: apt-get install strace)"
 
 
@@ -135,6 +137,8 @@ class Leader:
         self.folder = folder
         self.nursery = nursery
         self.out = folder.parent / f"{folder.name}.log"
+        # Another organisation's: no copy of the deployment holds it.
+        self.witness_folder = folder.parent / f"{folder.name}-witness"
         self.port = quiet_ports()
         words: list[object] = ["init", folder, "--yes", "--release", "ember", "--model", "m"]
         words += ["--upstream", "http://127.0.0.1:1", "--operator", "op@acme"]
@@ -159,7 +163,7 @@ class Leader:
 
     def start_witness(self) -> None:
         policy = (self.folder / "tlog-policy").read_text().split()
-        words: list[object] = ["witness", "serve", "--folder", self.folder / "witness"]
+        words: list[object] = ["witness", "serve", "--folder", self.witness_folder]
         words += ["--name", "witness.example/w1", "--key", self.folder / "keys" / "witness.key"]
         words += ["--port", self.port + 2, "--log-vkey", policy[policy.index("log") + 1]]
         self.witness = self.nursery.start(self.out, *words)
@@ -170,11 +174,18 @@ class Leader:
     def stop_witness(self) -> None:
         self.witness = self._kill(self.witness)
 
-    def start(self, *, held: bool = False, folder: Path | None = None) -> int:
+    def start(self, *, held: bool = False) -> int:
         """Start control and return its pid; it is not waited for."""
-        words = ["control", "--dir", folder or self.folder]
-        self.control = self.nursery.start(self.out, *words, held=held)
+        self.control = self.nursery.start(self.out, "control", "--dir", self.folder, held=held)
         return self.control
+
+    def refused(self) -> str:
+        """Start control, beside another or alone, and wait until it ends; return what it said."""
+        out = self.folder.parent / "refused.log"
+        words = ["control", "--dir", self.folder, "--port", quiet_ports()]
+        code, said = self.nursery.run(out, *words)
+        assert code == PEER_FAILED, said
+        return " ".join(said.split())
 
     def lead(self) -> None:
         """Start control and wait until it answers."""
@@ -250,6 +261,11 @@ class Leader:
         enough = len(self.acknowledged) + more
         wait_for(lambda: len(self.acknowledged) >= enough, seconds=60, every=0.005)
 
+    def wait_published(self, size: int) -> None:
+        """Wait until a head of so many entries, cosigned, is published."""
+        path = self.folder / "logs" / "releases" / "checkpoint"
+        wait_for(lambda: path.exists() and Head(path.read_bytes()).size >= size, seconds=60)
+
     def fsck(self, *more: str) -> tuple[int, dict[str, Any]]:
         """Check the logs; return the exit code and what it said."""
         out = self.folder.parent / "fsck.json"
@@ -282,13 +298,13 @@ class Leader:
         paths = (
             self.folder / "heads" / "releases",
             self.folder / "logs" / "releases" / "checkpoint",
-            *(self.folder / "witness" / "checkpoints").iterdir(),
-            *(self.folder / "witness" / "forks").rglob("*.note"),
+            *(self.witness_folder / "checkpoints").iterdir(),
+            *(self.witness_folder / "forks").rglob("*.note"),
         )
         notes += [p.read_bytes() for p in paths if p.is_file() and p.suffix != ".part"]
         for note in notes:
             self.take_head(note)
-        forks = list((self.folder / "witness" / "forks").rglob("split_view*"))
+        forks = list((self.witness_folder / "forks").rglob("split_view*"))
         assert forks == [], "the witness holds a proof of two histories"
 
     def take_head(self, note: bytes) -> None:

@@ -7,8 +7,8 @@
          '-- header --digest--> files/sha256: bodies, plan, candidate
 
 Invariants
-- Keys come from the roots in the log itself, each signed by the one before it; the first must be the
-  pinned one, or lead to it.
+- Keys come from the roots in the log itself, each signed by the one before it; the pinned one is
+  among them. Where the store is empty the deployment's own root is asked, so that a lost log is seen.
 - Published files are mended from a store that is whole only.
 
 It does not judge bodies: what they say was verified when they were logged, and is again when control
@@ -138,12 +138,13 @@ class ReleasesCheck:
         self._bodies.check_named(value, index)
 
     def _check_pin(self) -> None:
-        pin = self._directory / "root.sha256"
-        if not pin.exists() or not self.roots:
-            return
         with self._checkup.faults.reading("root.sha256", "the digest of a root", "restore it"):
-            digest = parse_digest(pin.read_text("ascii").strip())
-            if digest not in self._root_digests():
+            digest = parse_digest((self._directory / "root.sha256").read_text("ascii").strip())
+            if self._store.size() == 0:
+                # Whose log was lost stands in the root that begins it.
+                envelope = (self._directory / "root.json").read_bytes()
+                self.roots.append(verify_root(envelope, 0))
+            elif digest not in self._root_digests():
                 self._checkup.faults.add(
                     Fault(
                         code="wrong_root",
