@@ -148,6 +148,7 @@ class Leader:
         self.fingerprint = digest_of((folder / "candidate.json").read_bytes())
         self.acknowledged: dict[int, str] = {}
         self.seen: dict[int, bytes] = {}
+        self._kept = dict(self.acknowledged), dict(self.seen)
         self.control = 0
         self.witness = 0
         self._lock = threading.Lock()
@@ -182,10 +183,32 @@ class Leader:
     def refused(self) -> str:
         """Start control, beside another or alone, and wait until it ends; return what it said."""
         out = self.folder.parent / "refused.log"
+        out.unlink(missing_ok=True)
         words = ["control", "--dir", self.folder, "--port", quiet_ports()]
-        code, said = self.nursery.run(out, *words)
+        pid = self.nursery.start(out, *words)
+        try:
+            wait_for(lambda: not _lives(pid), seconds=30, every=0.02)
+        finally:
+            code = self._end(pid, signal.SIGKILL)
+        said = out.read_text()
         assert code == PEER_FAILED, said
         return " ".join(said.split())
+
+    def keep(self, name: str) -> None:
+        """Keep a copy of everything, with control and witness down, for `go_back`."""
+        for folder in (self.folder, self.witness_folder):
+            # Sockets in `run` are made anew.
+            ignore = shutil.ignore_patterns("run")
+            shutil.copytree(folder, folder.parent / f"{folder.name}-{name}", ignore=ignore)
+        self._kept = dict(self.acknowledged), dict(self.seen)
+
+    def go_back(self, name: str) -> None:
+        """Lay the copies over everything; the witness forgets too, so it is another history."""
+        for folder in (self.folder, self.witness_folder):
+            shutil.rmtree(folder)
+            shutil.copytree(folder.parent / f"{folder.name}-{name}", folder)
+        (self.folder / "run").mkdir(mode=0o700)
+        self.acknowledged, self.seen = (dict(each) for each in self._kept)
 
     def lead(self) -> None:
         """Start control and wait until it answers."""
@@ -200,11 +223,7 @@ class Leader:
         return self._answers(f"{self.admin}/healthz")
 
     def is_alive(self) -> bool:
-        try:
-            state = Path(f"/proc/{self.control}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except OSError:
-            return False
-        return state not in {"Z", "X"}
+        return _lives(self.control)
 
     def kill(self) -> int:
         """Kill control with -9; return how it ended, which may have been before."""
@@ -410,6 +429,14 @@ def traced(pid: int, syscalls: Sequence[str], when: str, out: Path, error: str) 
             tracer.wait()
         if tracer.stderr is not None:
             tracer.stderr.close()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state not in {"Z", "X"}
 
 
 def _tracer_of(pid: int) -> int:

@@ -9,7 +9,11 @@ nothing wrong, and of all heads that lie anywhere (store, memory, publication, w
 as readers saw it meanwhile) no two of one size have different roots. Then control leads again, and
 appends.
 
-Seen to fail: SEEN
+Seen to fail: with control's writer answering before the commit, the first kill lost an entry that was
+acknowledged (red); with a disk's error swallowed by the append, so did the third call to pwrite64, and
+an index was given twice (red); with the checkpoint published before its tiles, fsck found them missing
+after a failed fsync (red). A sync that is left out altogether shows in none of these: the machine
+lives on, and its cache with it.
 
 The short version runs with the other promises; `make test-slow` kills 200 times and lets every single
 call fail until no thread makes so many.
@@ -40,7 +44,7 @@ SHORT = {
     "rename": ("2", "5"),
     "openat": ("12",),
 }
-MOST_CALLS = 400
+MOST_CALLS = 1000
 
 
 @pytest.fixture(scope="module")
@@ -129,15 +133,25 @@ def test_every_call_that_fails_loses_nothing_and_signs_no_size_twice(
     leader: Leader, tmp_path: Path, syscall: str, error: str
 ) -> None:
     need_strace()
-    number, failed = 0, 0
+    leader.stop_witness()
+    before = tmp_path.name
+    leader.keep(before)
+    failed = 0
     for number in range(1, MOST_CALLS):
         when = f"{number}+" if error == "for ever" else str(number)
+        leader.start_witness()
         found = fail_once(leader, syscall, when, tmp_path / "trace")
+        leader.stop_witness()
+        # From the same beginning each time: a longer log makes more calls.
+        leader.go_back(before)
         if not found:
             break
         failed += found
+    else:
+        pytest.fail(f"a thread makes {MOST_CALLS} calls or more to {syscall}")
+    leader.start_witness()
     say(f"{syscall} {error}: {number - 1} calls of a thread, {failed} failed")
-    assert number > 3
+    assert failed > 3
     leads_again(leader)
 
 
