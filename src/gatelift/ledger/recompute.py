@@ -39,7 +39,10 @@ __all__ = ["LEAVES_AT_ONCE", "recompute"]
 
 LEAVES_AT_ONCE = 1024
 _HEADS_AT_ONCE = 256
-_RESTORE = "restore the newest copy of the store, then run `gatelift ledger fsck` again"
+_RESTORE = (
+    "`--repair` takes it from the published log where that is whole; else restore the newest copy of "
+    "the store"
+)
 
 
 def recompute(store: Reader) -> tuple[Frontier, Faults]:

@@ -4,8 +4,8 @@ Invariants
 - A transaction is durable as a whole when its `with` block ends, or leaves nothing behind.
 - There is one leader. Opening raises the epoch; a transaction of an older epoch fails (`fenced`),
   so a leader that was thought dead cannot write after its successor.
-- Entries are appended at exactly the present size; a stored entry, hash or root never changes. A
-  checkpoint's note may only be replaced by one with more signatures, at the same root.
+- Entries are appended at exactly the present size; a stored entry, hash or root never changes, but to
+  what it was before it decayed (`mend_*`, which only `fsck` calls, with control down). A checkpoint's note may only be replaced by one with more signatures, at the same root.
 
 Bodies lie beside it, by digest (`wire.files`). It does not know what entries mean, and it does not
 check hashes against leaves: the ledger does, before it signs.
@@ -58,6 +58,18 @@ class Transaction(Reader):
             )
         )
         return index
+
+    def mend_entry(self, index: int, header: EntryHeader, leaf: bytes) -> None:
+        """Put back the bytes of an entry that decayed; the caller proved that they are its own."""
+        row = {"at": header.at, "kind": header.kind.value, "body": header.body, "leaf": leaf}
+        self._connection.execute(update(entries).where(entries.c.position == index).values(**row))
+
+    def mend_hashes(self, hashes: Iterable[SubtreeHash]) -> None:
+        """Put back hashes that decayed or are gone; the caller computed them again."""
+        for level, index, hash_ in hashes:
+            same = (tree_hashes.c.level == level) & (tree_hashes.c.position == index)
+            self._connection.execute(delete(tree_hashes).where(same))
+            self.put_hashes([(level, index, hash_)])
 
     def put_hashes(self, hashes: Iterable[SubtreeHash]) -> None:
         """Add hashes of complete subtrees; one that is there already is an error."""
@@ -145,8 +157,8 @@ class Store(Reader):
         return store
 
     @classmethod
-    def inspect(cls, where: Path | str) -> Store:
-        """Return the store as it lies there, locked, to be read only; nothing is created.
+    def inspect(cls, where: Path | str, *, read_only: bool = True) -> Store:
+        """Return the store as it lies there, locked and led by nobody; nothing is created.
 
         Raises `StoreError` (`store_missing`, `store_locked`, `unknown_schema`).
         """
@@ -154,10 +166,11 @@ class Store(Reader):
         if path is not None and not path.exists():
             raise StoreError(f"no store at {path}: restore the newest backup", code="store_missing")
         lock = None if path is None else StoreLock(path.with_name(f"{path.name}.lock"))
-        engine = connect(where, read_only=True)
+        engine = connect(where, read_only=read_only)
         try:
             store = cls(engine, lock, 0)
             store._check_version(store.meta(_VERSION))
+            store.epoch = int(store.meta(_EPOCH) or "0")
         except BaseException:
             engine.dispose()
             if lock is not None:

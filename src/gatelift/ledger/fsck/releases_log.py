@@ -9,7 +9,8 @@
 Invariants
 - Keys come from the roots in the log itself, each signed by the one before it; the pinned one is
   among them. Where the store is empty the deployment's own root is asked, so that a lost log is seen.
-- Published files are mended from a store that is whole only.
+- Published files are mended from a store that is whole only, and the store from a publication that
+  leads to its signed root (`mending`).
 
 It does not judge bodies: what they say was verified when they were logged, and is again when control
 starts; a body with its digest is the one that was logged.
@@ -25,6 +26,7 @@ from gatelift.errors import CallerError
 from gatelift.ledger.errors import LedgerError
 from gatelift.ledger.faults import Fault
 from gatelift.ledger.fsck.bodies import Bodies
+from gatelift.ledger.fsck.mending import mend_store
 from gatelift.ledger.fsck.report import Checkup, LogFound
 from gatelift.ledger.head_memory import HEADS, read_remembered
 from gatelift.ledger.opening import verify_note
@@ -41,6 +43,7 @@ from gatelift.messages import EntryHeader, EntryKind, Head, releases_policy, ver
 from gatelift.store import Store, StoredCheckpoint
 from gatelift.tlog import (
     Checkpoint,
+    Frontier,
     MerkleError,
     PolicyError,
     VerifierKey,
@@ -76,6 +79,7 @@ class ReleasesCheck:
         self._bodies = Bodies(directory, checkup)
         self.roots: list[Root] = []
         self.anchored: Anchored = {}
+        self._root_digests: set[Digest] = set()
 
     def run(self) -> None:
         """Check all of it."""
@@ -92,8 +96,7 @@ class ReleasesCheck:
                     )
                 )
             before = len(faults)
-            frontier, found_in_store = recompute(self._store)
-            faults.extend(found_in_store)
+            frontier = self._recompute()
             self._read_entries()
             self._bodies.check_all()
             if not self.roots:
@@ -110,6 +113,26 @@ class ReleasesCheck:
                     published=published,
                 )
             )
+
+    def _recompute(self) -> Frontier:
+        frontier, found = recompute(self._store)
+        if found.kept and self._checkup.repairs:
+            problem = mend_store(self._store, self._published, self._own_key())
+            if problem is None:
+                self._checkup.mended(found)
+                return recompute(self._store)[0]
+            self._checkup.notes.append(
+                f"the store was not mended from the published log: {problem}"
+            )
+        self._checkup.faults.extend(found)
+        return frontier
+
+    def _own_key(self) -> VerifierKey:
+        # Roots are read from the entries later; which root began the log is pinned beside them.
+        return parse_vkey(self._pinned_root().releases_vkey)
+
+    def _pinned_root(self) -> Root:
+        return verify_root((self._directory / "root.json").read_bytes(), 0)
 
     def _read_entries(self) -> None:
         size = self._store.size()
@@ -129,6 +152,7 @@ class ReleasesCheck:
         if header.kind is EntryKind.ROOT:
             last = self.roots[-1] if self.roots else None
             self.roots.append(verify_root(data, header.at, last))
+            self._root_digests.add(header.body)
             return
         if not self.roots:
             return  # told with the first entry, which must be one
@@ -142,9 +166,8 @@ class ReleasesCheck:
             digest = parse_digest((self._directory / "root.sha256").read_text("ascii").strip())
             if self._store.size() == 0:
                 # Whose log was lost stands in the root that begins it.
-                envelope = (self._directory / "root.json").read_bytes()
-                self.roots.append(verify_root(envelope, 0))
-            elif digest not in self._root_digests():
+                self.roots.append(self._pinned_root())
+            elif digest not in self._root_digests:
                 self._checkup.faults.add(
                     Fault(
                         code="wrong_root",
@@ -155,10 +178,6 @@ class ReleasesCheck:
                         "another deployment's pin",
                     )
                 )
-
-    def _root_digests(self) -> set[Digest]:
-        rows = [self._store.leaf(index) for index in self._store.positions(EntryKind.ROOT.value)]
-        return {decode_json(leaf, EntryHeader).body for leaf in rows}
 
     def _check_notes(self, key: VerifierKey) -> None:
         witnesses = {w.vkey: parse_vkey(w.vkey) for root in self.roots for w in root.witnesses}

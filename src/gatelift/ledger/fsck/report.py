@@ -47,6 +47,15 @@ class Checkup:
         self._repair = repair
         self._repaired = Faults()
 
+    @property
+    def repairs(self) -> bool:
+        """Whether what can be derived is written."""
+        return self._repair
+
+    def mended(self, faults: Faults) -> None:
+        """Note faults that were mended."""
+        self._repaired.extend(faults)
+
     def derivable(self, fault: Fault, write: Callable[[], None]) -> None:
         """Note a fault that `write` mends, or mend it."""
         if self._repair:

@@ -5,8 +5,9 @@ Invariants
   locks are held.
 - Nothing is ever signed, and no key is opened. Without `repair` nothing is written.
 - `repair` writes only bytes that follow from what was signed and is whole: published tiles, bundles
-  and checkpoints, bodies of which a copy lies beside. The store, journals and the memory of heads
-  are never written.
+  and checkpoints, bodies of which a copy lies beside, and in the store entries that the published
+  log still has, with their hashes. Heads in the store, the memory of heads and journals are never
+  written.
 - A check that cannot go on says so as a fault and does not stop the others.
 
 Workers may run: they write journals only, which grow at their end.
@@ -37,7 +38,7 @@ def fsck(directory: Path, *, repair: bool = False) -> FsckReport:
     Raises `StoreError` (`store_locked`, `store_missing`) and `LedgerError` (`keeper_running`).
     """
     checkup = Checkup(repair=repair)
-    with _still(directory) as store:
+    with _still(directory, read_only=not repair) as store:
         releases = ReleasesCheck(directory, store, checkup)
         releases.run()
         RequestsCheck(directory, releases.roots, releases.anchored, checkup).run()
@@ -45,8 +46,8 @@ def fsck(directory: Path, *, repair: bool = False) -> FsckReport:
 
 
 @contextmanager
-def _still(directory: Path) -> Iterator[Store]:
-    store = Store.inspect(directory / "store")
+def _still(directory: Path, *, read_only: bool) -> Iterator[Store]:
+    store = Store.inspect(directory / "store", read_only=read_only)
     memory: StoreLock | None = None
     try:
         if (directory / HEADS).is_dir():
