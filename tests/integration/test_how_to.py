@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,32 @@ def test_observe_first(tmp_path: Path, upstream: ScriptedUpstream) -> None:
         assert "cap principal.requests/d" in how.run(how.shell()[3])
     finally:
         how.stop()
+
+
+def test_restore_from_backup(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    how = page("restore-from-backup.md", tmp_path, upstream)
+    (tmp_path / "up.key").write_text(UPSTREAM_KEY)
+    (tmp_path / "up.key").chmod(0o600)
+    run, backup, check, repair = how.shell()
+    try:
+        how.run(run)
+        how.run(backup)
+        with pytest.raises(AssertionError, match="stop it first"):
+            how.run(check)
+    finally:
+        how.stop()
+    assert "Everything leads to what was signed." in how.run(check)
+    tile = next((tmp_path / "d/logs/releases/tile/0").rglob("[0-9]*[0-9]"))
+    tile.write_bytes(tile.read_bytes()[:-1] + b"x")
+    with pytest.raises(AssertionError, match="tile_differs"):
+        how.run(check)
+    assert "mended logs/releases/tile/0" in how.run(repair)
+    # A copy that was taken while control wrote is whole; it may not be the newest any more.
+    shutil.copy(tmp_path / "backup/control.sqlite", tmp_path / "d/store/control.sqlite")
+    for left in (tmp_path / "d/store").glob("control.sqlite-*"):
+        left.unlink()
+    found = json.loads(how.run(f"{check.strip()} --json || true"))["faults"]
+    assert {each["code"] for each in found} <= {"rolled_back"}
 
 
 def test_behind_litellm(tmp_path: Path, upstream: ScriptedUpstream) -> None:

@@ -1,10 +1,12 @@
 """Asking a real witness, and some that are not."""
 
+import hashlib
+
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gatelift.ledger import LedgerError, ask_witness, format_add_checkpoint
+from gatelift.ledger import LedgerError, ask_witness, format_add_checkpoint, read_witness_head
 from gatelift.tlog import (
     Checkpoint,
     CosignatureSigner,
@@ -150,4 +152,49 @@ def test_a_witness_that_cannot_be_reached_is_said():
 
     with pytest.raises(LedgerError) as caught:
         ask(answer, 3)
+    assert caught.value.code == "witness_failed"
+
+
+def read_head(answer):
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        return read_witness_head(client, "http://w.example/prefix/", LOG.key)
+
+
+def test_what_a_witness_holds_is_read_where_the_specification_says():
+    origin = hashlib.sha256(b"x/releases").hexdigest()
+
+    def answer(request):
+        assert request.method == "GET"
+        assert request.url == f"http://w.example/prefix/{origin}/checkpoint"
+        return httpx.Response(200, content=head(7))
+
+    found = read_head(answer)
+    assert (found.size, found.root) == (7, TREE.root(7))
+
+
+@pytest.mark.parametrize("status", [403, 404, 405])
+def test_a_witness_without_a_read_side_tells_of_no_head(status):
+    assert read_head(lambda _: httpx.Response(status)) is None
+
+
+FORGED = sign_checkpoint(
+    Checkpoint(origin=LOG.name, size=9, root=b"x" * 32),
+    NoteSigner(LOG.name, Ed25519PrivateKey.from_private_bytes(b"f" * 32)),
+)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(500),
+        httpx.Response(200, content=b""),
+        httpx.Response(200, content=FORGED),
+        httpx.Response(200, content=head(7).replace(b"\n7\n", b"\n8\n")),
+        httpx.Response(200, content=b"x" * 10_000_000),
+    ],
+    ids=["error", "nothing", "forged", "altered", "endless"],
+)
+def test_what_the_log_did_not_sign_proves_nothing_and_is_asked_again(answer):
+    with pytest.raises(LedgerError) as caught:
+        read_head(lambda _: answer)
     assert caught.value.code == "witness_failed"

@@ -66,6 +66,7 @@ COMMANDS = (
     Entry("status", "reading", "status", "What is live, what blocks, what comes next", _READ),
     Entry("log", "reading", "log", "Entries of the releases log", _READ),
     Entry("report", "observing", "report", "What tighter terms would have refused", _READ),
+    Entry("ledger", "fsck", "ledger", "Check the logs on this disk, and mend them", _READ),
     Entry("dossier", "audit", "dossier", "Export what an auditor gets", _READ),
     Entry("verify", "audit", "verify", "Verify a dossier offline", _READ),
     Entry("replay", "audit", "replay", "Replay every decision of a dossier", _READ),

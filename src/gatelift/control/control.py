@@ -98,7 +98,7 @@ class Control:
             )
             self._wire(directory, witness_url)
         except BaseException:
-            held.store.close()
+            held.close()
             raise
 
     def _wire(self, directory: Path, witness_url: str | None) -> None:
@@ -124,7 +124,7 @@ class Control:
             log=held.log,
             root=self._root,
             call=writer.call,
-            cosign=self._witness.cosign if self._witness else None,
+            witness=self._witness,
             on_cosigned=self._outlet.refresh_soon,
         )
         self._relay = OrderRelay(
@@ -209,6 +209,8 @@ class Control:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 beside = [tasks.create_task(self._writer.run())]
+                if self._witness is not None:
+                    await self._witness.compare_first()
                 await self._begin()
                 await self._keepers.start()
                 beside += [
@@ -230,7 +232,7 @@ class Control:
             self._tasks = None
             if self._witness is not None:
                 self._witness.close()
-            self._held.store.close()
+            self._held.close()
 
     async def submit(
         self, drafts: list[Draft], expected_size: int | None = None

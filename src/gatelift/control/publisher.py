@@ -7,6 +7,8 @@ Invariants
 - Statuses name `cosigned` before the checkpoint's file shows it, so that no reader of the file ever
   sees a status that is older than it.
 - At most one head each `MIN_GAP_S`; after growth the next one begins within that.
+- Nothing is signed before the witness was asked, since the start, what it holds of this log: a store
+  from a backup must not sign a size twice. It is asked again when it refuses a head.
 - A witness that refuses or is away is asked again, later each time up to `_BACK_OFF_MAX_S`. What it
   says about its own last size is believed only to choose the proof that it asks for.
 
@@ -27,7 +29,7 @@ from gatelift.messages import releases_policy
 from gatelift.tlog import Checkpoint, PolicyError, verify_witnessed
 from gatelift.trust import Root
 
-__all__ = ["MIN_GAP_S", "Call", "Cosign", "Cosigned", "Publisher"]
+__all__ = ["MIN_GAP_S", "Call", "Cosigned", "Publisher", "Witnessing"]
 
 MIN_GAP_S = 0.1
 _BACK_OFF_MIN_S = 0.2
@@ -43,8 +45,14 @@ class Call(Protocol):
         """Run `work`."""
 
 
-Cosign = Callable[[bytes, Root], Awaitable[bytes]]
-"""Returns a signed head with the cosignatures that the root's witnesses gave for it."""
+class Witnessing(Protocol):
+    """The witness: what it holds of this log, and its word on a head."""
+
+    async def compare(self) -> None:
+        """Return once the log leads to what the witness holds; raises what it does not."""
+
+    async def cosign(self, note: bytes, root: Root) -> bytes:
+        """Return a signed head with the cosignatures that the witness gave for it."""
 
 
 class Cosigned:
@@ -63,7 +71,7 @@ class Cosigned:
 
 
 class Publisher:
-    """Publishes the log as it grows. `cosign` is null where the root asks for no witness."""
+    """Publishes the log as it grows. `witness` is null where there is none to ask."""
 
     def __init__(
         self,
@@ -71,13 +79,14 @@ class Publisher:
         log: ReleasesLog,
         root: Callable[[], Root],
         call: Call,
-        cosign: Cosign | None,
+        witness: Witnessing | None,
         on_cosigned: Callable[[], None],
     ) -> None:
         self._log = log
         self._root = root
         self._call = call
-        self._cosign = cosign
+        self._witness = witness
+        self._compared = witness is None
         self._on_cosigned = on_cosigned
         self._grown = asyncio.Event()
         self._grown.set()
@@ -144,10 +153,16 @@ class Publisher:
 
     async def _publish(self) -> None:
         root = self._root()
+        if self._witness is not None and not self._compared:
+            await self._witness.compare()
+            self._compared = True
         note = await self._call(self._log.sign_checkpoint)
         await self._call(self._log.publish_tiles)
-        if self._cosign is not None:
-            note = await self._cosign(note, root)
+        if self._witness is not None:
+            # Whatever it was that it did not like, it may have seen more than we hold.
+            self._compared = False
+            note = await self._witness.cosign(note, root)
+            self._compared = True
         witnessed = verify_witnessed(note, releases_policy(root))
         await self._adopt(Cosigned(note, witnessed.checkpoint))
         policy = releases_policy(root)

@@ -28,7 +28,7 @@ from gatelift.control.errors import ControlError, ControlFailedError
 from gatelift.control.signing import Draft
 from gatelift.decide import State
 from gatelift.encoding import Digest
-from gatelift.errors import CallerError
+from gatelift.errors import CallerError, PeerError
 from gatelift.messages import Decision, Visibility
 from gatelift.wire.files import FileStore
 
@@ -131,7 +131,8 @@ class Writer:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except Exception as error:
             self._fail(error)
-            raise ControlFailedError(f"control's store failed: {error}") from error
+            code = error.code if isinstance(error, PeerError) else None
+            raise ControlFailedError(f"control's store failed: {error}", code=code) from error
 
     async def run(self) -> None:
         """Group and store submissions until cancelled or failed."""

@@ -141,7 +141,8 @@ ROWS: Final[tuple[Failure, ...]] = (
         sees="nothing is served: another history is not taken for this one",
         codes=("status_lapsed",),
         within="`status_ttl`",
-        on_call="stop control, put the store back from its newest copy, start control",
+        on_call="stop control and keeper, put the store back from its newest copy; `gatelift ledger fsck` "
+        "says whether it is the newest, and control refuses any other",
         tests=(f"{_HERE}test_a_store_that_is_gone_is_not_made_anew_and_nothing_is_served",),
     ),
     Failure(

@@ -7,7 +7,7 @@ committed, and what was not. `is_locked` tells whether the writer still lives.
 
 from gatelift.journal.batches import Pending, SignedBatch
 from gatelift.journal.errors import JournalError
-from gatelift.journal.lock import holder, is_locked
+from gatelift.journal.lock import holder, is_locked, keep_still
 from gatelift.journal.reader import (
     Batch,
     CommittedBatch,
@@ -42,6 +42,7 @@ __all__ = [
     "Writer",
     "holder",
     "is_locked",
+    "keep_still",
     "list_runs",
     "list_segments",
     "read_frames",

@@ -1,4 +1,4 @@
-"""Asking a witness to cosign a head.
+"""Asking a witness to cosign a head, and which head it holds.
 
 Invariants
 - What a witness answers is hostile until each line verifies under its own key, over the very note
@@ -7,13 +7,16 @@ Invariants
   that knows a *larger* tree than the head that was sent is not argued with: `witness_refused`, as
   this log may have been rolled back.
 
+- What it holds is believed as far as this log signed it: its own word proves nothing.
+
 It does not retry later, and does not decide how many witnesses are enough (`tlog.policy`).
 
-Follows C2SP tlog-witness, "add-checkpoint".
+Follows C2SP tlog-witness, "add-checkpoint" and its read side.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -34,10 +37,11 @@ from gatelift.tlog import (
     parse_decimal,
     parse_note,
     parse_signatures,
+    verify_checkpoint,
     verify_cosignatures,
 )
 
-__all__ = ["ask_witness", "format_add_checkpoint", "parse_cosignatures"]
+__all__ = ["ask_witness", "format_add_checkpoint", "parse_cosignatures", "read_witness_head"]
 
 _SIZE_TYPE: Final = "text/x.tlog.size"
 _REFUSALS: Final = frozenset({400, 403, 404, 409, 422})
@@ -104,6 +108,33 @@ def ask_witness(
     return add_signatures(note, lines)
 
 
+def read_witness_head(
+    client: httpx.Client, url: str, log: VerifierKey, *, timeout_s: float = _TIMEOUT_S
+) -> Checkpoint | None:
+    """Return the head of `log` that the witness at `url` holds; none if it tells of none.
+
+    A witness need not offer its read side where it takes submissions: any refusal is none. Raises
+    `LedgerError` (`witness_failed`) when it does not answer, or not with a head that the log signed.
+    """
+    target = f"{url.rstrip('/')}/{hashlib.sha256(log.name.encode()).hexdigest()}/checkpoint"
+    answer = _send(client, "GET", target, None, url, timeout_s)
+    if answer.is_server_error:
+        raise LedgerError(
+            f"the witness at {url} answered {answer.status_code} when it was asked for its head of "
+            f"{log.name!r}: it will be asked again",
+            code="witness_failed",
+        )
+    if answer.status_code != httpx.codes.OK:
+        return None
+    try:
+        return verify_checkpoint(answer.content, log)
+    except CallerError as error:
+        raise LedgerError(
+            f"the witness at {url} holds a head that {log.name!r} did not sign: {error}",
+            code="witness_failed",
+        ) from error
+
+
 def _submit(
     client: httpx.Client,
     url: str,
@@ -114,9 +145,14 @@ def _submit(
     timeout_s: float,
 ) -> httpx.Response:
     body = format_add_checkpoint(old_size, consistency(old_size, checkpoint.size), note)
-    target = f"{url.rstrip('/')}/add-checkpoint"
+    return _send(client, "POST", f"{url.rstrip('/')}/add-checkpoint", body, url, timeout_s)
+
+
+def _send(
+    client: httpx.Client, method: str, target: str, body: bytes | None, url: str, timeout_s: float
+) -> httpx.Response:
     try:
-        with client.stream("POST", target, content=body, timeout=timeout_s) as answer:
+        with client.stream(method, target, content=body, timeout=timeout_s) as answer:
             content = b""
             for chunk in answer.iter_bytes():
                 content += chunk
