@@ -49,6 +49,7 @@ from gatelift.trust import (
     Person,
     Role,
     Root,
+    Scheme,
     SigningKey,
     Status,
     Subject,
@@ -190,7 +191,7 @@ class Deployment:
                 Person(id=f"p-{role}", organisation="acme", proof="unproven") for role in ROLES
             ),
             keys={
-                key.id: Key(scheme="ed25519", public=key.public_text, person=f"p-{role}")
+                key.id: Key(scheme=Scheme.ED25519, public=key.public_text, person=f"p-{role}")
                 for role, key in self.keys.items()
             },
             roles={role: Role(keys=(key.id,)) for role, key in self.keys.items()},
