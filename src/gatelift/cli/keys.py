@@ -14,7 +14,7 @@ from gatelift.cli.layout import Deployment, read_bytes
 from gatelift.cli.output import JsonFlag, facts, note, say, show
 from gatelift.cli.paper import PAPER_LINES, format_paper, parse_paper
 from gatelift.encoding import encode_base64, encode_json, sha256_digest
-from gatelift.trust import SigningKey
+from gatelift.trust import Scheme, SigningKey
 from gatelift.wire.files import replace_durably
 from gatelift.wire.keyfiles import create_signing_key, load_seed, save_seed
 from gatelift.wire.sealing import create_upstream_ca, load_upstream_ca, upstream_ca_paths
@@ -35,6 +35,7 @@ def new(
     """Draw an Ed25519 key; print its public half for the root of trust."""
     key = create_signing_key(path)
     value = {"ok": True, "file": str(path), "key_id": key.id, "public": key.public_text}
+    value |= {"scheme": Scheme.ED25519.value}
 
     def render() -> None:
         say(f"New key in {path}. Keep it; give its public half to whoever holds the ceremony.")
