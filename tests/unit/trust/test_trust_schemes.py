@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gatelift.tlog import PublicKeyError
 from gatelift.trust import (
@@ -452,3 +455,31 @@ def test_an_assertion_by_another_key_is_refused() -> None:
     other = Assertion()
     other.private = ec.derive_private_key(8, ec.SECP256R1())
     refused(Assertion().pinned(), other.signature(), MESSAGE)
+
+
+# --- whatever comes ----------------------------------------------------------------------------
+
+
+@functools.cache
+def _pairs() -> tuple[tuple[VerifyingKey, bytes], ...]:
+    p256_key, r, s, _ = p256(CURVES["ecdsa-p256"][0])
+    return (
+        (p256_key, encode_dss_signature(r, s)),
+        (Ssh().pinned(), Ssh().blob()),
+        (Ssh("ssh:").pinned(), Ssh("ssh:").blob()),
+        (Assertion().pinned(), Assertion().signature()),
+    )
+
+
+@given(data=st.data())
+def test_bytes_that_were_bent_anywhere_are_refused_and_nothing_else_happens(
+    data: st.DataObject,
+) -> None:
+    key, good = data.draw(st.sampled_from(_pairs()))
+    at = data.draw(st.integers(0, len(good)))
+    put = data.draw(st.binary(max_size=6))
+    taken = data.draw(st.integers(0, 6))
+    # The message is another, so that nothing may hold, whatever the bytes say.
+    refused(key, good[:at] + put + good[at + taken :], b"another message")
+    if key.scheme is Scheme.SSHSIG and good[:at] + put + good[at + taken :] != good:
+        refused(key, good[:at] + put + good[at + taken :], MESSAGE)
