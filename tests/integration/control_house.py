@@ -49,6 +49,7 @@ from gatelift.trust import (
     Person,
     Role,
     Root,
+    Scheme,
     SigningKey,
     Status,
     Subject,
@@ -180,7 +181,14 @@ class Deployment:
         witness = Witness(
             name=WITNESS_NAME, vkey=cosigner.vkey, organisation="elsewhere", independent=False
         )
-        node_key = SigningKey(seed_of("node")).public_text
+        nodes = tuple(
+            Node(
+                name=name,
+                batch_key=SigningKey(seed_of(f"{name} batch")).public_text,
+                requests_key=SigningKey(seed_of(f"{name} requests")).public_text,
+            )
+            for name in ("n1", "n2")
+        )
         self.root = Root(
             name=NAME,
             version=1,
@@ -190,15 +198,12 @@ class Deployment:
                 Person(id=f"p-{role}", organisation="acme", proof="unproven") for role in ROLES
             ),
             keys={
-                key.id: Key(scheme="ed25519", public=key.public_text, person=f"p-{role}")
+                key.id: Key(scheme=Scheme.ED25519, public=key.public_text, person=f"p-{role}")
                 for role, key in self.keys.items()
             },
             roles={role: Role(keys=(key.id,)) for role, key in self.keys.items()},
             releases_vkey=self.log.vkey,
-            nodes=(
-                Node(name="n1", batch_key=node_key, requests_key=node_key),
-                Node(name="n2", batch_key=node_key, requests_key=node_key),
-            ),
+            nodes=nodes,
             witnesses=(witness,) if self.witnessed else (),
             witness_quorum=1 if self.witnessed else 0,
         )

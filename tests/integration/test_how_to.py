@@ -135,6 +135,19 @@ def test_behind_litellm(tmp_path: Path, upstream: ScriptedUpstream) -> None:
         how.stop()
 
 
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="OpenSSH is not installed")
+def test_key_ceremony(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    how = page("key-ceremony.md", tmp_path, upstream)
+    said = [how.run(block) for block in how.shell()]
+    assert any("Root 2 holds, and follows root 1." in text for text in said)
+    assert any("Root 3 is pinned here" in text for text in said)
+    assert all(len(line) <= 80 for text in said for line in text.splitlines())
+    # What is left on the host is the machine's, or a role's that the page says is still to be given.
+    left = {path.stem for path in (tmp_path / "d/keys").glob("*.key")}
+    assert not left & {"root-1", "root-2", "operator", "overseer", "safety", "stop"}
+    assert not (tmp_path / "stop.key").exists()
+
+
 def test_coming_from_litellm(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     psycopg: Any = pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
     from tests.support.postgres import Postgres, find_postgres

@@ -45,7 +45,8 @@ COMMANDS = (
     Entry("keeper", "processes", "keeper", "Run this node's keeper alone", _RUN),
     Entry("worker", "processes", "worker", "Run one worker: the gateway", _RUN),
     Entry("witness", "processes", "witness", "Run a witness", _RUN),
-    Entry("keys", "keys", "keys", "Make signing keys", _RUN),
+    Entry("keys", "keys", "keys", "Make signing keys, show them, keep them on paper", _RUN),
+    Entry("root", "roots", "root", "Draft, check and adopt the next root of trust", _RUN),
     Entry("plan", "plans", "plan", "Check, adopt and preview the release plan", _WIDEN),
     Entry(
         "candidate", "candidates", "candidate", "Write candidate.json and its fingerprint", _WIDEN
@@ -58,6 +59,7 @@ COMMANDS = (
     Entry("certify", "certify", "certify", "Sign the certificate of a stage", _WIDEN),
     Entry("grant", "grants", "grant", "Admit a principal and hand out its API key", _WIDEN),
     Entry("import", "litellm_import", "arrivals", "Come from another gateway: LiteLLM", _WIDEN),
+    Entry("sign", "signing", "sign", "Add a signature, offline, to what others signed", _WIDEN),
     Entry("submit", "submit", "submit", "Submit an envelope that was signed elsewhere", _WIDEN),
     Entry("halt", "orders", "halt", "Stop: nobody, or nobody of one kind, is served", _STOP),
     Entry("order", "orders", "order", "Narrow: lower a ceiling or add block rules", _STOP),

@@ -30,6 +30,7 @@ from gatelift.trust import (
     Person,
     Role,
     Root,
+    Scheme,
     SigningKey,
     Witness,
     parse_root,
@@ -88,7 +89,7 @@ def make_root(
         ),
         keys={
             key.id: Key(
-                scheme="ed25519", public=key.public_text, person=cast.members[key_name].person
+                scheme=Scheme.ED25519, public=key.public_text, person=cast.members[key_name].person
             )
             for key_name, key in people_keys.items()
         },

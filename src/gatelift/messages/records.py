@@ -34,8 +34,8 @@ from gatelift.encoding import (
 )
 from gatelift.errors import CallerError
 from gatelift.terms import Band, Category, Endpoint, Posture, Side
-from gatelift.tlog import verify_inclusion
-from gatelift.trust import SigningKey, verify_signature
+from gatelift.tlog import verify_ed25519, verify_inclusion
+from gatelift.trust import SigningKey
 
 __all__ = [
     "SALT_BYTES",
@@ -329,7 +329,7 @@ def sign_batch(entry: BatchEntry, key: SigningKey) -> tuple[bytes, bytes]:
 
 def verify_batch(entry: bytes, signature: bytes, node_key: bytes) -> BatchEntry:
     """Return the batch entry that the node signed; raises `RecordError` or `SignatureError`."""
-    verify_signature(node_key, signature, _BATCH_PREFIX + entry)
+    _ = verify_ed25519(node_key, signature, _BATCH_PREFIX + entry)
     batch = decode_batch_entry(entry)
     if batch.n < 1 or batch.seq < 0:
         raise RecordError(f"expected a batch of at least one record, got n={batch.n}")

@@ -49,8 +49,11 @@ from gatelift.trust.grant import (
 )
 from gatelift.trust.keys import (
     KeyId,
+    MessageSigner,
+    Scheme,
     SignatureError,
     SigningKey,
+    VerifyingKey,
     key_id,
     parse_public_key,
     verify_signature,
@@ -82,7 +85,14 @@ from gatelift.trust.root import (
     assurance_of,
     parse_root,
     verify_root,
+    verify_root_chain,
     verify_signers,
+)
+from gatelift.trust.sshsig import (
+    SSH_NAMESPACE,
+    SshPublicKey,
+    parse_ssh_armour,
+    parse_ssh_public_key,
 )
 from gatelift.trust.statement import (
     Statement,
@@ -93,10 +103,12 @@ from gatelift.trust.statement import (
     predicate_type,
 )
 from gatelift.trust.status import Status, StatusError, sign_status, verify_status
+from gatelift.trust.webauthn import challenge_of
 
 __all__ = [
     "MAX_CARRIED_MS",
     "ROOT_TYPE",
+    "SSH_NAMESPACE",
     "STATEMENT_TYPE",
     "STOP_ROLES",
     "UNPROVEN",
@@ -117,6 +129,7 @@ __all__ = [
     "KeyBinding",
     "KeyId",
     "Levels",
+    "MessageSigner",
     "Node",
     "Order",
     "OrderError",
@@ -128,9 +141,11 @@ __all__ = [
     "Role",
     "Root",
     "RootError",
+    "Scheme",
     "SignatureError",
     "Signer",
     "SigningKey",
+    "SshPublicKey",
     "StandingOrder",
     "Statement",
     "StatementError",
@@ -140,11 +155,13 @@ __all__ = [
     "Target",
     "TargetKind",
     "VerifiedCertificate",
+    "VerifyingKey",
     "Witness",
     "add_signature",
     "applies",
     "assurance_of",
     "carried_key",
+    "challenge_of",
     "check_grant_within",
     "demanded_envelope",
     "encode_statement",
@@ -158,6 +175,8 @@ __all__ = [
     "parse_jwk",
     "parse_public_key",
     "parse_root",
+    "parse_ssh_armour",
+    "parse_ssh_public_key",
     "parse_statement",
     "permit",
     "pre_authentication_encoding",
@@ -178,6 +197,7 @@ __all__ = [
     "verify_order",
     "verify_quorum",
     "verify_root",
+    "verify_root_chain",
     "verify_signature",
     "verify_signers",
     "verify_status",
