@@ -187,6 +187,17 @@ def test_what_is_signed_is_shown_and_a_no_signs_nothing(tmp_path: Path) -> None:
     assert run("sign", path, "--key", signer, typed="y\n").returncode == 0
 
 
+def test_what_is_shown_cannot_turn_the_terminal_around(tmp_path: Path) -> None:
+    world = World()
+    path = tmp_path / "certificate.json"
+    clears = ("order\u202e1", "order\u009b2")
+    path.write_bytes(world.signed_certificate("researchers", "safety:sam", clears=clears))
+    done = run("sign", path, "--yes", "--key", key_file(tmp_path, "security:sue"))
+    assert done.returncode == 0
+    assert done.stderr.isascii()
+    assert "\\u202e" in done.stderr.replace("\n", "")
+
+
 def test_a_draft_that_contradicts_itself_is_not_signed(tmp_path: Path) -> None:
     root = json.loads(World().root_payload())
     root["roles"]["root"]["threshold"] = 0

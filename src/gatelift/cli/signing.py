@@ -85,9 +85,14 @@ def _is_draft(data: bytes) -> bool:
 def _show(kind: str, payload: bytes, root: Root | None) -> None:
     note(f"{kind}, payload {sha256_digest(payload)}")
     if root is None:
-        note(payload.decode("utf-8"))
+        note(_plain(payload.decode("utf-8")))
         return
-    note(f"{root.name} version {root.version}, expires {at_text(root.expires_at)}")
+    note(f"{_plain(root.name)} version {root.version}, expires {at_text(root.expires_at)}")
     for name, role in sorted(root.roles.items()):
         people = [f"{root.keys[kid].person} ({root.keys[kid].scheme.value})" for kid in role.keys]
-        note(f"  {name}: {role.threshold} of {', '.join(people)}")
+        note(_plain(f"  {name}: {role.threshold} of {', '.join(people)}"))
+
+
+def _plain(text: str) -> str:
+    # What could turn the terminal's text around, or hide a part of it, is shown as an escape.
+    return text.encode("ascii", "backslashreplace").decode("ascii")
