@@ -1,14 +1,22 @@
 """A requests log of several tiles, derived again from what is whole of it; the memory of heads."""
 
+import errno
 import shutil
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gatelift.ledger import HeadMemory, LedgerError, RequestsLog
+from gatelift.ledger import HeadMemory, LedgerError, RequestsLog, head_memory, requests
 from gatelift.ledger.fsck.blocks import read_blocks
 from gatelift.store import StoreError
-from gatelift.tlog import Checkpoint, MemoryTree, NoteSigner, leaf_hash, sign_checkpoint
+from gatelift.tlog import (
+    Checkpoint,
+    MemoryTree,
+    MerkleError,
+    NoteSigner,
+    leaf_hash,
+    sign_checkpoint,
+)
 
 SIGNER = NoteSigner(
     "example.org/requests/n1/2026-11", Ed25519PrivateKey.from_private_bytes(b"r" * 32)
@@ -86,6 +94,120 @@ def test_another_log_of_the_same_size_is_not_taken(log):
     directory, head = log
     other = Checkpoint(origin=head.origin, size=head.size, root=b"x" * 32)
     assert read_blocks(directory, other) is None
+
+
+def open_log(folder):
+    memory = HeadMemory(folder / "heads" / "log", SIGNER.key)
+    try:
+        return RequestsLog(folder / "log", SIGNER, memory)
+    except BaseException:
+        memory.close()
+        raise
+
+
+def fill(log, stop):
+    for entry in ENTRIES[log.size : stop]:
+        log.append(entry)
+    return log.commit()
+
+
+def copied(folder, name):
+    return shutil.copytree(folder / "log", folder / name)
+
+
+def laid(folder, name):
+    shutil.rmtree(folder / "log")
+    shutil.copytree(folder / name, folder / "log")
+
+
+def test_an_older_copy_of_a_requests_log_is_not_opened(tmp_path):
+    log = open_log(tmp_path)
+    fill(log, 200)
+    log.close()
+    copied(tmp_path, "old")
+    log = open_log(tmp_path)
+    note = fill(log, 300)
+    log.close()
+    copied(tmp_path, "new")
+    laid(tmp_path, "old")
+    with pytest.raises(LedgerError) as caught:
+        open_log(tmp_path)
+    assert caught.value.code == "rolled_back"
+    laid(tmp_path, "new")
+    log = open_log(tmp_path)
+    assert log.note == note
+    log.close()
+
+
+def test_another_log_of_the_same_origin_is_not_opened(tmp_path):
+    log = open_log(tmp_path)
+    fill(log, 200)
+    log.close()
+    shutil.rmtree(tmp_path / "log")
+    other = RequestsLog(tmp_path / "log", SIGNER)
+    for entry in reversed(ENTRIES[:250]):
+        other.append(entry)
+    other.commit()
+    other.close()
+    with pytest.raises((LedgerError, MerkleError)):
+        open_log(tmp_path)
+
+
+def test_a_commit_that_died_between_memory_and_checkpoint_is_finished(tmp_path, monkeypatch):
+    log = open_log(tmp_path)
+    fill(log, 200)
+
+    def die(*_):
+        raise OSError(errno.EIO, "injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(requests, "publish_checkpoint", die)
+        for entry in ENTRIES[200:300]:
+            log.append(entry)
+        with pytest.raises(OSError, match="injected"):
+            log.commit()
+    log.close()
+    remembered = (tmp_path / "heads" / "log").read_bytes()
+    log = open_log(tmp_path)
+    assert (log.size, log.note) == (300, remembered)
+    assert (tmp_path / "log" / "checkpoint").read_bytes() == remembered
+    log.close()
+
+
+@pytest.mark.parametrize("where", ["publish_checkpoint", "replace_durably"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_commit_that_failed_is_tried_again_also_when_more_was_added(
+    tmp_path, monkeypatch, where, when
+):
+    module = requests if where == "publish_checkpoint" else head_memory
+    true = getattr(module, where)
+    log = open_log(tmp_path)
+    fill(log, 200)
+
+    def fail(*words):
+        if when == "after":
+            true(*words)
+        raise OSError(errno.EIO, "injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, where, fail)
+        with pytest.raises(OSError, match="injected"):
+            fill(log, 250)
+    fill(log, 300)
+    log.close()
+    log = open_log(tmp_path)
+    assert (log.size, log.head.root) == (300, MemoryTree(ENTRIES[:300]).root())
+    log.close()
+
+
+def test_a_memory_that_was_lost_is_begun_again(tmp_path):
+    log = open_log(tmp_path)
+    note = fill(log, 200)
+    log.close()
+    (tmp_path / "heads" / "log").unlink()
+    log = open_log(tmp_path)
+    assert (tmp_path / "heads" / "log").read_bytes() == note
+    log.close()
 
 
 TREE = MemoryTree(ENTRIES)

@@ -44,7 +44,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         running = gatelift("ledger", "fsck", "--dir", deployment.folder)
         assert running.returncode == 4
         assert "stop it first" in " ".join(running.stderr.split())
-        time.sleep(1.5)
+        time.sleep(1)  # the keeper publishes twice a second
+        shutil.copytree(deployment.folder / "logs" / "requests", home / "older")
+        for _ in range(5):
+            assert deployment.chat().status_code == 200
+        time.sleep(2.5)  # and control anchors what it published
     finally:
         deployment.stop()
         upstream.close()
@@ -355,10 +359,25 @@ def test_a_memory_that_is_gone_is_begun_again_from_the_store(copy: Path) -> None
     assert (copy / "heads" / "releases").read_bytes().split(b"\n\n")[0] == text
 
 
-def test_a_requests_log_that_was_rolled_back_is_found_by_its_anchor(copy: Path) -> None:
+def test_a_lost_requests_log_is_missed(copy: Path) -> None:
     (log,) = (copy / "logs" / "requests").iterdir()
     shutil.rmtree(log)
     assert codes(fsck(copy)) == {"log_missing"}
+    shutil.rmtree(copy / "heads" / "requests")
+    assert codes(fsck(copy)) == {"log_missing"}
+
+
+def test_an_older_requests_log_is_found_by_its_memory_and_by_its_anchor(
+    copy: Path, whole: Path
+) -> None:
+    shutil.rmtree(copy / "logs" / "requests")
+    shutil.copytree(whole.parent / "older", copy / "logs" / "requests")
+    (log,) = (copy / "logs" / "requests").iterdir()
+    by_memory, by_anchor = fsck(copy, repair=True).faults
+    assert (by_memory.code, by_anchor.code) == ("rolled_back", "rolled_back")
+    assert by_memory.where == f"heads/requests/{log.name}"
+    shutil.rmtree(copy / "heads" / "requests")
+    assert fsck(copy).faults == (by_anchor,)
 
 
 EXITS: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int]] = {

@@ -78,7 +78,7 @@ class WitnessClient:
         except ControlFailedError:
             raise
         except PeerError as error:
-            _LOG.warning("started without having asked the witness what it holds: %s", error)
+            _LOG.info("started without having asked the witness what it holds: %s", error)
 
     def close(self) -> None:
         """Close the connections."""

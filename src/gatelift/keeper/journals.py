@@ -35,7 +35,7 @@ from gatelift.journal import Batch, RunFollower, list_runs
 from gatelift.keeper.charges import Charges
 from gatelift.keeper.counters import Past, PoolKey, WorkerRun
 from gatelift.keeper.errors import KeeperError
-from gatelift.ledger import RequestsLog, TileLog
+from gatelift.ledger import HeadMemory, RequestsLog, TileLog
 from gatelift.messages import (
     BatchEntry,
     BriefRecord,
@@ -125,6 +125,7 @@ class Journals:
         *,
         directory: Path,
         logs: Path,
+        heads: Path,
         deployment: str,
         node: str,
         batch_key: SigningKey,
@@ -132,6 +133,7 @@ class Journals:
     ) -> None:
         self._directory = directory
         self._logs = logs
+        self._heads = heads
         self._deployment = deployment
         self._node = node
         self._batch_key = batch_key
@@ -319,7 +321,13 @@ class Journals:
     def _open_month(self, month: str) -> RequestsLog:
         origin = f"{self._deployment}/requests/{self._node}/{month}"
         signer = NoteSigner(origin, self._log_key)
-        found = RequestsLog(self._folder(month), signer)
+        folder = self._folder(month)
+        memory = HeadMemory(self._heads / folder.name, signer.key)
+        try:
+            found = RequestsLog(folder, signer, memory)
+        except BaseException:
+            memory.close()
+            raise
         self._months[month] = found
         return found
 

@@ -5,18 +5,21 @@ This file does, as long as it was not restored with it: so it lies in `DIR/heads
 of the store holds and which may be a link to a folder on another disk. A witness is the third
 memory, for when the whole folder was restored.
 
-    root computed from the entries --> this file, durably --> the store --> anybody else
+    root computed from the entries --> this file, durably --> store or checkpoint --> anybody else
+
+A requests log, which has no store, has its memory likewise: `DIR/heads/requests/<node>-<yyyy-mm>`.
 
 Invariants
-- A head is in the file, durably, before the store holds it and before anybody sees it.
+- A head is in the file, durably, before the store or the publication holds it, and anybody sees it.
 - Compare and swap: before the file is replaced it is read again, and must be what this process
-  wrote or read last. Who finds another head stops: somebody else signs under this name.
+  wrote or read last, or tried to write when the disk failed. Who finds another head stops: somebody
+  else signs under this name.
 - A second root at a size is refused, and so is a smaller size.
 - The note's own signature protects its bytes: a changed bit is an error, never a smaller head.
 - One process holds the memory. A store moved away under a running process takes its lock along;
   this lock stays.
 
-It does not compare heads with entries (`releases`, `fsck`).
+It does not compare heads with entries (`opening`, `requests`, `fsck`).
 """
 
 from __future__ import annotations
@@ -62,12 +65,13 @@ class HeadMemory:
     (`memory_corrupt`).
     """
 
-    __slots__ = ("_held", "_key", "_lock", "_path")
+    __slots__ = ("_held", "_key", "_lock", "_path", "_tried")
 
     def __init__(self, path: Path, key: VerifierKey) -> None:
         make_directory(path.parent)
         self._path = path
         self._key = key
+        self._tried: tuple[bytes, Checkpoint] | None = None
         self._lock = StoreLock(path.with_name(f"{path.name}.lock"), "signs the heads kept")
         try:
             self._held = read_remembered(path, key)
@@ -80,21 +84,27 @@ class HeadMemory:
         """The largest head that was signed; none if none was, or the file is gone."""
         return None if self._held is None else self._held[1]
 
+    @property
+    def note(self) -> bytes | None:
+        """The note of the largest head; none if there is none."""
+        return None if self._held is None else self._held[0]
+
     def advance(self, note: bytes) -> None:
         """Remember `note`, signed by the log, as the largest; durable once this returns.
 
         Raises `LedgerError` (`two_writers`, `two_roots`) and `OSError`, after which the head must
-        not be shown to anybody.
+        not be shown to anybody before a later call returned for it or a larger one.
         """
         new = verify_checkpoint(note, self._key)
-        if read_remembered(self._path, self._key) != self._held:
+        there = read_remembered(self._path, self._key)
+        if there != self._held and (there is None or there != self._tried):
             raise LedgerError(
                 f"{self._path} does not hold what this process left there: another process signs "
                 f"as {new.origin!r}, or a backup was laid over it. Stop both, keep the larger head, "
                 "then run `gatelift ledger fsck`",
                 code="two_writers",
             )
-        held = self.largest
+        held = None if there is None else there[1]
         if held is not None and (new.size < held.size or self._is_fork(held, new)):
             raise LedgerError(
                 f"refused to sign {new.origin!r} at size {new.size} with root {new.root.hex()}: it "
@@ -102,8 +112,9 @@ class HeadMemory:
                 "newest: restore the newest, then run `gatelift ledger fsck`",
                 code="two_roots",
             )
-        if held is not None and new == held:
+        if held is not None and new == held and there == self._held:
             return
+        self._tried = note, new
         replace_durably(self._path, note)
         self._held = note, new
 

@@ -5,7 +5,7 @@
 
 Invariants
 - An entry is a batch of the log's own node, signed by it, and the next one of its run in the journal.
-- Each anchored head is a prefix of the log.
+- Each anchored head, and the one remembered beside the log, is a prefix of it.
 - Bundles and tiles are mended from each other and from the journals, under the signed root only.
 
 What is committed in a journal and not in a log yet is no fault: the keeper appends it when it starts.
@@ -26,15 +26,18 @@ from gatelift.ledger.fsck.blocks import Block, read_blocks
 from gatelift.ledger.fsck.node_journals import NodeJournals
 from gatelift.ledger.fsck.releases_log import Anchored
 from gatelift.ledger.fsck.report import Checkup, LogFound
+from gatelift.ledger.head_memory import HEADS, read_remembered
 from gatelift.ledger.tile_files import CHECKPOINT_NAME, Place, places_to_check, read_checkpoint
 from gatelift.messages import BatchEntry, verify_batch
 from gatelift.tlog import (
     Checkpoint,
     MemoryTree,
     Tile,
+    VerifierKey,
     encode_entries,
     parse_checkpoint,
     parse_note,
+    root_of,
     tile_bytes,
     verify_log_signature,
 )
@@ -42,6 +45,11 @@ from gatelift.trust import Root, parse_public_key
 from gatelift.wire.files import replace_all_durably
 
 __all__ = ["RequestsCheck"]
+
+_NEWEST = (
+    "restore the newest copy of this log's folder; what it lacks comes from the journals. Do not start "
+    "the keeper before"
+)
 
 
 class RequestsCheck:
@@ -51,6 +59,7 @@ class RequestsCheck:
         self, directory: Path, roots: Sequence[Root], anchored: Anchored, checkup: Checkup
     ) -> None:
         self._logs = directory / "logs" / "requests"
+        self._heads = directory / HEADS / "requests"
         self._roots = tuple(roots)
         self._anchored = anchored
         self._checkup = checkup
@@ -79,9 +88,11 @@ class RequestsCheck:
         note = read_checkpoint(directory)
         if note is None:
             return  # opened and not published yet
-        head = self._verify_note(note, name, origin)
-        if head is None:
+        verified = self._verify_note(note, name, origin)
+        if verified is None:
             return
+        head, key = verified
+        self._check_memory(name, head, key)
         blocks = read_blocks(directory, head)
         if blocks is None:
             self._checkup.faults.add(_root_fault(name, head))
@@ -98,13 +109,38 @@ class RequestsCheck:
             LogFound(origin=origin, size=head.size, root=tree.root().hex(), published=head.size)
         )
 
-    def _verify_note(self, note: bytes, name: str, origin: str) -> Checkpoint | None:
+    def _check_memory(self, name: str, head: Checkpoint, key: VerifierKey) -> None:
+        remembered = read_remembered(self._heads / name, key)
+        if remembered is None:
+            return
+        largest = remembered[1]
+        # A larger one was being committed when the keeper died: its files came first.
+        at = max(head, largest, key=lambda each: each.size)
+        blocks = read_blocks(self._logs / name, at)
+        if blocks is None and at == head:
+            return  # told with the log itself
+        leaves = [leaf for block in blocks or () for leaf in block.leaves]
+        if len(leaves) == at.size and root_of(leaves[: largest.size]) == largest.root:
+            return
+        self._checkup.faults.add(
+            Fault(
+                code="rolled_back",
+                where=f"{HEADS}/requests/{name}",
+                expected=f"a log that leads to size {largest.size}, root {largest.root.hex()}",
+                found=f"a log published at size {head.size} whose files do not",
+                do=_NEWEST,
+            )
+        )
+
+    def _verify_note(
+        self, note: bytes, name: str, origin: str
+    ) -> tuple[Checkpoint, VerifierKey] | None:
         where = f"logs/requests/{name}/{CHECKPOINT_NAME}"
         try:
             keys = requests_keys(self._roots, origin, node_of(name))
             if not keys:
                 raise LedgerError(f"no root enrols node {node_of(name)!r}", code="unknown_node")
-            return verify_log_signature(parse_note(note), keys)[0]
+            return verify_log_signature(parse_note(note), keys)
         except (CallerError, LedgerError) as error:
             self._checkup.faults.add(
                 Fault(
@@ -204,27 +240,32 @@ class RequestsCheck:
                         expected=f"the log that entry {index} of the releases log anchors at size "
                         f"{head.size}",
                         found=f"{tree.size} entries that do not lead there",
-                        do="restore the newest copy of this log's folder; do not start the keeper "
-                        "before",
+                        do=_NEWEST,
                     )
                 )
                 return
 
     def _check_lost(self, names: set[str]) -> None:
         here = self._journals.nodes
+        remembered = self._heads.iterdir() if self._heads.is_dir() else ()
+        for lost in {path.name for path in remembered if LOG_NAME.fullmatch(path.name)} - names:
+            self._checkup.faults.add(_lost_fault(lost, f"{HEADS}/requests/{lost} remembers"))
         for origin, heads in self._anchored.items():
             with self._checkup.faults.reading(origin, "the origin of a requests log", "compare it"):
                 name = log_name_of(self._roots[0].name, origin)
             if name not in names and node_of(name) in here:
-                self._checkup.faults.add(
-                    Fault(
-                        code="log_missing",
-                        where=f"logs/requests/{name}",
-                        expected=f"the log that entry {heads[-1][0]} of the releases log anchors",
-                        found="no folder",
-                        do="restore it from a copy; do not start the keeper before",
-                    )
-                )
+                where = f"entry {heads[-1][0]} of the releases log anchors"
+                self._checkup.faults.add(_lost_fault(name, where))
+
+
+def _lost_fault(name: str, who: str) -> Fault:
+    return Fault(
+        code="log_missing",
+        where=f"logs/requests/{name}",
+        expected=f"the log that {who}",
+        found="no folder",
+        do=_NEWEST,
+    )
 
 
 def _data_of(place: Place, tree: MemoryTree, entries: list[bytes | None]) -> bytes | None:
