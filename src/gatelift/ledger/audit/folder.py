@@ -142,14 +142,13 @@ class Folder:
             return ()
         return tuple(sorted(path.name for path in target.iterdir()))
 
-    def inspect(self, findings: Findings) -> int:
+    def inspect(self, findings: Findings) -> tuple[str, ...]:
         """Walk everything: report links, odd names and files by digest that hold other bytes.
 
-        Returns how many files there are.
+        Returns the names of the files that have a dossier's form, in the order of the walk.
         """
-        count = 0
-        for relative, kind in self._walk():
-            count += kind == "file"
+        names: list[str] = []
+        for count, (relative, kind) in enumerate(self._walk(), start=1):
             if count > MAX_NAMES:
                 findings.error("too_large", relative, f"expected at most {MAX_NAMES} files")
                 break
@@ -160,17 +159,18 @@ class Folder:
                 findings.error("bad_name", relative, f"nested deeper than {_MAX_DEPTH} folders")
             elif top not in _TOP or any(not _NAME.fullmatch(p) for p in relative.split("/")):
                 findings.warn("unexpected_file", relative, "not part of a dossier; not read")
-            elif top == FILES and kind == "file":
-                self._inspect_file(relative, rest, findings)
-        return count
+            elif top != FILES or self._inspect_file(relative, rest, findings):
+                names.append(relative)
+        return tuple(names)
 
-    def _inspect_file(self, relative: str, rest: str, findings: Findings) -> None:
+    def _inspect_file(self, relative: str, rest: str, findings: Findings) -> bool:
         folder, _, name = rest.partition("/")
         if folder != "sha256" or _HEX.fullmatch(name) is None:
             findings.warn("unexpected_file", relative, "expected files/sha256/<64 hex digits>")
-            return
+            return False
         with findings.reading(relative):
             self.read_digest(Digest(f"sha256:{name}"))
+        return True
 
     def _walk(self) -> Iterator[tuple[str, str]]:
         waiting = [""]

@@ -17,7 +17,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gatelift.encoding import Digest, decode_json, encode_json, parse_base64, parse_json
+from gatelift.encoding import (
+    Digest,
+    EncodingError,
+    decode_json,
+    encode_json,
+    parse_base64,
+    parse_json,
+)
 from gatelift.ledger.audit.folder import (
     LOG_NAME,
     RECORDS,
@@ -210,7 +217,7 @@ def read_batches(folder: Folder, held: RequestsLog, findings: Findings) -> Itera
                     f"got {entry.n} of {entry.node[:60]!r}",
                     code="bad_batch",
                 )
-            if [row.i for row in rows] != list(range(entry.n)):
+            if len(rows) != entry.n or any(row.i != i for i, row in enumerate(rows)):
                 raise RecordError(
                     f"expected the {entry.n} records of batch {index} in order in {path}, "
                     f"got {[row.i for row in rows][:8]}",
@@ -257,6 +264,17 @@ def _strict_record(data: bytes) -> Record:
     return record
 
 
+def _strict_line(line: bytes) -> RecordLine:
+    try:
+        row = _LINE.decode(line)
+        # As with records: what we would write again is what everybody reads alike.
+        if encode_json(row) != line:
+            parse_json(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, EncodingError) as error:
+        raise RecordError(f"not a record line: {error}", code="bad_line") from error
+    return row
+
+
 class _Lines:
     """The lines of a records file, handed out by batch. After an unreadable line it has none."""
 
@@ -298,8 +316,4 @@ class _Lines:
             for line in folder.lines(self._path):
                 number += 1
                 with self._findings.reading(f"{self._path}:{number}"):
-                    try:
-                        row = _LINE.decode(line)
-                    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                        raise RecordError(f"not a record line: {error}", code="bad_line") from error
-                    yield row
+                    yield _strict_line(line)
