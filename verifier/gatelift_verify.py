@@ -493,10 +493,15 @@ class Source:
         else:
             raise BrokenError("missing", f"expected a folder or an archive at {path!r}")
 
+    def _count(self) -> None:
+        if len(self.sizes) + len(self.odd) >= MAX_NAMES:
+            raise BrokenError("too_large", f"expected at most {MAX_NAMES} files")
+
     def _walk(self, below: str, depth: int) -> None:
         with os.scandir(self.path / below) as found:
             for entry in sorted(found, key=lambda e: e.name):
                 name = f"{below}/{entry.name}" if below else entry.name
+                self._count()
                 if entry.is_file(follow_symlinks=False):
                     self.sizes[name] = entry.stat(follow_symlinks=False).st_size
                 elif entry.is_symlink() or not entry.is_dir(follow_symlinks=False):
@@ -520,6 +525,7 @@ class Source:
                 break
             name, size = _tar_header(head)
             if name is not None:
+                self._count()
                 folders |= {name[:i] for i, c in enumerate(name) if c == "/"}
                 if name in self.sizes or name in folders or folders & self.sizes.keys():
                     raise BrokenError("bad_archive", f"{name!r} stands twice in the archive")
@@ -584,8 +590,6 @@ class Source:
 
     def inspect(self, report: Report) -> None:
         """Report links, names that do not belong, and files by digest that hold other bytes."""
-        if len(self.sizes) + len(self.odd) > MAX_NAMES:
-            raise BrokenError("too_large", f"expected at most {MAX_NAMES} files")
         for code, name, message in self.odd:
             report.error(code, name, message)
         fitting = set()
@@ -1994,8 +1998,15 @@ class Audit:
 
     def run(self, path: str) -> int:
         """Verify the dossier at `path`; return the exit code."""
-        with self.input.reading(Path(path).name, "unreadable"):
+        source: Source | None = None
+        with self.input.reading(Path(path).name):
             source = Source(path)
+        if source is not None:
+            self._read(source, path)
+        return self.exit_code
+
+    def _read(self, source: Source, path: str) -> None:
+        with self.input.reading(Path(path).name, "unreadable"):
             source.inspect(self.input)
             self.counts["files"] = len(source.sizes)
             manifest = read_shape(source.read("dossier.json"), "manifest")
@@ -2004,7 +2015,6 @@ class Audit:
             root = source.read("root.json")
             self.readable = True
             self._verify(source, manifest, root)
-        return self.exit_code
 
     @property
     def reports(self) -> tuple[Report, ...]:

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gatelift.encoding import Digest, decode_json
+from gatelift.ledger.audit.archive import open_dossier
 from gatelift.ledger.audit.authority import Authority, read_authority
 from gatelift.ledger.audit.caps import CapRecount
 from gatelift.ledger.audit.contents import check_contents, check_unlisted
@@ -46,15 +47,20 @@ def verify_dossier(
 ) -> AuditReport:
     """Return what the dossier at `path` proves and what in it does not hold; never raises for it.
 
+    It is a folder, or an archive, which is read in place.
+
     `anchor_root` is a root's digest and `policy` a tlog policy, both from elsewhere; either may be
     null. `now_ms` is the auditor's clock in ms UTC.
     """
     audit = _Audit(anchor_root, policy, now_ms)
-    with audit.input.reading(path.name, "unreadable"):
-        folder = Folder(path)
-        names = folder.inspect(audit.input)
-        audit.counts["files"] = len(names)
-        audit.run(folder, names)
+    folder = None
+    with audit.input.reading(path.name):
+        folder = open_dossier(path)
+    if folder is not None:
+        with audit.input.reading(path.name, "unreadable"):
+            names = folder.inspect(audit.input)
+            audit.counts["files"] = len(names)
+            audit.run(folder, names)
     return audit.report()
 
 
