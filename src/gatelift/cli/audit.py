@@ -8,6 +8,7 @@ Invariants
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,6 +126,7 @@ def verify(
         anchor_root=anchor,
         policy=None if policy is None else read_bytes(policy),
         now_ms=now_ms(),
+        cores=os.cpu_count() or 1,
     )
     told: tuple[Finding, ...] = ()
     if story is not None:

@@ -15,19 +15,18 @@ nothing. Format: docs/reference/dossier.md.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gatelift.encoding import Digest, decode_json
+from gatelift.ledger.audit.apart import ApartError, read_beside, worth_it
 from gatelift.ledger.audit.archive import open_dossier
 from gatelift.ledger.audit.authority import Authority, read_authority
-from gatelift.ledger.audit.caps import CapRecount
 from gatelift.ledger.audit.contents import check_contents, check_unlisted
 from gatelift.ledger.audit.decisions import replay_decisions
-from gatelift.ledger.audit.exchanges import Exchanges
 from gatelift.ledger.audit.folder import MANIFEST, RELEASES, ROOT, Folder
 from gatelift.ledger.audit.manifest import VERSION, Manifest
-from gatelift.ledger.audit.observations import Recount
 from gatelift.ledger.audit.releases import Releases, open_first_root, read_releases, verify_head
 from gatelift.ledger.audit.report import CANNOT_PROVE, AuditReport, Findings
 from gatelift.ledger.audit.requests import (
@@ -36,6 +35,7 @@ from gatelift.ledger.audit.requests import (
     read_requests_logs,
     verify_heads,
 )
+from gatelift.ledger.audit.tally import Tally
 
 __all__ = ["verify_dossier"]
 
@@ -43,16 +43,22 @@ _CLOCK_SLACK_MS = 300_000
 
 
 def verify_dossier(
-    path: Path, *, anchor_root: Digest | None, policy: bytes | None, now_ms: int
+    path: Path,
+    *,
+    anchor_root: Digest | None,
+    policy: bytes | None,
+    now_ms: int,
+    cores: int = 1,
 ) -> AuditReport:
     """Return what the dossier at `path` proves and what in it does not hold; never raises for it.
 
     It is a folder, or an archive, which is read in place.
 
     `anchor_root` is a root's digest and `policy` a tlog policy, both from elsewhere; either may be
-    null. `now_ms` is the auditor's clock in ms UTC.
+    null. `now_ms` is the auditor's clock in ms UTC. With more than one of `cores` the records of a large
+    dossier are verified by a second process.
     """
-    audit = _Audit(anchor_root, policy, now_ms)
+    audit = _Audit(anchor_root, policy, now_ms, cores)
     folder = None
     with audit.input.reading(path.name):
         folder = open_dossier(path)
@@ -67,7 +73,10 @@ def verify_dossier(
 class _Audit:
     """One run; each part of it has its own findings."""
 
-    def __init__(self, anchor_root: Digest | None, policy: bytes | None, now_ms: int) -> None:
+    def __init__(
+        self, anchor_root: Digest | None, policy: bytes | None, now_ms: int, cores: int
+    ) -> None:
+        self._cores = cores
         self._anchor_root = anchor_root
         self._policy = policy
         self._now_ms = now_ms
@@ -247,45 +256,39 @@ class _Audit:
         log: Findings,
         granted: Findings,
     ) -> tuple[RequestsLog, ...]:
-        found, paired, capped, counted = (self._part() for _ in range(4))
+        found = self._part()
         logs = read_requests_logs(folder, releases, found)
         verify_heads(releases, logs, found)
-        caps = CapRecount(authority, capped)
-        exchanges = Exchanges(authority, paired, caps.take)
-        recount = Recount(releases, authority, counted)
-        batches = records = 0
-        for held in logs:
-            for batch in read_batches(folder, held, found):
-                batches += 1
-                records += len(batch.records)
-                exchanges.fold(batch)
-                recount.fold(batch)
-        exchanges.close()
-        caps.close()
-        recount.close()
-        self.counts |= {
-            "requests_logs": len(logs),
-            "batches": batches,
-            "records": records,
-            "exchanges": exchanges.paired + exchanges.open,
-            "exchanges_open": exchanges.open,
-            "exchanges_upstream": exchanges.upstream,
-            "counters": caps.counters,
-            "observations": recount.compared,
-        }
+        tally = self._tally(folder, logs, releases, authority, found)
+        self._parts += [tally.paired, tally.capped, tally.counted]
+        self.counts |= {"requests_logs": len(logs), **tally.counts}
         self._say_records(found, log)
-        self._say_exchanges(found, paired, granted, log)
+        self._say_exchanges(found, tally.paired, granted, log)
         self._say(
-            f"by their own records, no cap was exceeded in any of {caps.counters} counters and "
-            "windows",
-            *(found, paired, capped, granted, log),
+            f"by their own records, no cap was exceeded in any of {tally.counts['counters']} "
+            "counters and windows",
+            *(found, tally.paired, tally.capped, granted, log),
         )
         self._say(
-            f"all {recount.compared} logged observations and event counts are what the records "
-            "give when they are counted again",
-            *(found, counted, granted, log),
+            f"all {tally.counts['observations']} logged observations and event counts are what the "
+            "records give when they are counted again",
+            *(found, tally.counted, granted, log),
         )
         return logs
+
+    def _tally(
+        self,
+        folder: Folder,
+        logs: tuple[RequestsLog, ...],
+        releases: Releases,
+        authority: Authority,
+        found: Findings,
+    ) -> Tally:
+        if self._cores > 1 and worth_it(folder, logs):
+            with contextlib.suppress(ApartError):
+                return Tally(read_beside(folder, logs), releases, authority)
+        batches = (batch for held in logs for batch in read_batches(folder, held, found))
+        return Tally(batches, releases, authority)
 
     def _say_records(self, *parts: Findings) -> None:
         self._say(

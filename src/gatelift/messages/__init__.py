@@ -47,6 +47,7 @@ from gatelift.messages.entries import (
     Visibility,
 )
 from gatelift.messages.records import (
+    RECORD_PREFIX,
     SALT_BYTES,
     BatchEntry,
     Beat,
@@ -73,6 +74,7 @@ from gatelift.messages.records import (
 __all__ = [
     "BUNDLE_TYPE",
     "PREDICATES",
+    "RECORD_PREFIX",
     "ROSTER_TYPE",
     "SALT_BYTES",
     "AuthorityError",

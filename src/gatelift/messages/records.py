@@ -37,6 +37,7 @@ from gatelift.tlog import verify_inclusion
 from gatelift.trust import SigningKey, verify_signature
 
 __all__ = [
+    "RECORD_PREFIX",
     "SALT_BYTES",
     "BatchEntry",
     "Beat",
@@ -61,7 +62,7 @@ __all__ = [
 ]
 
 SALT_BYTES = 32
-_RECORD_PREFIX = b"\x00gatelift/record/v1\n"
+RECORD_PREFIX = b"\x00gatelift/record/v1\n"
 _BATCH_PREFIX = b"gatelift/batch/v1\n"
 _CONTENT_PREFIX = b"gatelift/content/v1\n"
 
@@ -255,7 +256,7 @@ def record_leaf(salt: bytes, record: bytes) -> bytes:
     """Return the leaf hash of a record's stored bytes."""
     if len(salt) != SALT_BYTES:
         raise RecordError(f"expected a salt of {SALT_BYTES} bytes, got {len(salt)}")
-    return hashlib.sha256(_RECORD_PREFIX + salt + record).digest()
+    return hashlib.sha256(RECORD_PREFIX + salt + record).digest()
 
 
 def commit_content(salt: bytes, content: bytes) -> Digest:

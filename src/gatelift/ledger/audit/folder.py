@@ -56,6 +56,7 @@ FILES = "files"
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_LINE_BYTES = 256 * 1024
 MAX_NAMES = 2_000_000
+_PIECE = 1024 * 1024
 MAX_DEPTH = 16
 _TOP = frozenset({MANIFEST, ROOT, POLICY, RELEASES, REQUESTS, RECORDS, FILES})
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
@@ -118,20 +119,28 @@ class Folder(ABC):
             raise FolderError(f"{name} holds other bytes than its name says", code="wrong_bytes")
         return data
 
-    def lines(self, name: str) -> Iterator[bytes]:
-        """Yield the lines of a file without their newlines; raises `FolderError`."""
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield a file in pieces of whole lines, each about a megabyte; raises `FolderError`.
+
+        What ends no line within `MAX_LINE_BYTES` is refused here; a longer line inside a piece is for
+        the reader to see.
+        """
+        rest = b""
         with self.opened(name) as (file, size):
-            number, left = 0, size
-            while left:
-                number += 1
-                line = file.readline(min(left, MAX_LINE_BYTES + 1))
-                left -= len(line)
-                if not line.endswith(b"\n"):
-                    raise FolderError(
-                        f"line {number} of {name} has no end within {MAX_LINE_BYTES} bytes",
-                        code="line_too_long",
-                    )
-                yield line[:-1]
+            left = size
+            while left and len(rest) <= MAX_LINE_BYTES and (block := file.read(min(left, _PIECE))):
+                left -= len(block)
+                cut = block.rfind(b"\n") + 1
+                if cut:
+                    yield rest + block[:cut]
+                    rest = block[cut:]
+                else:
+                    rest += block
+        if rest or left:
+            raise FolderError(
+                f"the last line of {name}, or one within, has no end within {MAX_LINE_BYTES} bytes",
+                code="line_too_long",
+            )
 
     def inspect(self, findings: Findings) -> tuple[str, ...]:
         """Walk everything: report links, odd names and files by digest that hold other bytes.
