@@ -1,7 +1,8 @@
 """`python -m bench gateway | docs`: the whole run, and the page that is drawn from it.
 
-`python -m bench capacity | ledger | profile | streams | stops` are the quick looks, for who works on the
-gateway's speed; the last two take the same environment as the whole run (`settings`).
+`python -m bench capacity | ledger | profile | streams | stops` are the quick looks, for who works on
+speed; the last two take the same environment as the whole run (`settings`). `python -m bench dossier`
+measures verifying: it needs nothing but this package and its tests.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench.capacity import CapacitySettings, ratios, run_rounds, to_builtins, typical
+from bench.dossier import measure_dossier
 from bench.house import open_house, say
 from bench.ledger import LedgerSettings, measure_ledger
 from bench.machine import raise_file_limit
@@ -99,6 +102,19 @@ def _gateway(options: argparse.Namespace) -> int:
     return 0
 
 
+def _dossier(options: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        found = measure_dossier(
+            Path(folder), records=options.records, chats_a_batch=options.chats, rounds=10
+        )
+    if options.keep:
+        kept = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-dossier-{options.chats}.json"
+        kept.write_text(json.dumps(found, indent=1) + "\n")
+        say(f"kept: {kept.name}")
+    print(json.dumps(found))
+    return 0
+
+
 def _docs(options: argparse.Namespace) -> int:
     return draw(check=options.check)
 
@@ -113,6 +129,7 @@ def main() -> int:
         "profile": _profile,
         "streams": _streams,
         "stops": _stops,
+        "dossier": _dossier,
     }
     parser = argparse.ArgumentParser(prog="bench")
     parser.add_argument("what", choices=list(todo))
@@ -121,11 +138,16 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--callers", type=int, default=16)
     parser.add_argument("--connections", type=int, default=128)
+    parser.add_argument("--records", type=int, default=200_000, help="dossier: how many.")
+    parser.add_argument("--chats", type=int, default=16, help="dossier: in a batch of a worker.")
     parser.add_argument("--native", action="store_true", help="Profile C extensions too.")
-    parser.add_argument("--keep", action="store_true", help="profile: keep its tables in results.")
+    parser.add_argument(
+        "--keep", action="store_true", help="profile, dossier: keep what came out in results."
+    )
     parser.add_argument("--check", action="store_true", help="docs: only say whether they match.")
     parser.add_argument("--folder", type=Path, default=Path("build/bench"))
     options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
     raise_file_limit()
     return todo[options.what](options)
 

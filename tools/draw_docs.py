@@ -1,11 +1,12 @@
 """Write what the docs draw from the code.
 
 The floors from real imports, the tables of the exchange, the breaker and the failures, the error codes,
-the reason codes and the plan's schema. `--check` writes nothing and fails on a difference.
+the reason codes, the shapes of entries, the tamperings that are found, and the plan's schema. `--check` writes nothing and fails on a difference.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -19,9 +20,12 @@ from gatelift.gateway.exchange import TABLE
 from gatelift.gateway.refused_routes import render_endpoints
 from gatelift.gateway.replies import render_codes
 from gatelift.gateway.routes import ROUTES
+from gatelift.messages.entries_page import render_entries
 from gatelift.plan import plan_json_schema
 
 DOCS = Path(__file__).parents[1] / "docs"
+sys.path.insert(0, str(DOCS.parent))  # the tables that tests go by are beside the package
+tamperings = importlib.import_module("tests.support.tampering_page")
 FLOORS = (
     ("ground", ("errors", "encoding")),
     (
@@ -113,7 +117,9 @@ def pages() -> dict[Path, str]:
         DOCS / "reference" / "endpoints.md": render_endpoints(
             (method, path) for path, method in ROUTES.items()
         ),
+        DOCS / "reference" / "entries.md": render_entries(),
         DOCS / "reference" / "reasons.md": render_reasons(),
+        DOCS / "reference" / "tamperings.md": tamperings.render_tamperings(),
         DOCS / "plan" / "schema.json": schema,
     }
 

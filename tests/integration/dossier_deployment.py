@@ -118,7 +118,7 @@ class Deployment:
         self.certificate: Digest | None = None
         self.origin = ORIGIN
         self.logs: dict[str, list[bytes]] = {ORIGIN: []}
-        self.frames: dict[tuple[str, str], bytes] = {}
+        self.frames: dict[tuple[str, str], bytearray] = {}
         self.pending: dict[tuple[str, str], list[Record]] = {}
         self.seqs: dict[tuple[str, str], int] = {}
         self.counter = UnitCounter(self.world.plan)
@@ -412,7 +412,7 @@ class Deployment:
         data, signature = sign_batch(entry, self.key)
         frames = [encode_frame(FrameKind.RECORD, salt + raw) for salt, raw in stored]
         frames.append(encode_frame(FrameKind.BATCH, signature + data))
-        self.frames[run] = self.frames.get(run, b"") + b"".join(frames)
+        self.frames.setdefault(run, bytearray()).extend(b"".join(frames))
         with contextlib.suppress(WatchError):  # told wrongly on purpose
             self.counter.fold(records, self.origin, len(self.batches))
         tree = MemoryTree()

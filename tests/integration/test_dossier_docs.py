@@ -12,6 +12,7 @@ from gatelift.ledger.story import Source, Story, verify_story
 from gatelift.messages import BatchEntry, EntryHeader
 
 PAGE = Path(__file__).parents[2] / "docs/reference/dossier.md"
+LEDGER = PAGE.with_name("ledger.md")
 AUDIT = Path(gatelift.ledger.audit.__file__).parent
 CODE = re.compile(r'(?:error|warn|_error)\(\s*(?:exchange,\s*)?"([a-z_]+)"|code="([a-z_]+)"')
 
@@ -30,7 +31,7 @@ def test_the_examples_of_the_page_have_the_shapes_they_show(tmp_path: Path) -> N
     assert story is not None
     told = decode_json(story[1].encode(), Story)
     assert told.figures
-    header, batch = re.findall(r'```\n(\{"v":1.*?\})\n```', text)
+    header, batch = re.findall(r'```\n(\{"v":1.*?\})\n```', LEDGER.read_text("utf-8"))
     for shown, kind in ((header, EntryHeader), (batch, BatchEntry)):
         assert set(re.findall(r'"(\w+)":', shown)) == set(kind.__struct_fields__)
     for field in ("entry", "records", "log", "spent"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,10 +16,11 @@ from gatelift.ledger.verify import verify_dossier
 from gatelift.messages import releases_policy
 from gatelift.tlog import format_policy
 from tests.integration.dossier_deployment import Deployment
+from tests.support.tampering_page import render_tamperings
+from tests.support.tampering_rows import ANY_BYTES, LOG_KEYS
+from tests.support.tamperings import RECORDS, Tampering, edit
+from tests.support.verifiers import Answer, by_file, by_package
 from tests.support.world import World
-
-RECORDS = "records/n1-2026-09.jsonl"
-REQUESTS = "requests/n1-2026-09"
 
 
 @pytest.fixture(scope="module")
@@ -143,157 +142,25 @@ def test_an_older_head_exports_the_log_as_it_was_then(tmp_path: Path) -> None:
 
 # -- altered bytes ------------------------------------------------------------------------------
 
-
-def edit(path: Path, change: Callable[[bytes], bytes]) -> None:
-    before = path.read_bytes()
-    after = change(before)
-    assert after != before
-    path.write_bytes(after)
+ROWS = (*ANY_BYTES, *LOG_KEYS)
 
 
-def flip(path: Path, at: int = -1) -> None:
-    def change(data: bytes) -> bytes:
-        place = at % len(data)
-        return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
-
-    edit(path, change)
-
-
-def lines_of(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
-    edit(path, lambda data: b"\n".join(change(data.split(b"\n"))))
-
-
-def swap_batches(rows: list[bytes]) -> list[bytes]:
-    # Two beats of one record each change places, and say so rightly.
-    one, two = json.loads(rows[40]), json.loads(rows[41])
-    one["batch"], two["batch"] = two["batch"], one["batch"]
-    rows[40], rows[41] = json.dumps(two).encode(), json.dumps(one).encode()
-    return rows
-
-
-def first_file(folder: Path, marker: bytes) -> Path:
-    for path in sorted((folder / "files/sha256").iterdir()):
-        if marker in path.read_bytes():
-            return path
-    raise AssertionError(marker)
-
-
-def change_salt(rows: list[bytes]) -> list[bytes]:
-    row = json.loads(rows[0])
-    row["salt"] = "A" * 43 + "="
-    return [json.dumps(row).encode(), *rows[1:]]
-
-
-def change_manifest(path: Path, **changes: object) -> None:
-    path.write_bytes(json.dumps({**json.loads(path.read_bytes()), **changes}).encode())
-
-
-def link(path: Path, target: str) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    path.symlink_to(target)
-
-
-def strip_witness(data: bytes) -> bytes:
-    return b"".join(
-        line for line in data.splitlines(keepends=True) if b"witness.example" not in line
-    )
-
-
-ALTERED: list[tuple[str, Callable[[Path], object], str, int]] = [
-    ("root", lambda p: flip(p / "root.json", 60), "", 1),
-    ("root not there", lambda p: (p / "root.json").unlink(), "unreadable", 2),
-    ("checkpoint size", lambda p: edit(
-        p / "releases/checkpoint", lambda d: d.replace(b"\n24\n", b"\n23\n")
-    ), "missing", 1),
-    ("checkpoint root", lambda p: flip(p / "releases/checkpoint", 30), "root_mismatch", 1),
-    ("checkpoint origin", lambda p: flip(p / "releases/checkpoint", 0), "wrong_origin", 1),
-    ("log signature", lambda p: edit(
-        p / "releases/checkpoint", lambda d: d.replace("— test".encode(), "— tesx".encode())
-    ), "unsigned", 1),
-    ("witness stripped", lambda p: edit(
-        p / "releases/checkpoint", strip_witness
-    ), "quorum_not_met", 1),
-    ("huge checkpoint", lambda p: edit(
-        p / "releases/checkpoint", lambda d: d.replace(b"\n24\n", b"\n1152921504606846976\n")
-    ), "missing", 1),
-    ("releases entry", lambda p: flip(p / "releases/tile/entries/000.p/24"), "root_mismatch", 1),
-    ("releases tile", lambda p: flip(p / "releases/tile/0/000.p/24"), "tile_mismatch", 1),
-    ("releases bundle not there", lambda p: (p / "releases/tile/entries/000.p/24").unlink(),
-     "missing", 1),
-    ("releases bundle cut", lambda p: edit(
-        p / "releases/tile/entries/000.p/24", lambda d: d[:-3]
-    ), "bad_tile", 1),
-    ("releases not there", lambda p: shutil.rmtree(p / "releases"), "missing", 1),
-    ("body", lambda p: flip(first_file(p, b"payloadType"), 100), "wrong_bytes", 1),
-    ("plan", lambda p: flip(first_file(p, b"apiVersion"), 100), "wrong_bytes", 1),
-    ("candidate not there", lambda p: first_file(p, b"model_part").unlink(), "missing", 1),
-    ("policy", lambda p: edit(
-        p / "tlog-policy", lambda d: d.replace(b"group witnesses 1", b"group witnesses any")
-    ), "policy_differs", 1),
-    ("requests checkpoint", lambda p: flip(p / REQUESTS / "checkpoint", 40), "bad_signature", 1),
-    ("requests entry", lambda p: flip(p / REQUESTS / "tile/entries/000", 50), "root_mismatch", 1),
-    ("requests full tile", lambda p: flip(p / REQUESTS / "tile/0/000", 5000), "tile_mismatch", 1),
-    ("requests upper tile", lambda p: flip(p / REQUESTS / "tile/1/000.p/1"), "tile_mismatch", 1),
-    ("requests tile cut", lambda p: edit(
-        p / REQUESTS / "tile/0/000", lambda d: d[:-32]
-    ), "tile_mismatch", 1),
-    ("requests log not there", lambda p: shutil.rmtree(p / REQUESTS), "log_missing", 1),
-    ("requests log's name", lambda p: (p / "requests/n1-2026-09").rename(
-        p / "requests/n1-2026-99"
-    ), "bad_name", 1),
-    ("record", lambda p: edit(
-        p / RECORDS, lambda d: d.replace(b'\\"output_tokens\\":20', b'\\"output_tokens\\":10', 1)
-    ), "batch_root", 1),
-    ("record's salt", lambda p: lines_of(p / RECORDS, change_salt), "batch_root", 1),
-    ("record dropped", lambda p: lines_of(p / RECORDS, lambda r: r[:3] + r[4:]),
-     "record_missing", 1),
-    ("finish removed", lambda p: lines_of(p / RECORDS, lambda r: r[:1] + r[2:]),
-     "record_missing", 1),
-    ("records swapped", lambda p: lines_of(p / RECORDS, lambda r: [r[1], r[0], *r[2:]]),
-     "record_missing", 1),
-    ("batches swapped", lambda p: lines_of(p / RECORDS, swap_batches), "batch_root", 1),
-    ("record repeated", lambda p: lines_of(p / RECORDS, lambda r: [*r[:-1], r[0], b""]),
-     "record_out_of_place", 1),
-    ("records not there", lambda p: (p / RECORDS).unlink(), "record_missing", 1),
-    ("records cut", lambda p: edit(p / RECORDS, lambda d: d[:-9]), "line_too_long", 1),
-    ("giant line", lambda p: edit(
-        p / RECORDS, lambda d: b'{"log":"' + b"x" * 1_000_000 + b'"}\n' + d
-    ), "line_too_long", 1),
-    ("no record line", lambda p: edit(p / RECORDS, lambda d: b"\xff\xfe{}\n" + d), "bad_line", 1),
-    ("deep nesting", lambda p: edit(p / RECORDS, lambda d: b"[" * 100_000 + b"\n" + d),
-     "bad_line", 1),
-    ("manifest's release", lambda p: change_manifest(p / "dossier.json", release="other"),
-     "manifest_differs", 1),
-    ("manifest's root", lambda p: change_manifest(p / "dossier.json", root="sha256:" + "0" * 64),
-     "manifest_differs", 1),
-    ("manifest's paths", lambda p: change_manifest(
-        p / "dossier.json", requests=[{"origin": "../../etc/passwd", "size": 1}]
-    ), "manifest_differs", 1),
-    ("manifest's version", lambda p: change_manifest(p / "dossier.json", v=2), "unreadable", 2),
-    ("no manifest", lambda p: (p / "dossier.json").write_bytes(b"{"), "unreadable", 2),
-    ("linked file", lambda p: link(p / "tlog-policy", "/etc/hostname"), "symlink", 1),
-    ("linked folder", lambda p: link(p / REQUESTS, "/tmp"), "symlink", 1),
-    ("linked body", lambda p: link(first_file(p, b"model_part"), "/etc/hostname"), "symlink", 1),
-    ("special file", lambda p: os.mkfifo(p / "files" / "pipe"), "symlink", 1),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("change", "code", "exit_code"), [row[1:] for row in ALTERED], ids=[row[0] for row in ALTERED]
-)
-def test_an_altered_dossier_is_found_out(
-    told: tuple[Deployment, Path],
-    copy: Path,
-    change: Callable[[Path], object],
-    code: str,
-    exit_code: int,
+@pytest.mark.parametrize("verify", [by_package, by_file], ids=["package", "file"])
+@pytest.mark.parametrize("row", ROWS, ids=[row.what for row in ROWS])
+def test_both_verifiers_find_an_altered_dossier(
+    told: tuple[Deployment, Path], copy: Path, row: Tampering, verify: Callable[..., Answer]
 ) -> None:
-    change(copy)
-    report = audit(told[0], copy)
-    assert report.exit_code == exit_code, report.findings
-    if code:
-        assert code in codes(report), report.findings
-    assert all(finding.where and finding.message for finding in report.findings)
+    row.change(copy, told[0])
+    answer = verify(copy, root=told[0].world.root_digest, now_ms=told[0].now)
+    assert answer.exit_code == row.exit_code, answer.said
+    assert (answer.exit_code == 0) == bool(row.why_not or row.code == "unexpected_file")
+    if row.code is not None:
+        assert row.code in answer.errors | answer.warnings, answer.said
+
+
+def test_the_page_of_tamperings_is_what_these_rows_give() -> None:
+    page = Path(__file__).parents[2] / "docs/reference/tamperings.md"
+    assert page.read_text("utf-8") == render_tamperings()
 
 
 def test_a_file_that_does_not_belong_is_named_but_not_read(

@@ -2,7 +2,8 @@
 
 Attacked here: `gatelift verify` of a genuine dossier with the anchor, and without one; with any one
 byte flipped in any kind of file; with a file left out; and a dossier forged as a whole, by a real
-deployment of the same release name and plan, held against our anchor. Beside that, an entry's
+deployment of the same release name and plan, held against our anchor; and the same by the one-file
+verifier, run by a Python that can import nothing of ours, also over the archive. Beside that, an entry's
 inclusion and the log's signatures are verified with this folder's own code, from the published
 formats and the standard library, and every record of the requests log is recomputed.
 
@@ -17,6 +18,8 @@ import hashlib
 import json
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,15 +54,35 @@ def told(upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory) -
     deployment = live_through(home, upstream)
     try:
         path = export(deployment, home / "dossier")
+        into = ("--archive", home / "dossier.tar")
+        deployment.cli("dossier", "export", "--dir", deployment.folder, *into).must()
         anchor = root_digest(deployment)
     finally:
         deployment.stop()
     return path, anchor
 
 
+FOREIGN_WITNESS = "foreign.example+1ebf9456+BAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
+ONE_FILE = Path(__file__).parents[2] / "verifier/gatelift_verify.py"
+
+
 def verify(dossier: Path, anchor: str | None) -> Said:
+    """Ask both verifiers; they must end with one code."""
     more = () if anchor is None else ("--root", anchor)
-    return Said(gatelift("verify", dossier, *more, "--json"))
+    said = Said(gatelift("verify", dossier, *more, "--json"))
+    alone = by_one_file(dossier, *more)
+    assert alone.code == said.code, (alone.text, said.text)
+    return said
+
+
+def by_one_file(dossier: Path, *more: str) -> Said:
+    """Run the one file where the package cannot be imported."""
+    blocked = "import sys; sys.modules['gatelift'] = None; sys.argv = sys.argv[1:]; "
+    run = "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+    words = [sys.executable, "-c", blocked + run, ONE_FILE, dossier, *more, "--json"]
+    return Said(
+        subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=60, check=False)
+    )
 
 
 def test_with_the_anchor_it_holds(told: tuple[Path, str]) -> None:
@@ -68,6 +91,17 @@ def test_with_the_anchor_it_holds(told: tuple[Path, str]) -> None:
     assert said.value["authenticated"]
     assert said.value["proved"]
     assert said.value["cannot_prove"], "it says what no dossier can prove"
+
+
+def test_an_archive_holds_as_a_folder_does(told: tuple[Path, str], tmp_path: Path) -> None:
+    archive = told[0].with_name("dossier.tar")
+    assert verify(archive, told[1]).code == 0
+    assert verify(archive, None).code == 3
+    data = archive.read_bytes()
+    changed = data.replace(b'\\"upstream\\":true', b'\\"upstream\\":fals', 1)
+    assert changed != data
+    (tmp_path / "altered.tar").write_bytes(changed)
+    assert verify(tmp_path / "altered.tar", told[1]).code == 1
 
 
 def test_without_an_anchor_it_says_so_and_exits_otherwise(told: tuple[Path, str]) -> None:
@@ -100,6 +134,20 @@ def test_a_dossier_of_another_deployment_of_the_same_release_never_passes(
     manifest = json.loads((forged / "dossier.json").read_bytes()) | {"root": told[1]}
     (forged / "dossier.json").write_text(json.dumps(manifest))
     assert verify(forged, told[1]).code == 1
+
+
+def test_the_witness_and_the_log_are_an_anchor_too(told: tuple[Path, str], tmp_path: Path) -> None:
+    # A policy from elsewhere: here the true one, and one that asks for another witness.
+    policy = (told[0] / "tlog-policy").read_text()
+    (tmp_path / "policy").write_text(policy)
+    more = ("--policy", str(tmp_path / "policy"))
+    said = Said(gatelift("verify", told[0], *more, "--json"))
+    assert (said.code, by_one_file(told[0], *more).code) == (0, 0), said.text
+    witness = next(line for line in policy.splitlines() if line.startswith("witness "))
+    other = f"witness {witness.split()[1]} {FOREIGN_WITNESS}"
+    (tmp_path / "policy").write_text(policy.replace(witness, other))
+    said = Said(gatelift("verify", told[0], *more, "--json"))
+    assert (said.code, by_one_file(told[0], *more).code) == (1, 1), said.text
 
 
 def kinds_of_file(dossier: Path) -> list[Path]:

@@ -7,6 +7,9 @@ Invariants
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +21,11 @@ from gatelift.cli.errors import AdminUnreachableError, Exit, InputError
 from gatelift.cli.layout import Deployment, read_bytes
 from gatelift.cli.output import JsonFlag, at_text, facts, note, say, show
 from gatelift.encoding import Digest, encode_base64, parse_digest, sha256_digest
+from gatelift.ledger.archive import write_archive
 from gatelift.ledger.audit import AuditReport, Finding
+from gatelift.ledger.audit.archive import open_dossier
 from gatelift.ledger.audit.decisions import replay_decisions
-from gatelift.ledger.audit.folder import RELEASES, ROOT, Folder
+from gatelift.ledger.audit.folder import RELEASES, ROOT
 from gatelift.ledger.audit.releases import open_first_root, read_releases
 from gatelift.ledger.audit.report import Findings
 from gatelift.ledger.dossier import export_dossier
@@ -38,20 +43,39 @@ ticket = typer.Typer(no_args_is_help=True, help="Verify a ticket and its receipt
 @dossier.command("export")
 def export(
     directory: Annotated[Path, typer.Option("--dir", help="The deployment's folder.")],
-    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    out: Annotated[Path | None, typer.Option("--out", help="A new folder.")] = None,
+    archive: Annotated[
+        Path | None, typer.Option("--archive", help="A new plain tar file, the same in one piece.")
+    ] = None,
     admin: AdminOption = None,
     token_file: TokenOption = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Copy logs, statements, records and proofs of a deployment into one folder."""
+    """Copy logs, statements, records and proofs of a deployment into one folder or archive."""
+    if out is None and archive is None:
+        raise InputError("expected --out DIR, --archive FILE or both: where the dossier goes")
+    if archive is not None and (archive.exists() or archive.is_symlink()):
+        raise InputError(f"{archive} is there already: name a new file", code="archive_exists")
     deployment = Deployment(directory)
     head = _cosigned_head(deployment, admin, token_file)
-    summary = export_dossier(directory, out, checkpoint_note=head, now_ms=now_ms())
-    manifest = summary.manifest
-    value = {"ok": True, "path": summary.path, "manifest": manifest, "root": manifest.root}
+    found: dict[str, Any] = {}
+    with contextlib.ExitStack() as kept:
+        if out is None:
+            # Beside the archive: what fits there once may not fit on the disk of /tmp.
+            place = (archive or Path()).parent
+            folder = Path(kept.enter_context(tempfile.TemporaryDirectory(dir=place))) / "dossier"
+        else:
+            folder = out
+            found["path"] = str(out)
+        manifest = export_dossier(directory, folder, checkpoint_note=head, now_ms=now_ms()).manifest
+        if archive is not None:
+            digest = write_archive(folder, archive)
+            found["archive"] = {"path": str(archive), "digest": digest}
+    value = {"ok": True, **found, "manifest": manifest, "root": manifest.root}
 
     def render() -> None:
-        say(f"Dossier of {manifest.release} in {summary.path}.")
+        where = " and ".join(str(each) for each in (out, archive) if each is not None)
+        say(f"Dossier of {manifest.release} in {where}.")
         facts(
             (
                 ("root", manifest.root),
@@ -60,6 +84,7 @@ def export(
                 ("records", manifest.records),
                 ("files", manifest.files),
                 ("missing", "\n".join(manifest.missing) or "nothing"),
+                *((("archive", found["archive"]["digest"]),) if archive is not None else ()),
             )
         )
         say("An auditor needs the root digest from you by another way than this folder.")
@@ -80,7 +105,7 @@ def _cosigned_head(deployment: Deployment, admin: str | None, token_file: Path |
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="DOSSIER", help="The dossier's folder.")],
+    path: Annotated[Path, typer.Argument(metavar="DOSSIER", help="Its folder or archive.")],
     root: Annotated[
         str | None, typer.Option("--root", help="The root's digest, from elsewhere.")
     ] = None,
@@ -93,14 +118,15 @@ def verify(
     json_output: JsonFlag = False,
 ) -> None:
     """Verify a dossier offline: 0 holds, 1 does not, 2 unreadable, 3 not authenticated."""
-    if not path.is_dir():
-        raise InputError(f"expected a dossier's folder, got {path}")
+    if not path.exists():
+        raise InputError(f"expected a dossier's folder or archive, found nothing at {path}")
     anchor: Digest | None = None if root is None else parse_digest(root)
     report = verify_dossier(
         path,
         anchor_root=anchor,
         policy=None if policy is None else read_bytes(policy),
         now_ms=now_ms(),
+        cores=os.cpu_count() or 1,
     )
     told: tuple[Finding, ...] = ()
     if story is not None:
@@ -153,17 +179,17 @@ def _render_report(
 
 
 def replay(
-    path: Annotated[Path, typer.Argument(metavar="DOSSIER", help="The dossier's folder.")],
+    path: Annotated[Path, typer.Argument(metavar="DOSSIER", help="Its folder or archive.")],
     json_output: JsonFlag = False,
 ) -> None:
     """Compute every decision again from the entries before it."""
-    if not path.is_dir():
-        raise InputError(f"expected a dossier's folder, got {path}")
+    if not path.exists():
+        raise InputError(f"expected a dossier's folder or archive, found nothing at {path}")
     findings = Findings()
     recorded = 0
     entries = 0
     with findings.reading(path.name, "unreadable"):
-        folder = Folder(path)
+        folder = open_dossier(path)
         releases = read_releases(folder, RELEASES, open_first_root(folder.read(ROOT)), findings)
         if releases is not None:
             entries = len(releases.entries)

@@ -50,7 +50,8 @@ from gatelift.ledger.audit.manifest import (
     attachments_of,
     dossier_policy,
 )
-from gatelift.ledger.audit.requests import RecordLine, node_of, requests_keys
+from gatelift.ledger.audit.record_lines import RecordLine
+from gatelift.ledger.audit.requests import node_of, requests_keys
 from gatelift.ledger.tiles_reader import TileLog
 from gatelift.messages import (
     BatchEntry,

@@ -27,6 +27,7 @@ import msgspec
 
 from gatelift.encoding import decode_json
 from gatelift.errors import CallerError
+from gatelift.ledger.audit.archive import open_dossier
 from gatelift.ledger.audit.authority import read_authority
 from gatelift.ledger.audit.folder import RELEASES, ROOT, Folder
 from gatelift.ledger.audit.releases import Releases, open_first_root, read_releases
@@ -102,7 +103,7 @@ def verify_story(story: bytes, dossier: Path) -> tuple[Finding, ...]:
             raise StoryError(f"expected a story of version 1, got {told.v}")
         source = None
         with quiet.reading(dossier.name):
-            source = _open(Folder(dossier), quiet)
+            source = _open(open_dossier(dossier), quiet)
         if source is None:
             findings.error("not_confirmed", "story", "the dossier's logs do not hold: verify it")
             return findings.kept()

@@ -15,30 +15,27 @@ nothing. Format: docs/reference/dossier.md.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
 from gatelift.encoding import Digest, decode_json
+from gatelift.ledger.audit.apart import ApartError, read_beside, worth_it
+from gatelift.ledger.audit.archive import open_dossier
 from gatelift.ledger.audit.authority import Authority, read_authority
-from gatelift.ledger.audit.caps import CapRecount
+from gatelift.ledger.audit.contents import check_contents, check_unlisted
 from gatelift.ledger.audit.decisions import replay_decisions
-from gatelift.ledger.audit.exchanges import Exchanges
-from gatelift.ledger.audit.folder import FILES, MANIFEST, POLICY, RELEASES, ROOT, Folder
-from gatelift.ledger.audit.manifest import VERSION, Manifest, attachments_of, dossier_policy
-from gatelift.ledger.audit.observations import Recount
+from gatelift.ledger.audit.folder import MANIFEST, RELEASES, ROOT, Folder
+from gatelift.ledger.audit.manifest import VERSION, Manifest
 from gatelift.ledger.audit.releases import Releases, open_first_root, read_releases, verify_head
 from gatelift.ledger.audit.report import CANNOT_PROVE, AuditReport, Findings
 from gatelift.ledger.audit.requests import (
     RequestsLog,
-    node_of,
     read_batches,
     read_requests_logs,
     verify_heads,
 )
-from gatelift.messages import EntryKind
-from gatelift.tlog import MAX_POLICY_BYTES
+from gatelift.ledger.audit.tally import Tally
 
 __all__ = ["verify_dossier"]
 
@@ -46,25 +43,40 @@ _CLOCK_SLACK_MS = 300_000
 
 
 def verify_dossier(
-    path: Path, *, anchor_root: Digest | None, policy: bytes | None, now_ms: int
+    path: Path,
+    *,
+    anchor_root: Digest | None,
+    policy: bytes | None,
+    now_ms: int,
+    cores: int = 1,
 ) -> AuditReport:
     """Return what the dossier at `path` proves and what in it does not hold; never raises for it.
 
+    It is a folder, or an archive, which is read in place.
+
     `anchor_root` is a root's digest and `policy` a tlog policy, both from elsewhere; either may be
-    null. `now_ms` is the auditor's clock in ms UTC.
+    null. `now_ms` is the auditor's clock in ms UTC. With more than one of `cores` the records of a large
+    dossier are verified by a second process.
     """
-    audit = _Audit(anchor_root, policy, now_ms)
-    with audit.input.reading(path.name, "unreadable"):
-        folder = Folder(path)
-        audit.counts["files"] = folder.inspect(audit.input)
-        audit.run(folder)
+    audit = _Audit(anchor_root, policy, now_ms, cores)
+    folder = None
+    with audit.input.reading(path.name):
+        folder = open_dossier(path)
+    if folder is not None:
+        with audit.input.reading(path.name, "unreadable"):
+            names = folder.inspect(audit.input)
+            audit.counts["files"] = len(names)
+            audit.run(folder, names)
     return audit.report()
 
 
 class _Audit:
     """One run; each part of it has its own findings."""
 
-    def __init__(self, anchor_root: Digest | None, policy: bytes | None, now_ms: int) -> None:
+    def __init__(
+        self, anchor_root: Digest | None, policy: bytes | None, now_ms: int, cores: int
+    ) -> None:
+        self._cores = cores
         self._anchor_root = anchor_root
         self._policy = policy
         self._now_ms = now_ms
@@ -90,8 +102,8 @@ class _Audit:
             counts=self.counts,
         )
 
-    def run(self, folder: Folder) -> None:
-        """Go through the dossier, part by part."""
+    def run(self, folder: Folder, names: tuple[str, ...]) -> None:
+        """Go through the dossier, part by part; `names` are the files in it that have its form."""
         manifest = decode_json(folder.read(MANIFEST), Manifest)
         if manifest.v != VERSION:
             raise ValueError(f"expected a dossier of version {VERSION}, got {manifest.v}")
@@ -121,9 +133,17 @@ class _Audit:
             log,
         )
         logs = self._requests(folder, releases, authority, log, granted)
-        release = authority.plans[-1].adoption.release if authority.plans else ""
-        said = msgspec.structs.replace(manifest, release=release)
-        self._check_contents(folder, manifest, said, releases, logs)
+        check_contents(
+            folder,
+            manifest,
+            releases,
+            logs,
+            release=authority.plans[-1].adoption.release if authority.plans else "",
+            records=self.counts["records"],
+            findings=self._part(),
+        )
+        if not any(part.errors for part in self._parts):
+            check_unlisted(names, releases, logs, self._part())
 
     def _part(self) -> Findings:
         part = Findings()
@@ -144,14 +164,30 @@ class _Audit:
                 "this dossier is of another deployment, or forged",
             )
             return
-        if releases.witnessed is None:
+        if not self._is_vouched(releases):
+            if self._anchor_root is not None or self._policy is not None:
+                findings.warn(
+                    "root_not_vouched",
+                    ROOT,
+                    "the anchor does not vouch for it: the log does not begin with this root, so "
+                    "who wrote this folder may have chosen it",
+                )
             return
-        # A policy from elsewhere pins the log; the log then vouches for the root that begins it.
+        self._is_authenticated = releases.witnessed is not None
+
+    def _is_vouched(self, releases: Releases) -> bool:
+        """Return whether the anchor leads to `root.json`, and not only to something after it.
+
+        A policy pins the log, and a later root pins what follows it; either vouches for the root that
+        the chain begins with only if the log itself begins by naming it.
+        """
+        first_root = releases.roots[0].digest
+        if self._anchor_root == first_root:
+            return True
+        if self._anchor_root is None and self._policy is None:
+            return False
         first = releases.entries[0] if releases.entries else None
-        is_logged = first is not None and first.index == 0 and first.header.kind is EntryKind.ROOT
-        self._is_authenticated = self._anchor_root is not None or (
-            self._policy is not None and is_logged
-        )
+        return first is not None and (first.index, first.header.body) == (0, first_root)
 
     def _check_expiry(self, releases: Releases, findings: Findings) -> None:
         root = releases.root
@@ -220,45 +256,39 @@ class _Audit:
         log: Findings,
         granted: Findings,
     ) -> tuple[RequestsLog, ...]:
-        found, paired, capped, counted = (self._part() for _ in range(4))
+        found = self._part()
         logs = read_requests_logs(folder, releases, found)
         verify_heads(releases, logs, found)
-        caps = CapRecount(authority, capped)
-        exchanges = Exchanges(authority, paired, caps.take)
-        recount = Recount(releases, authority, counted)
-        batches = records = 0
-        for held in logs:
-            for batch in read_batches(folder, held, found):
-                batches += 1
-                records += len(batch.records)
-                exchanges.fold(batch)
-                recount.fold(batch)
-        exchanges.close()
-        caps.close()
-        recount.close()
-        self.counts |= {
-            "requests_logs": len(logs),
-            "batches": batches,
-            "records": records,
-            "exchanges": exchanges.paired + exchanges.open,
-            "exchanges_open": exchanges.open,
-            "exchanges_upstream": exchanges.upstream,
-            "counters": caps.counters,
-            "observations": recount.compared,
-        }
+        tally = self._tally(folder, logs, releases, authority, found)
+        self._parts += [tally.paired, tally.capped, tally.counted]
+        self.counts |= {"requests_logs": len(logs), **tally.counts}
         self._say_records(found, log)
-        self._say_exchanges(found, paired, granted, log)
+        self._say_exchanges(found, tally.paired, granted, log)
         self._say(
-            f"by their own records, no cap was exceeded in any of {caps.counters} counters and "
-            "windows",
-            *(found, paired, capped, granted, log),
+            f"by their own records, no cap was exceeded in any of {tally.counts['counters']} "
+            "counters and windows",
+            *(found, tally.paired, tally.capped, granted, log),
         )
         self._say(
-            f"all {recount.compared} logged observations and event counts are what the records "
-            "give when they are counted again",
-            *(found, counted, granted, log),
+            f"all {tally.counts['observations']} logged observations and event counts are what the "
+            "records give when they are counted again",
+            *(found, tally.counted, granted, log),
         )
         return logs
+
+    def _tally(
+        self,
+        folder: Folder,
+        logs: tuple[RequestsLog, ...],
+        releases: Releases,
+        authority: Authority,
+        found: Findings,
+    ) -> Tally:
+        if self._cores > 1 and worth_it(folder, logs):
+            with contextlib.suppress(ApartError):
+                return Tally(read_beside(folder, logs), releases, authority)
+        batches = (batch for held in logs for batch in read_batches(folder, held, found))
+        return Tally(batches, releases, authority)
 
     def _say_records(self, *parts: Findings) -> None:
         self._say(
@@ -277,36 +307,3 @@ class _Audit:
             "grant that stood, and under no stop that must have arrived",
             *parts,
         )
-
-    def _check_contents(
-        self,
-        folder: Folder,
-        manifest: Manifest,
-        found: Manifest,
-        releases: Releases,
-        logs: tuple[RequestsLog, ...],
-    ) -> None:
-        findings = self._part()
-        origins = tuple((held.log.origin, node_of(held.name)) for held in logs)
-        with findings.reading(POLICY):
-            if folder.read(POLICY, MAX_POLICY_BYTES) != dossier_policy(releases.root, origins):
-                findings.error("policy_differs", POLICY, "expected the policy that the root gives")
-        held = set(folder.names(f"{FILES}/sha256"))
-        for entry in releases.entries:
-            for digest in attachments_of(entry.body.value):
-                if digest.removeprefix("sha256:") not in held:
-                    findings.warn(
-                        "attachment_missing",
-                        releases.place(entry.index),
-                        f"{digest} is named here and not in the dossier",
-                    )
-        sizes = {r.origin: r.size for r in (manifest.releases, *manifest.requests)}
-        actual = {releases.log.origin: releases.log.checkpoint.size}
-        actual |= {log.log.origin: log.log.checkpoint.size for log in logs}
-        found = msgspec.structs.replace(
-            found, root=releases.roots[0].digest, records=self.counts["records"]
-        )
-        if found != manifest or sizes != actual:
-            findings.error(
-                "manifest_differs", MANIFEST, "its table of contents is not what the files hold"
-            )

@@ -55,6 +55,7 @@ from gatelift.messages.record_forms import (
     record_place,
 )
 from gatelift.messages.records import (
+    RECORD_PREFIX,
     SALT_BYTES,
     BatchEntry,
     Beat,
@@ -86,6 +87,7 @@ __all__ = [
     "BUNDLE_TYPE",
     "NO_CHARGES",
     "PREDICATES",
+    "RECORD_PREFIX",
     "ROSTER_TYPE",
     "SALT_BYTES",
     "AuthorityError",

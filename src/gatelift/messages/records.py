@@ -38,6 +38,7 @@ from gatelift.tlog import verify_ed25519, verify_inclusion
 from gatelift.trust import SigningKey
 
 __all__ = [
+    "RECORD_PREFIX",
     "SALT_BYTES",
     "BatchEntry",
     "Beat",
@@ -66,8 +67,8 @@ __all__ = [
 ]
 
 SALT_BYTES = 32
-_RECORD_PREFIX = b"\x00gatelift/record/v1\n"
-_LEAF_HASH = hashlib.sha256(_RECORD_PREFIX)
+RECORD_PREFIX = b"\x00gatelift/record/v1\n"
+_LEAF_HASH = hashlib.sha256(RECORD_PREFIX)
 _BATCH_PREFIX = b"gatelift/batch/v1\n"
 _CONTENT_PREFIX = b"gatelift/content/v1\n"
 
@@ -273,7 +274,7 @@ def record_leaf(salt: bytes, record: bytes) -> bytes:
 
 def salted_leaf(salted: bytes) -> bytes:
     """Return the leaf hash of a record that is given as its salt with the stored bytes behind it."""
-    return hashlib.sha256(_RECORD_PREFIX + salted).digest()
+    return hashlib.sha256(RECORD_PREFIX + salted).digest()
 
 
 def commit_content(salt: bytes, content: bytes) -> Digest:

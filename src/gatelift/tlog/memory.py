@@ -9,9 +9,10 @@ Not here: durability. The journal's batches use it within one commit; logs are k
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
-from gatelift.tlog.frontier import EMPTY_FRONTIER, Frontier
+from gatelift.tlog.frontier import Frontier
 from gatelift.tlog.merkle import (
     MerkleError,
     consistency_proof,
@@ -29,10 +30,19 @@ class MemoryTree:
     __slots__ = ("_frontier", "_levels")
 
     def __init__(self, entries: Iterable[bytes] = ()) -> None:
-        self._frontier = EMPTY_FRONTIER
-        self._levels: list[list[bytes]] = [[]]
-        for entry in entries:
-            self.append(entry)
+        # All at once: growing by one leaf makes a frontier each time, which is most of the work.
+        row = [leaf_hash(entry) for entry in entries]
+        self._levels: list[list[bytes]] = [row]
+        while len(row) > 1:
+            # An unpaired last hash is no complete subtree: it waits for its sibling.
+            pairs = zip(row[::2], row[1::2], strict=False)
+            row = [hashlib.sha256(b"\x01" + left + right).digest() for left, right in pairs]
+            self._levels.append(row)
+        size = len(self._levels[0])
+        edge = [level for level in reversed(range(size.bit_length())) if size >> level & 1]
+        self._frontier = Frontier(
+            size=size, hashes=tuple(self._levels[level][(size >> level) - 1] for level in edge)
+        )
 
     @property
     def size(self) -> int:
@@ -65,6 +75,12 @@ class MemoryTree:
                 f"no complete subtree at level {level}, index {index} in {self.size} leaves"
             )
         return self._levels[level][index]
+
+    def row(self, level: int, first: int, stop: int) -> list[bytes]:
+        """Return the hashes of the complete subtrees `first` to before `stop` of a level."""
+        self.hash_at(level, first)
+        self.hash_at(level, stop - 1)
+        return self._levels[level][first:stop]
 
     def root(self, size: int | None = None) -> bytes:
         """Return the root at `size`, by default the present one."""

@@ -12,7 +12,9 @@ Times are compared with a second of slack: control and nodes may run on differen
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from gatelift.encoding import Digest, parse_base64
 from gatelift.errors import CallerError
@@ -73,6 +75,11 @@ class OrderFact:
     cleared_at: int | None
 
 
+class _Standing(NamedTuple):
+    binding: tuple[OrderFact, ...]
+    possible: tuple[OrderFact, ...]
+
+
 class Authority:
     """What the releases log says of permission, asked by exchange."""
 
@@ -82,6 +89,8 @@ class Authority:
         self.orders: dict[str, OrderFact] = {}
         self.grants: dict[str, list[tuple[int, Grant]]] = {}
         self._envelopes: dict[tuple[Digest, tuple[str, ...]], Envelope | None] = {}
+        self._turns: list[int] = []
+        self._standings: dict[tuple[Digest, str, str, int, int], _Standing] = {}
 
     def plan_before(self, index: int) -> PlanFact | None:
         """Return the plan in force before entry `index`."""
@@ -89,15 +98,12 @@ class Authority:
 
     def grant_of(self, start: Start) -> Grant | None:
         """Return the logged grant that an exchange was admitted by."""
-        for logged_at, grant in reversed(self.grants.get(start.grant, [])):
+        for logged_at, grant in reversed(self.grants.get(start.grant, ())):
             if (
                 logged_at - SLACK_MS <= start.at
-                and (grant.principal, grant.organisation, grant.release)
-                == (
-                    start.principal,
-                    start.organisation,
-                    start.release,
-                )
+                and grant.principal == start.principal
+                and grant.organisation == start.organisation
+                and grant.release == start.release
                 and grant.not_before - SLACK_MS <= start.at < grant.not_after + SLACK_MS
             ):
                 return grant
@@ -107,25 +113,51 @@ class Authority:
         self, fact: CertificateFact, start: Start, grant: Grant | None, at_ms: int
     ) -> tuple[OrderFact, ...]:
         """Return the orders that had to be obeyed at `at_ms`, in the order they were logged."""
-        ttl_ms = fact.certificate.status_ttl_ms
-        return tuple(
-            held
-            for held in self.orders.values()
-            if held.at + ttl_ms + SLACK_MS < at_ms and _stands(held, fact, start, grant, at_ms)
-        )
+        if not self.orders:
+            return ()
+        return self._standing(fact, start, grant, at_ms).binding
 
     def any_orders(
         self, fact: CertificateFact, start: Start, grant: Grant | None
     ) -> tuple[OrderFact, ...]:
         """Return the orders that may have been obeyed by `start.at`, logged by then or not."""
-        return tuple(
-            held
-            for held in self.orders.values()
-            if held.order.at <= start.at + SLACK_MS and _stands(held, fact, start, grant, start.at)
-        )
+        if not self.orders:
+            return ()
+        return self._standing(fact, start, grant, start.at).possible
+
+    def _standing(
+        self, fact: CertificateFact, start: Start, grant: Grant | None, at_ms: int
+    ) -> _Standing:
+        """Return the orders of one kind of exchange at a time: the same between any two turns."""
+        turn = bisect_right(self._turns, at_ms)
+        key = (fact.held.digest, start.organisation, start.principal, id(grant), turn)
+        found = self._standings.get(key)
+        if found is None:
+            ttl_ms = fact.certificate.status_ttl_ms
+            standing = [o for o in self.orders.values() if _stands(o, fact, start, grant, at_ms)]
+            found = self._standings[key] = _Standing(
+                tuple(held for held in standing if held.at + ttl_ms + SLACK_MS < at_ms),
+                tuple(held for held in standing if held.order.at <= at_ms + SLACK_MS),
+            )
+        return found
+
+    def close(self) -> None:
+        """Note the times at which it changes which orders stand; call it once all entries are in."""
+        turns: set[int] = set()
+        ttls = {fact.certificate.status_ttl_ms for fact in self.certificates.values()}
+        for held in self.orders.values():
+            turns |= {held.at + ttl_ms + SLACK_MS + 1 for ttl_ms in ttls}
+            turns.add(held.order.at - SLACK_MS)
+            if held.order.until is not None:
+                turns |= {held.order.until, held.order.until - SLACK_MS}
+            if held.cleared_at is not None:
+                turns.add(held.cleared_at - SLACK_MS)
+        self._turns = sorted(turns)
 
     def envelope(self, fact: CertificateFact, orders: tuple[OrderFact, ...]) -> Envelope | None:
         """Return what orders leave of a certificate's envelope; none when one stops it."""
+        if not orders:
+            return fact.certificate.envelope
         key = (fact.held.digest, tuple(held.order.id for held in orders))
         if key not in self._envelopes:
             self._envelopes[key] = _narrowed(fact.certificate.envelope, orders)
@@ -173,6 +205,7 @@ def read_authority(folder: Folder, releases: Releases, findings: Findings) -> Au
         where = releases.place(entry.index)
         with findings.reading(where):
             _take(folder, releases, entry, authority, findings)
+    authority.close()
     return authority
 
 

@@ -12,7 +12,7 @@ Does not count charges: `caps` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from gatelift.ledger.audit.authority import SLACK_MS, Authority, CertificateFact
@@ -20,7 +20,7 @@ from gatelift.ledger.audit.report import Findings
 from gatelift.ledger.audit.requests import Batch
 from gatelift.messages import Finish, Outcome, Start
 from gatelift.plan import UnknownStageError
-from gatelift.terms import Envelope, at_least
+from gatelift.terms import Endpoint, Envelope, at_least
 from gatelift.trust import Grant
 
 __all__ = ["Exchange", "Exchanges"]
@@ -38,6 +38,8 @@ class Exchange(NamedTuple):
 
 Take = Callable[[Exchange], None]
 _Ref = tuple[str, str, str, int]
+_Kind = tuple[int, int, int, str, Endpoint]
+_Wrongs = tuple[tuple[str, str], ...]
 
 
 class Exchanges:
@@ -50,6 +52,7 @@ class Exchanges:
         self._next_seq: dict[tuple[str, str, str], int] = {}
         self._open: dict[_Ref, tuple[Start, str]] = {}
         self._early: list[tuple[Finish, str]] = []
+        self._outside: dict[_Kind, tuple[_Wrongs, CertificateFact, Envelope, Grant | None]] = {}
         self.paired = 0
         self.upstream = 0
         self.open = 0
@@ -114,6 +117,19 @@ class Exchanges:
         self._take(exchange)
 
     def _check_pair(self, start: Start, finish: Finish, where: str) -> None:
+        if (
+            start.request_id != finish.request_id
+            or start.release != finish.release
+            or start.stage != finish.stage
+            or start.grant != finish.grant
+            or start.organisation != finish.organisation
+            or start.session != finish.session
+        ):
+            self._report_differences(start, finish, where)
+        if start.run != finish.run or start.worker != finish.worker or start.node != finish.node:
+            self._check_foreign(start, finish, where)
+
+    def _report_differences(self, start: Start, finish: Finish, where: str) -> None:
         for name in ("request_id", "release", "stage", "grant", "organisation", "session"):
             if getattr(start, name) != getattr(finish, name):
                 self._findings.error(
@@ -122,15 +138,16 @@ class Exchanges:
                     f"{name}: expected {getattr(start, name)!r} as in its start, "
                     f"got {getattr(finish, name)!r}",
                 )
-        own = (start.node, start.worker, start.run) == (finish.node, finish.worker, finish.run)
-        if not own and (finish.outcome is not Outcome.ABORTED or finish.node != start.node):
+
+    def _check_foreign(self, start: Start, finish: Finish, where: str) -> None:
+        if finish.outcome is not Outcome.ABORTED or finish.node != start.node:
             self._findings.error(
                 "foreign_finish",
                 where,
                 f"expected an abort by the keeper of {start.node}, got {finish.outcome.value!r} "
                 f"by {finish.node}/{finish.worker}/{finish.run}",
             )
-        if not own and finish.spent != start.reserved:
+        if finish.spent != start.reserved:
             self._findings.error(
                 "foreign_finish",
                 where,
@@ -193,14 +210,12 @@ class Exchanges:
     def _check_envelope(
         self, exchange: Exchange, fact: CertificateFact, envelope: Envelope, finish: Finish
     ) -> None:
-        start, grant, scope = exchange.start, exchange.grant, envelope.scope
-        if scope.endpoints is not None and start.endpoint not in scope.endpoints:
-            self._error("outside_envelope", exchange, f"endpoint {start.endpoint.value}")
-        if scope.output_tokens is not None and finish.output_tokens > scope.output_tokens:
+        start, grant, limit = exchange.start, exchange.grant, envelope.scope.output_tokens
+        if limit is not None and finish.output_tokens > limit:
             self._error(
                 "outside_envelope",
                 exchange,
-                f"expected at most {scope.output_tokens} output tokens, got {finish.output_tokens}",
+                f"expected at most {limit} output tokens, got {finish.output_tokens}",
             )
         if grant is None:
             self._error(
@@ -209,28 +224,40 @@ class Exchanges:
                 f"no grant {start.grant!r} of {start.principal} in {start.organisation} was "
                 "logged and in force",
             )
-            return
-        lacking = set(envelope.audience.requires) - set(grant.proofs)
-        if not at_least(envelope.audience.tier, grant.tier) or lacking:
-            self._error(
-                "outside_envelope",
-                exchange,
-                f"tier {grant.tier.value} with proofs {list(grant.proofs)} is not in the audience",
-            )
-        try:
-            beyond = fact.plan.stage_index(start.stage) > fact.plan.stage_index(grant.stage)
-        except UnknownStageError:
-            beyond = True
-        if beyond or start.endpoint not in grant.endpoints:
-            self._error(
-                "outside_grant",
-                exchange,
-                f"stage {start.stage!r}, endpoint {start.endpoint.value}; the grant is for "
-                f"{grant.stage!r}",
-            )
+        key = (id(fact), id(envelope), id(grant), start.stage, start.endpoint)
+        known = self._outside.get(key)
+        if known is None:
+            found = tuple(_outside(start, fact, envelope, grant))
+            # What the ids stand for is kept with them, so that no other thing can get the same id.
+            known = self._outside[key] = (found, fact, envelope, grant)
+        for code, message in known[0]:
+            self._error(code, exchange, message)
 
     def _error(self, code: str, exchange: Exchange, message: str) -> None:
         start = exchange.start
         self._findings.error(
             code, exchange.where, f"record {start.worker}/{start.run}/{start.seq}: {message}"
         )
+
+
+def _outside(
+    start: Start, fact: CertificateFact, envelope: Envelope, grant: Grant | None
+) -> Iterator[tuple[str, str]]:
+    """Yield how an exchange lies outside of its envelope and grant, whenever and however long it was."""
+    if envelope.scope.endpoints is not None and start.endpoint not in envelope.scope.endpoints:
+        yield "outside_envelope", f"endpoint {start.endpoint.value}"
+    if grant is None:
+        return
+    lacking = set(envelope.audience.requires) - set(grant.proofs)
+    if not at_least(envelope.audience.tier, grant.tier) or lacking:
+        yield (
+            "outside_envelope",
+            f"tier {grant.tier.value} with proofs {list(grant.proofs)} is not in the audience",
+        )
+    try:
+        beyond = fact.plan.stage_index(start.stage) > fact.plan.stage_index(grant.stage)
+    except UnknownStageError:
+        beyond = True
+    if beyond or start.endpoint not in grant.endpoints:
+        asked = f"stage {start.stage!r}, endpoint {start.endpoint.value}"
+        yield "outside_grant", f"{asked}; the grant is for {grant.stage!r}"

@@ -14,14 +14,14 @@ from __future__ import annotations
 from gatelift.ledger.audit.folder import Folder
 from gatelift.ledger.audit.report import Findings
 from gatelift.tlog import (
+    HASH_BYTES,
     MAX_NOTE_BYTES,
+    TILE_HEIGHT,
     TILE_WIDTH,
     Checkpoint,
     MemoryTree,
     entry_tiles_for_size,
-    leaf_hash,
     parse_entries,
-    tile_bytes,
     tiles_for_size,
 )
 
@@ -70,17 +70,14 @@ def read_log(
     Tiles that differ from what the entries give are findings; a log whose root differs is none.
     """
     entries: list[bytes] = []
-    tree = MemoryTree()
     before = findings.errors
     for bundle in entry_tiles_for_size(checkpoint.size):
         where = f"{name}/{bundle.path}"
         with findings.reading(where):
-            found = parse_entries(folder.read(where), bundle.width)
-            entries.extend(found)
-            for entry in found:
-                tree.append_leaf(leaf_hash(entry))
+            entries.extend(parse_entries(folder.read(where), bundle.width))
         if findings.errors != before:
             return None
+    tree = MemoryTree(entries)
     if tree.root() != checkpoint.root:
         findings.error(
             "root_mismatch",
@@ -97,7 +94,9 @@ def _check_tiles(folder: Folder, name: str, tree: MemoryTree, findings: Findings
     for tile in tiles_for_size(tree.size):
         where = f"{name}/{tile.path}"
         with findings.reading(where):
-            if folder.read(where, TILE_WIDTH * 32) != tile_bytes(tree, tile):
+            first = tile.index * TILE_WIDTH
+            hashes = tree.row(TILE_HEIGHT * tile.level, first, first + tile.width)
+            if folder.read(where, TILE_WIDTH * HASH_BYTES) != b"".join(hashes):
                 findings.error(
                     "tile_mismatch", where, "expected the hashes of the log's entries, got others"
                 )

@@ -109,9 +109,14 @@ class Findings:
         """
         try:
             yield
-        except GateliftError as error:
-            self.error(code or error.code, where, str(error))
         except Exception as error:  # noqa: BLE001 - hostile bytes may break any parser in any way
+            self.broken(error, where, code)
+
+    def broken(self, error: Exception, where: str, code: str | None = None) -> None:
+        """Note what a parser or verifier raised, as `reading` does."""
+        if isinstance(error, GateliftError):
+            self.error(code or error.code, where, str(error))
+        else:
             self.error("unreadable", where, f"{type(error).__name__} while reading: {error}")
 
     def kept(self) -> tuple[Finding, ...]:

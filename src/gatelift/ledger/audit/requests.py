@@ -12,12 +12,13 @@ Does not judge what records say: `exchanges`, `caps` and `observations` do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgspec
 
-from gatelift.encoding import Digest, decode_json, encode_json, parse_base64, parse_json
+from gatelift.encoding import EncodingError
+from gatelift.errors import CallerError
 from gatelift.ledger.audit.folder import (
     LOG_NAME,
     RECORDS,
@@ -28,6 +29,7 @@ from gatelift.ledger.audit.folder import (
     origin_of,
 )
 from gatelift.ledger.audit.log import CHECKPOINT, AuditedLog, read_checkpoint, read_log
+from gatelift.ledger.audit.record_lines import Opened, RecordLines
 from gatelift.ledger.audit.releases import Releases
 from gatelift.ledger.audit.report import Findings
 from gatelift.messages import (
@@ -35,8 +37,7 @@ from gatelift.messages import (
     Head,
     Record,
     RecordError,
-    decode_record,
-    record_leaf,
+    decode_batch_entry,
 )
 from gatelift.tlog import (
     Checkpoint,
@@ -51,9 +52,9 @@ from gatelift.trust import Root, parse_public_key
 
 __all__ = [
     "Batch",
-    "RecordLine",
     "RequestsLog",
     "node_of",
+    "open_batches",
     "read_batches",
     "read_requests_logs",
     "requests_keys",
@@ -61,18 +62,7 @@ __all__ = [
 ]
 
 
-class RecordLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One line of `records/<node>-<yyyy-mm>.jsonl`: a record and the opening of its leaf."""
-
-    log: str
-    batch: int
-    i: int
-    salt: str
-    record: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """A batch whose records are exactly those that its entry commits."""
 
     origin: str
@@ -88,9 +78,6 @@ class RequestsLog:
 
     name: str
     log: AuditedLog
-
-
-_LINE: msgspec.json.Decoder[RecordLine] = msgspec.json.Decoder(RecordLine)
 
 
 def node_of(name: str) -> str:
@@ -197,109 +184,78 @@ def _check_prefix(head: Checkpoint, log: AuditedLog, before: int) -> None:
 
 def read_batches(folder: Folder, held: RequestsLog, findings: Findings) -> Iterator[Batch]:
     """Yield the batches of a log whose records are there and hold; others are findings."""
-    path = f"{RECORDS}/{held.name}.jsonl"
-    lines = _Lines(folder, path, held.log.origin, findings)
-    for index, leaf in enumerate(held.log.entries):
-        where = held.log.place(index)
-        rows = lines.take(index)
-        with findings.reading(where):
-            entry = decode_json(leaf, BatchEntry)
-            if entry.v != 1 or entry.n < 1 or entry.seq < 0 or entry.node != node_of(held.name):
-                raise RecordError(
-                    f"expected a batch of node {node_of(held.name)!r} with records, "
-                    f"got {entry.n} of {entry.node[:60]!r}",
-                    code="bad_batch",
-                )
-            if [row.i for row in rows] != list(range(entry.n)):
-                raise RecordError(
-                    f"expected the {entry.n} records of batch {index} in order in {path}, "
-                    f"got {[row.i for row in rows][:8]}",
-                    code="record_missing",
-                )
-            yield Batch(
-                origin=held.log.origin,
-                index=index,
-                where=where,
-                entry=entry,
-                records=_open_records(entry, rows),
-            )
-    lines.close(len(held.log.entries))
+    pieces = folder.pieces(f"{RECORDS}/{held.name}.jsonl")
+    lines = RecordLines(pieces, held.name, held.log.origin, findings)
+    return open_batches(
+        held.log.entries, held.log.place, node_of(held.name), held.log.origin, lines
+    )
 
 
-def _open_records(entry: BatchEntry, rows: list[RecordLine]) -> tuple[Record, ...]:
-    leaves, records = [], []
-    for row in rows:
-        data = row.record.encode("utf-8")
-        leaves.append(record_leaf(parse_base64(row.salt), data))
-        records.append(_strict_record(data))
-    if Digest(f"sha256:{root_of(leaves).hex()}") != entry.root:
+def open_batches(
+    entries: tuple[bytes, ...],
+    place: Callable[[int], str],
+    node: str,
+    origin: str,
+    lines: RecordLines,
+) -> Iterator[Batch]:
+    """Yield the batches of these entries whose lines hold; others are findings of `lines`."""
+    findings = lines.findings
+    for index, leaf in enumerate(entries):
+        where = place(index)
+        n = 0
+        try:
+            entry = decode_batch_entry(leaf)
+            n = entry.n
+        except EncodingError as error:
+            findings.broken(error, where)
+            lines.take(index, n)
+            continue
+        found = lines.take(index, n)
+        try:
+            records = _open_batch(index, entry, node, found, lines.path)
+        except CallerError as error:
+            findings.broken(error, where)
+            continue
+        yield Batch(origin, index, where, entry, records)
+    lines.close(len(entries))
+
+
+def _open_batch(
+    index: int, entry: BatchEntry, node: str, found: Opened, path: str
+) -> tuple[Record, ...]:
+    if entry.v != 1 or entry.n < 1 or entry.seq < 0 or entry.node != node:
+        raise RecordError(
+            f"expected a batch of node {node!r} with records, got {entry.n} of {entry.node[:60]!r}",
+            code="bad_batch",
+        )
+    if len(found.lines) != entry.n or [line.i for line in found.lines] != list(range(entry.n)):
+        raise RecordError(
+            f"expected the {entry.n} records of batch {index} in order in {path}, "
+            f"got {[line.i for line in found.lines[:8]]}",
+            code="record_missing",
+        )
+    if found.wrong is not None:
+        raise found.wrong
+    if f"sha256:{root_of(found.leaves).hex()}" != entry.root:
         raise RecordError(
             f"the records lead to another root than the batch's {entry.root}: a record was "
             "altered, or belongs to another batch",
             code="batch_root",
         )
-    for offset, record in enumerate(records):
-        place = (record.node, record.worker, record.run, record.seq)
-        if place != (entry.node, entry.worker, entry.run, entry.seq + offset) or record.v != 1:
+    seq = entry.seq
+    for record in found.records:
+        if (
+            record.seq != seq
+            or record.run != entry.run
+            or record.worker != entry.worker
+            or record.node != entry.node
+            or record.v != 1
+        ):
             raise RecordError(
-                f"record {offset} says it is {place}, expected "
-                f"{(entry.node, entry.worker, entry.run, entry.seq + offset)}",
+                f"record {seq - entry.seq} says it is "
+                f"{(record.node, record.worker, record.run, record.seq)}, expected "
+                f"{(entry.node, entry.worker, entry.run, seq)}",
                 code="record_place",
             )
-    return tuple(records)
-
-
-def _strict_record(data: bytes) -> Record:
-    record = decode_record(data)
-    # The writer's own form cannot be read in two ways; any other form is read strictly.
-    if encode_json(record) != data:
-        parse_json(data)
-    return record
-
-
-class _Lines:
-    """The lines of a records file, handed out by batch. After an unreadable line it has none."""
-
-    def __init__(self, folder: Folder, path: str, origin: str, findings: Findings) -> None:
-        self._path = path
-        self._origin = origin
-        self._findings = findings
-        self._rows = self._read(folder)
-        self._next: RecordLine | None = next(self._rows, None)
-
-    def take(self, batch: int) -> list[RecordLine]:
-        """Return the lines of a batch; lines of earlier ones are out of place."""
-        found: list[RecordLine] = []
-        while self._next is not None and self._next.batch <= batch:
-            if self._next.batch == batch and self._next.log == self._origin:
-                found.append(self._next)
-            else:
-                self._findings.error(
-                    "record_out_of_place",
-                    f"{self._path}#{self._next.batch}",
-                    f"a record of batch {self._next.batch} of {self._next.log[:80]!r} where "
-                    f"batch {batch} of {self._origin!r} stands",
-                )
-            self._next = next(self._rows, None)
-        return found
-
-    def close(self, size: int) -> None:
-        """Report the lines that no batch of the log took."""
-        if self._next is not None:
-            self._findings.error(
-                "record_out_of_place",
-                f"{self._path}#{self._next.batch}",
-                f"records beyond the log's {size} batches: they are committed nowhere",
-            )
-
-    def _read(self, folder: Folder) -> Iterator[RecordLine]:
-        number = 0
-        with self._findings.reading(self._path):
-            for line in folder.lines(self._path):
-                number += 1
-                with self._findings.reading(f"{self._path}:{number}"):
-                    try:
-                        row = _LINE.decode(line)
-                    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                        raise RecordError(f"not a record line: {error}", code="bad_line") from error
-                    yield row
+        seq += 1
+    return tuple(found.records)

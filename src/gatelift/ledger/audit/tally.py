@@ -1,0 +1,48 @@
+"""Records, counted in one pass over the batches of all logs: exchanges, caps, observations.
+
+Invariants
+- Each of the three has findings of its own; a sentence stands or falls with those that it rests on.
+- Batches come in the order of the logs, those of a node by month.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gatelift.ledger.audit.authority import Authority
+from gatelift.ledger.audit.caps import CapRecount
+from gatelift.ledger.audit.exchanges import Exchanges
+from gatelift.ledger.audit.observations import Recount
+from gatelift.ledger.audit.releases import Releases
+from gatelift.ledger.audit.report import Findings
+from gatelift.ledger.audit.requests import Batch
+
+__all__ = ["Tally"]
+
+
+class Tally:
+    """What the batches that it is made over add up to."""
+
+    def __init__(self, batches: Iterable[Batch], releases: Releases, authority: Authority) -> None:
+        self.paired, self.capped, self.counted = Findings(), Findings(), Findings()
+        caps = CapRecount(authority, self.capped)
+        exchanges = Exchanges(authority, self.paired, caps.take)
+        recount = Recount(releases, authority, self.counted)
+        count = records = 0
+        for batch in batches:
+            count += 1
+            records += len(batch.records)
+            exchanges.fold(batch)
+            recount.fold(batch)
+        exchanges.close()
+        caps.close()
+        recount.close()
+        self.counts = {
+            "batches": count,
+            "records": records,
+            "exchanges": exchanges.paired + exchanges.open,
+            "exchanges_open": exchanges.open,
+            "exchanges_upstream": exchanges.upstream,
+            "counters": caps.counters,
+            "observations": recount.compared,
+        }
