@@ -348,13 +348,16 @@ def test_a_store_that_was_rolled_back_is_found_by_either_memory(
     assert signed(copy) == before
 
 
-def test_a_memory_that_is_gone_is_begun_again_from_the_store(copy: Path) -> None:
+def test_a_memory_that_is_gone_is_begun_again_from_the_store(
+    copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     held = (copy / "heads" / "releases").read_bytes()
     (copy / "heads" / "releases").unlink()
     report = fsck(copy, repair=True)
     assert report.ok
     assert "only a witness" in report.notes[0]
     open_and_sign(copy)
+    assert "begun again from the store" in caplog.text
     text = held.split(b"\n\n")[0]
     assert (copy / "heads" / "releases").read_bytes().split(b"\n\n")[0] == text
 

@@ -141,6 +141,11 @@ def _open_log(
     root: Root,
 ) -> ReleasesLog:
     witnesses = [parse_vkey(witness.vkey) for witness in root.witnesses]
+    if memory.largest is None and store.checkpoint() is not None:
+        _LOG.warning(
+            "no memory of the heads that were signed: it is begun again from the store, and only a "
+            "witness can tell whether that is the newest"
+        )
     try:
         log = ReleasesLog(store, files, publish_dir, signer, memory, witnesses)
     except BaseException:
