@@ -29,7 +29,9 @@ _ONE_FILE = Path(__file__).parents[1] / "verifier/gatelift_verify.py"
 _PACKAGE = """
 import json, sys, time
 from pathlib import Path
+from gatelift.ledger.audit.apart import seldom_collect
 from gatelift.ledger.verify import verify_dossier
+seldom_collect()
 path, root, now_ms, cores = sys.argv[1:]
 report = verify_dossier(Path(path), anchor_root=root, policy=None, now_ms=int(now_ms), cores=int(cores))
 print(json.dumps({"exit": report.exit_code, "counts": report.counts}))

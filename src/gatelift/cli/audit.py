@@ -23,6 +23,7 @@ from gatelift.cli.output import JsonFlag, at_text, facts, note, say, show
 from gatelift.encoding import Digest, encode_base64, parse_digest, sha256_digest
 from gatelift.ledger.archive import write_archive
 from gatelift.ledger.audit import AuditReport, Finding
+from gatelift.ledger.audit.apart import seldom_collect
 from gatelift.ledger.audit.archive import open_dossier
 from gatelift.ledger.audit.decisions import replay_decisions
 from gatelift.ledger.audit.folder import RELEASES, ROOT
@@ -121,6 +122,7 @@ def verify(
     if not path.exists():
         raise InputError(f"expected a dossier's folder or archive, found nothing at {path}")
     anchor: Digest | None = None if root is None else parse_digest(root)
+    seldom_collect()
     report = verify_dossier(
         path,
         anchor_root=anchor,

@@ -56,7 +56,7 @@ FILES = "files"
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_LINE_BYTES = 256 * 1024
 MAX_NAMES = 2_000_000
-_PIECE = 1024 * 1024
+_PIECE = 128 * 1024
 MAX_DEPTH = 16
 _TOP = frozenset({MANIFEST, ROOT, POLICY, RELEASES, REQUESTS, RECORDS, FILES})
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
@@ -120,7 +120,7 @@ class Folder(ABC):
         return data
 
     def pieces(self, name: str) -> Iterator[bytes]:
-        """Yield a file in pieces of whole lines, each about a megabyte; raises `FolderError`.
+        """Yield a file in pieces of whole lines, each about as large as a cache holds; raises `FolderError`.
 
         What ends no line within `MAX_LINE_BYTES` is refused here; a longer line inside a piece is for
         the reader to see.

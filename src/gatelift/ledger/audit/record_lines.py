@@ -1,6 +1,6 @@
 """The lines of a records file: read in bulk, and handed out batch by batch with their leaves.
 
-Most lines are exactly what the exporter writes: then a megabyte of them is decoded at once, and written
+Most lines are exactly what the exporter writes: then a piece of them is decoded at once, and written
 again at once to see that it is the same bytes, so that nobody can read them otherwise (a key twice, a
 number that parsers disagree on). A piece in which any line is otherwise is read line by line, strictly.
 
