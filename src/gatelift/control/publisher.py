@@ -164,6 +164,8 @@ class Publisher:
             note = await self._witness.cosign(note, root)
             self._compared = True
         witnessed = verify_witnessed(note, releases_policy(root))
+        # Who sees the new head must not read of what kept it back.
+        self._problem = None
         await self._adopt(Cosigned(note, witnessed.checkpoint))
         policy = releases_policy(root)
         await self._call(lambda: self._log.publish(policy))
