@@ -32,6 +32,7 @@ from gatelift.trust.dsse import (
     sign_envelope,
     verify_envelope,
 )
+from gatelift.trust.errors import RootError
 from gatelift.trust.grant import (
     MAX_CARRIED_MS,
     Grant,
@@ -76,9 +77,7 @@ from gatelift.trust.root import (
     Person,
     Role,
     Root,
-    RootError,
     Signer,
-    Witness,
     assurance_of,
     parse_root,
     verify_root,
@@ -93,6 +92,7 @@ from gatelift.trust.statement import (
     predicate_type,
 )
 from gatelift.trust.status import Status, StatusError, sign_status, verify_status
+from gatelift.trust.witnesses import Witness, witness_policy
 
 __all__ = [
     "MAX_CARRIED_MS",
@@ -181,4 +181,5 @@ __all__ = [
     "verify_signature",
     "verify_signers",
     "verify_status",
+    "witness_policy",
 ]

@@ -4,6 +4,7 @@ Invariants
 - Every key stands once, in one role, and belongs to one person.
 - A person is one pseudonym in one organisation; a role asks for distinct people.
 - The overseer's and the witnesses' organisation is never the operator's.
+- The quorum of witnesses counts organisations (`witnesses`).
 - Root N is signed by the root role of N-1 and by its own; versions rise by one.
 - A root expires; an expired root verifies nothing.
 
@@ -13,15 +14,15 @@ Follows TUF 1.0.33 sections 5.3 (root rotation) and 6.1 (key distinctness), coun
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 import msgspec
 
 from gatelift.encoding import decode_json, parse_base64
-from gatelift.errors import CallerError
 from gatelift.terms import Assurance
 from gatelift.trust.dsse import parse_envelope, verify_envelope
+from gatelift.trust.errors import RootError
 from gatelift.trust.keys import KeyId, key_id, parse_public_key
+from gatelift.trust.witnesses import Witness, check_url, check_witnesses, same_organisation
 
 __all__ = [
     "ROOT_TYPE",
@@ -31,9 +32,7 @@ __all__ = [
     "Person",
     "Role",
     "Root",
-    "RootError",
     "Signer",
-    "Witness",
     "assurance_of",
     "parse_root",
     "verify_root",
@@ -43,7 +42,6 @@ __all__ = [
 ROOT_TYPE = "application/vnd.gatelift.root+json"
 UNPROVEN = "unproven"
 _MAX_ORDER_URLS = 8
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 KNOWN_ROLES = frozenset(
     {
         "root",
@@ -57,12 +55,6 @@ KNOWN_ROLES = frozenset(
         "stop",
     }
 )
-
-
-class RootError(CallerError):
-    """A root contradicts itself, is stale, or is not signed as it must be."""
-
-    code = "bad_root"
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,15 +86,6 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     name: str
     batch_key: str
     requests_key: str
-
-
-class Witness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A cosigner of the releases log. `independent` is false on one machine with the operator."""
-
-    name: str
-    vkey: str
-    organisation: str
-    independent: bool
 
 
 class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -209,35 +192,14 @@ def _check_organisations(root: Root) -> None:
             "the overseer's organisation is the operator's: name an overseer from outside",
             code="overseer_inside",
         )
-    if {witness.organisation for witness in root.witnesses} & operator:
-        raise RootError(
-            "a witness's organisation is the operator's: name a witness from outside",
-            code="witness_inside",
-        )
-    if not 0 <= root.witness_quorum <= len(root.witnesses):
-        raise RootError(
-            f"witness_quorum {root.witness_quorum} is more than the {len(root.witnesses)} witnesses"
-        )
+    check_witnesses(root.releases_vkey, root.witnesses, root.witness_quorum, operator)
 
 
 def _check_order_urls(root: Root) -> None:
     if len(root.order_urls) > _MAX_ORDER_URLS:
         raise RootError(f"expected at most {_MAX_ORDER_URLS} order_urls")
     for url in root.order_urls:
-        try:
-            parts = urlsplit(url)
-            known = parts.hostname is not None and parts.port != 0
-        except ValueError:
-            parts, known = urlsplit(""), False
-        plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
-        clean = "@" not in parts.netloc and not parts.fragment and url.isascii()
-        if not (known and clean and url.isprintable() and " " not in url) or not (
-            parts.scheme == "https" or plain
-        ):
-            raise RootError(
-                "order_urls: expected https://host/path (http:// on loopback only), "
-                f"got {url[:80]!r}"
-            )
+        check_url(url, "order_urls")
 
 
 def parse_root(payload: bytes) -> Root:
@@ -306,7 +268,8 @@ def assurance_of(root: Root, signers: tuple[Signer, ...]) -> Assurance:
     """Return the level that these signers can give: said, never implied.
 
     `dev` while any signer's identity is unproven; `self` for people of the operator; `overseen`
-    with a proven overseer from outside; `witnessed` with a quorum of independent witnesses as well.
+    with a proven overseer from outside; `witnessed` where no quorum of witnesses is without an
+    independent one, and independent ones alone can make it up.
     """
     if not signers or any(root.person(s.person).proof == UNPROVEN for s in signers):
         return Assurance.DEV
@@ -314,7 +277,9 @@ def assurance_of(root: Root, signers: tuple[Signer, ...]) -> Assurance:
         return Assurance.DEV
     if not any(s.role == "overseer" for s in signers):
         return Assurance.SELF
-    independent = {w.organisation for w in root.witnesses if w.independent}
-    if root.witness_quorum >= 1 and len(independent) >= root.witness_quorum:
+    # An organisation is as independent as the least of its witnesses, for any of them speaks for it.
+    everybody = {same_organisation(w.organisation) for w in root.witnesses}
+    inside = {same_organisation(w.organisation) for w in root.witnesses if not w.independent}
+    if len(inside) < root.witness_quorum <= len(everybody - inside):
         return Assurance.WITNESSED
     return Assurance.OVERSEEN
