@@ -149,11 +149,19 @@ def wait_for(what: Callable[[], Any], timeout_s: float = START_TIMEOUT_S) -> Any
 class Deployment:
     """A folder with keys, root and tokens, and the control process over it."""
 
-    def __init__(self, folder: Path, *, witnessed: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        witnessed: bool = False,
+        witnesses: tuple[Witness, ...] = (),
+        quorum: int = 1,
+    ) -> None:
         self.folder = folder / "deployment"
         self.keys = {role: SigningKey(seed_of(role)) for role in ROLES}
         self.port, self.witness_port = free_port(), free_port()
         self.witnessed = witnessed
+        self.witnesses, self.quorum = witnesses, quorum
         self.process: subprocess.Popen[str] | None = None
         self.witness: subprocess.Popen[str] | None = None
         self.tokens = {
@@ -199,8 +207,8 @@ class Deployment:
                 Node(name="n1", batch_key=node_key, requests_key=node_key),
                 Node(name="n2", batch_key=node_key, requests_key=node_key),
             ),
-            witnesses=(witness,) if self.witnessed else (),
-            witness_quorum=1 if self.witnessed else 0,
+            witnesses=((witness,) if self.witnessed else ()) + self.witnesses,
+            witness_quorum=self.quorum if self.witnessed or self.witnesses else 0,
         )
         envelope = sign_envelope(msgspec.json.encode(self.root), ROOT_TYPE, [self.keys["root"]])
         (self.folder / "root.json").write_bytes(envelope)
@@ -383,8 +391,15 @@ def probe(up: bool = True) -> ProbeReport:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, witnessed: bool = False, adopt: bool = True) -> Iterator[Deployment]:
-    deployment = Deployment(folder, witnessed=witnessed)
+def running(
+    folder: Path,
+    *,
+    witnessed: bool = False,
+    adopt: bool = True,
+    witnesses: tuple[Witness, ...] = (),
+    quorum: int = 1,
+) -> Iterator[Deployment]:
+    deployment = Deployment(folder, witnessed=witnessed, witnesses=witnesses, quorum=quorum)
     try:
         if witnessed:
             deployment.start_witness()

@@ -1,5 +1,8 @@
 """Asking a real witness, and some that are not."""
 
+import asyncio
+import time
+
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -28,16 +31,23 @@ def head(size, tree=TREE):
     return sign_checkpoint(Checkpoint(origin=LOG.name, size=size, root=tree.root(size)), LOG)
 
 
-def ask(handler, size, *, old_size=0, tree=TREE, witness=SIGNER.key):
-    with httpx.Client(transport=httpx.MockTransport(handler)) as client:
-        return ask_witness(
-            client,
-            "http://w.example/prefix/",
-            witness,
-            head(size, tree),
-            old_size=old_size,
-            consistency=tree.consistency_proof,
-        )
+def ask(handler, size, *, old_size=0, tree=TREE, witness=SIGNER.key, timeout_s=5.0):
+    async def consistency(old, new):
+        return tree.consistency_proof(old, new)
+
+    async def work():
+        async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
+            return await ask_witness(
+                client,
+                "http://w.example/prefix/",
+                witness,
+                head(size, tree),
+                old_size=old_size,
+                consistency=consistency,
+                timeout_s=timeout_s,
+            )
+
+    return asyncio.run(work())
 
 
 @pytest.fixture
@@ -151,3 +161,18 @@ def test_a_witness_that_cannot_be_reached_is_said():
     with pytest.raises(LedgerError) as caught:
         ask(answer, 3)
     assert caught.value.code == "witness_failed"
+
+
+class Dripping(httpx.AsyncByteStream):
+    async def __aiter__(self):
+        while True:
+            await asyncio.sleep(0.02)
+            yield b"x"
+
+
+def test_a_witness_that_sends_a_byte_now_and_then_is_left_at_the_deadline():
+    begin = time.monotonic()
+    with pytest.raises(LedgerError, match="within") as caught:
+        ask(lambda request: httpx.Response(200, stream=Dripping()), 3, timeout_s=0.2)
+    assert caught.value.code == "witness_failed"
+    assert time.monotonic() - begin < 3

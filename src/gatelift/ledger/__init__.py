@@ -10,9 +10,15 @@ from gatelift.ledger.releases import NewEntry, ReleasesLog
 from gatelift.ledger.requests import RequestsLog
 from gatelift.ledger.tile_files import read_checkpoint
 from gatelift.ledger.tiles_reader import TileLog
-from gatelift.ledger.witnessing import ask_witness, format_add_checkpoint, parse_cosignatures
+from gatelift.ledger.witnessing import (
+    Consistency,
+    ask_witness,
+    format_add_checkpoint,
+    parse_cosignatures,
+)
 
 __all__ = [
+    "Consistency",
     "LedgerError",
     "NewEntry",
     "ReleasesLog",

@@ -6,6 +6,7 @@ Invariants
 - A witness that names another size than ours (409) is asked once more, with a proof from there. One
   that knows a *larger* tree than the head that was sent is not argued with: `witness_refused`, as
   this log may have been rolled back.
+- All of it ends within one deadline, also with a witness that sends a byte now and then.
 
 It does not retry later, and does not decide how many witnesses are enough (`tlog.policy`).
 
@@ -14,7 +15,8 @@ Follows C2SP tlog-witness, "add-checkpoint".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import httpx
@@ -37,11 +39,13 @@ from gatelift.tlog import (
     verify_cosignatures,
 )
 
-__all__ = ["ask_witness", "format_add_checkpoint", "parse_cosignatures"]
+__all__ = ["Consistency", "ask_witness", "format_add_checkpoint", "parse_cosignatures"]
 
 _SIZE_TYPE: Final = "text/x.tlog.size"
 _REFUSALS: Final = frozenset({400, 403, 404, 409, 422})
-_TIMEOUT_S: Final = 5.0
+
+Consistency = Callable[[int, int], Awaitable[Sequence[bytes]]]
+"""Returns the proof that the log at the second size only adds to the log at the first."""
 
 
 def format_add_checkpoint(old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
@@ -65,29 +69,37 @@ def parse_cosignatures(body: bytes, note: bytes, witness: VerifierKey) -> tuple[
     return lines
 
 
-def ask_witness(
-    client: httpx.Client,
+async def ask_witness(
+    client: httpx.AsyncClient,
     url: str,
     witness: VerifierKey,
     note: bytes,
     *,
     old_size: int,
-    consistency: Callable[[int, int], Sequence[bytes]],
-    timeout_s: float = _TIMEOUT_S,
+    consistency: Consistency,
+    timeout_s: float,
 ) -> bytes:
     """Return `note` with the cosignature of the witness at the submission prefix `url`.
 
-    `old_size` is where we think that it stands; `consistency(old, new)` proves growth. Raises
-    `LedgerError`: `witness_failed` may be tried again later, `witness_refused` needs a person.
+    `old_size` is where we think that it stands. Raises `LedgerError`: `witness_failed` may be tried
+    again later, `witness_refused` needs a person.
     """
     checkpoint = parse_checkpoint(parse_note(note).text)
-    answer = _submit(client, url, note, checkpoint, old_size, consistency, timeout_s)
-    if (
-        answer.status_code == httpx.codes.CONFLICT
-        and answer.headers.get("content-type") == _SIZE_TYPE
-    ):
-        old_size = _their_size(answer.content, checkpoint, witness)
-        answer = _submit(client, url, note, checkpoint, old_size, consistency, timeout_s)
+    try:
+        async with asyncio.timeout(timeout_s):
+            answer = await _submit(client, url, note, checkpoint, old_size, consistency)
+            if (
+                answer.status_code == httpx.codes.CONFLICT
+                and answer.headers.get("content-type") == _SIZE_TYPE
+            ):
+                old_size = _their_size(answer.content, checkpoint, witness)
+                answer = await _submit(client, url, note, checkpoint, old_size, consistency)
+    except TimeoutError as error:
+        raise LedgerError(
+            f"the witness at {url} did not answer within {timeout_s:g} s. Its cosignature is "
+            "missing until it does",
+            code="witness_failed",
+        ) from error
     if answer.status_code != httpx.codes.OK:
         raise LedgerError(
             f"witness {witness.name!r} answered {answer.status_code} to {checkpoint.origin!r} at "
@@ -104,21 +116,21 @@ def ask_witness(
     return add_signatures(note, lines)
 
 
-def _submit(
-    client: httpx.Client,
+async def _submit(
+    client: httpx.AsyncClient,
     url: str,
     note: bytes,
     checkpoint: Checkpoint,
     old_size: int,
-    consistency: Callable[[int, int], Sequence[bytes]],
-    timeout_s: float,
+    consistency: Consistency,
 ) -> httpx.Response:
-    body = format_add_checkpoint(old_size, consistency(old_size, checkpoint.size), note)
+    proof = await consistency(old_size, checkpoint.size)
+    body = format_add_checkpoint(old_size, proof, note)
     target = f"{url.rstrip('/')}/add-checkpoint"
     try:
-        with client.stream("POST", target, content=body, timeout=timeout_s) as answer:
+        async with client.stream("POST", target, content=body) as answer:
             content = b""
-            for chunk in answer.iter_bytes():
+            async for chunk in answer.aiter_bytes():
                 content += chunk
                 if len(content) > MAX_NOTE_BYTES:
                     raise LedgerError(
@@ -128,7 +140,7 @@ def _submit(
             return httpx.Response(
                 answer.status_code, headers=_plain(answer.headers), content=content
             )
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise LedgerError(
             f"the witness at {url} did not answer: {type(error).__name__}. Its cosignature is "
             "missing until it does",
