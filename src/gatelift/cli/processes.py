@@ -13,7 +13,8 @@ import typer
 
 from gatelift.cli.errors import InputError
 from gatelift.cli.layout import Deployment, parse_tls_files
-from gatelift.cli.witnessing import log_to_stderr, parse_witness_urls
+from gatelift.cli.running import log_to_stderr
+from gatelift.cli.witness_urls import parse_witness_urls
 
 __all__ = [
     "ReplicaOption",

@@ -23,7 +23,7 @@ from gatelift.cli.narrowing import block_rule, narrowed
 from gatelift.cli.output import ago, at_text, short
 from gatelift.cli.plan_template import PlanSize, render_plan
 from gatelift.cli.submit import kind_of
-from gatelift.cli.witnessing import parse_witness_urls
+from gatelift.cli.witness_urls import parse_witness_urls
 from gatelift.encoding import EncodingError
 from gatelift.errors import CallerError, PeerError
 from gatelift.plan import PlanError, parse_plan
