@@ -150,11 +150,19 @@ def wait_for(what: Callable[[], Any], timeout_s: float = START_TIMEOUT_S) -> Any
 class Deployment:
     """A folder with keys, root and tokens, and the control process over it."""
 
-    def __init__(self, folder: Path, *, witnessed: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        witnessed: bool = False,
+        witnesses: tuple[Witness, ...] = (),
+        quorum: int = 1,
+    ) -> None:
         self.folder = folder / "deployment"
         self.keys = {role: SigningKey(seed_of(role)) for role in ROLES}
         self.port, self.witness_port = free_port(), free_port()
         self.witnessed = witnessed
+        self.witnesses, self.quorum = witnesses, quorum
         self.process: subprocess.Popen[str] | None = None
         self.witness: subprocess.Popen[str] | None = None
         self.tokens = {
@@ -204,8 +212,8 @@ class Deployment:
             roles={role: Role(keys=(key.id,)) for role, key in self.keys.items()},
             releases_vkey=self.log.vkey,
             nodes=nodes,
-            witnesses=(witness,) if self.witnessed else (),
-            witness_quorum=1 if self.witnessed else 0,
+            witnesses=((witness,) if self.witnessed else ()) + self.witnesses,
+            witness_quorum=self.quorum if self.witnessed or self.witnesses else 0,
         )
         envelope = sign_envelope(msgspec.json.encode(self.root), ROOT_TYPE, [self.keys["root"]])
         (self.folder / "root.json").write_bytes(envelope)
@@ -239,6 +247,14 @@ class Deployment:
             self.log.vkey,
         ]
         self.witness = subprocess.Popen([sys.executable, "-c", WITNESS, *arguments])
+
+        def listens() -> bool:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.witness_port), timeout=1).close()
+                return True
+            return False
+
+        wait_for(listens)
 
     def end(self, how: int = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -295,6 +311,7 @@ class Deployment:
         assert answer.status_code == 201, answer.text
 
     def certify(self) -> httpx.Response:
+        wait_for(lambda: self.state()["checkpoint"])
         draft = self.call("GET", "draft/certificate", "reader", params={"stage": "assess"})
         assert draft.status_code == 200, draft.text
         certificate = msgspec.convert(draft.json()["certificate"], Certificate)
@@ -388,8 +405,15 @@ def probe(up: bool = True) -> ProbeReport:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, witnessed: bool = False, adopt: bool = True) -> Iterator[Deployment]:
-    deployment = Deployment(folder, witnessed=witnessed)
+def running(
+    folder: Path,
+    *,
+    witnessed: bool = False,
+    adopt: bool = True,
+    witnesses: tuple[Witness, ...] = (),
+    quorum: int = 1,
+) -> Iterator[Deployment]:
+    deployment = Deployment(folder, witnessed=witnessed, witnesses=witnesses, quorum=quorum)
     try:
         if witnessed:
             deployment.start_witness()

@@ -107,8 +107,9 @@ def make_root(
                 # On one machine with the operator it proves nothing to a stranger, and says so.
                 independent=False,
             ),
+            *cast.witnesses,
         ),
-        witness_quorum=1,
+        witness_quorum=cast.witness_quorum,
         order_urls=order_urls,
     )
     return parse_root(encode_json(root))

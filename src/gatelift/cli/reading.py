@@ -35,7 +35,7 @@ def _render_status(found: dict[str, Any]) -> None:
         ("last status", at_text(found["status_signed_at"])),
     ]
     if found["witness_problem"]:
-        rows.append(("witness", found["witness_problem"]))
+        rows.append(("not cosigned", found["witness_problem"]))
     if found["plan_problem"]:
         rows.append(("plan problem", found["plan_problem"]))
     facts(rows)
@@ -57,7 +57,26 @@ def _render_status(found: dict[str, Any]) -> None:
     for each in found["stages"]:
         if each["withheld"]:
             say(f"Stage {each['name']} is withheld: {each['withheld']}.")
+    _render_witnesses(found)
     _render_facts(found)
+
+
+def _render_witnesses(found: dict[str, Any]) -> None:
+    if found["witnesses"]:
+        say()
+        table(
+            ("witness", "organisation", "cosigned", "at", "problem"),
+            [
+                (
+                    w["name"],
+                    f"{w['organisation']}{'' if w['independent'] else ' (not independent)'}",
+                    "-" if w["size"] is None else w["size"],
+                    at_text(w["cosigned_at"]) if w["cosigned_at"] else "-",
+                    w["problem"] or "-",
+                )
+                for w in found["witnesses"]
+            ],
+        )
 
 
 def _render_facts(found: dict[str, Any]) -> None:

@@ -1,16 +1,18 @@
-"""From a commit to a cosigned head: sign, publish tiles, ask the witness, publish the checkpoint.
+"""From a commit to a cosigned head: sign, publish tiles, ask the witnesses, publish the checkpoint.
 
 Invariants
-- A head is shown to others only once it meets the policy of the root (its quorum of witnesses);
-  until then the one before it stands. While the witness is away no new certificate can be proved,
-  so nothing widens; orders act without it.
-- Statuses name `cosigned` before the checkpoint's file shows it, so that no reader of the file ever
-  sees a status that is older than it.
+- A head is shown to others only once it meets the policy of the root (its quorum of organisations that
+  witness); until then the one before it stands. While the quorum is away no new certificate can be
+  proved, so nothing widens; orders act without it.
+- Each head is held before all witnesses until it meets the policy or `ROUND_S` are over, so that those
+  who answer at different speeds cosign the same one. Who is not needed for it holds nobody up; what
+  comes later is added to the head that stands.
+- Statuses name `last` before the checkpoint's file shows it, so that no reader of the file ever sees a
+  status that is older than it.
 - At most one head each `MIN_GAP_S`; after growth the next one begins within that.
-- Nothing is signed before the witness was asked, since the start, what it holds of this log: a store
-  from a backup must not sign a size twice. It is asked again when it refuses a head.
-- A witness that refuses or is away is asked again, later each time up to `_BACK_OFF_MAX_S`. What it
-  says about its own last size is believed only to choose the proof that it asks for.
+- Nothing is signed before a quorum was asked, since the start, what it holds of this log: a store from
+  a backup must not sign a size twice. A witness is asked again when it refuses a head.
+- While the quorum is away a newer head is tried later each time, up to `_BACK_OFF_MAX_S`.
 
 The ledger is used through `call`, in the writer's thread, because it serves one thread.
 """
@@ -20,18 +22,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from gatelift.control.errors import ControlFailedError
 from gatelift.errors import GateliftError, PeerError
 from gatelift.ledger import ReleasesLog
 from gatelift.messages import releases_policy
-from gatelift.tlog import Checkpoint, PolicyError, verify_witnessed
+from gatelift.tlog import Checkpoint, PolicyError, parse_checkpoint, parse_note, verify_witnessed
 from gatelift.trust import Root
 
-__all__ = ["MIN_GAP_S", "Call", "Cosigned", "Publisher", "Witnessing"]
+__all__ = ["MIN_GAP_S", "ROUND_S", "Call", "Cosigned", "Publisher", "Witnesses"]
 
 MIN_GAP_S = 0.1
+ROUND_S = 5.0
 _BACK_OFF_MIN_S = 0.2
 _BACK_OFF_MAX_S = 5.0
 _LOG = logging.getLogger(__name__)
@@ -45,14 +49,20 @@ class Call(Protocol):
         """Run `work`."""
 
 
-class Witnessing(Protocol):
-    """The witness: what it holds of this log, and its word on a head."""
+class Witnesses(Protocol):
+    """All who cosign; what they cosign comes to `Publisher.take`."""
 
-    async def compare(self) -> None:
-        """Return once the log leads to what the witness holds; raises what it does not."""
+    def have_compared(self, root: Root) -> bool:
+        """Whether the log leads to what those hold who can make up the root's quorum."""
 
-    async def cosign(self, note: bytes, root: Root) -> bytes:
-        """Return a signed head with the cosignatures that the witness gave for it."""
+    def offer(self, note: bytes) -> None:
+        """Have all of them cosign the head in `note`."""
+
+    def may_meet(self, root: Root, text: bytes) -> bool:
+        """Whether those that are well, or have cosigned `text`, can make up the root's quorum."""
+
+    def problems(self, root: Root, text: bytes) -> str:
+        """Say why cosignatures on `text` are missing."""
 
 
 class Cosigned:
@@ -71,7 +81,7 @@ class Cosigned:
 
 
 class Publisher:
-    """Publishes the log as it grows. `witness` is null where there is none to ask."""
+    """Publishes the log as it grows. `witnesses` is null where the root names none."""
 
     def __init__(
         self,
@@ -79,19 +89,19 @@ class Publisher:
         log: ReleasesLog,
         root: Callable[[], Root],
         call: Call,
-        witness: Witnessing | None,
+        witnesses: Witnesses | None,
         on_cosigned: Callable[[], None],
     ) -> None:
         self._log = log
         self._root = root
         self._call = call
-        self._witness = witness
-        self._compared = witness is None
+        self._witnesses = witnesses
         self._on_cosigned = on_cosigned
         self._grown = asyncio.Event()
         self._grown.set()
         self._changed = asyncio.Condition()
         self._cosigned: Cosigned | None = None
+        self._signed_size = 0
         self._problem: str | None = None
 
     @property
@@ -118,7 +128,7 @@ class Publisher:
         except TimeoutError as error:
             raise PeerError(
                 f"the log is not cosigned up to {size} within {timeout_s:g} s: "
-                f"{self._problem or 'the witness takes long'}; it is logged all the same",
+                f"{self._problem or 'the witnesses take long'}; it is logged all the same",
                 code="not_cosigned",
             ) from error
         if self._cosigned is None:
@@ -138,8 +148,8 @@ class Publisher:
                 await self._publish()
             except ControlFailedError:
                 raise
-            except (GateliftError, OSError, TimeoutError) as error:
-                # The witness: it may be down for long, so this says it once for each kind of trouble.
+            except (GateliftError, OSError) as error:
+                # They may be away for long, so this says it once for each kind of trouble.
                 if self._problem != str(error):
                     _LOG.warning("head not cosigned: %s", error)
                 self._problem = str(error)
@@ -151,24 +161,70 @@ class Publisher:
                 back_off_s = _BACK_OFF_MIN_S
                 await asyncio.sleep(MIN_GAP_S)
 
+    async def take(self, note: bytes) -> None:
+        """Show the head in `note`, which has gained a cosignature, once it meets the policy."""
+        policy = releases_policy(self._root())
+        try:
+            head = Cosigned(note, verify_witnessed(note, policy).checkpoint)
+        except PolicyError:
+            await self.look_again()
+            return
+        if self._cosigned is None or head.size > self._cosigned.size:
+            if head.size >= self._signed_size:
+                self._problem = None
+            await self._adopt(head)
+            await self._call(lambda: self._log.publish(policy))
+        elif head.size == self._cosigned.size and note != self._cosigned.note:
+            await self._adopt(head)
+            # Its file follows with the next round: not a write for every witness of every head.
+            self._grown.set()
+
+    async def look_again(self) -> None:
+        """Have those who wait for a head judge again whether it can still come."""
+        async with self._changed:
+            self._changed.notify_all()
+
     async def _publish(self) -> None:
-        root = self._root()
-        if self._witness is not None and not self._compared:
-            await self._witness.compare()
-            self._compared = True
+        await self._until_compared()
         note = await self._call(self._log.sign_checkpoint)
+        text = parse_note(note).text
+        self._signed_size = parse_checkpoint(text).size
         await self._call(self._log.publish_tiles)
-        if self._witness is not None:
-            # Whatever it was that it did not like, it may have seen more than we hold.
-            self._compared = False
-            note = await self._witness.cosign(note, root)
-            self._compared = True
-        witnessed = verify_witnessed(note, releases_policy(root))
-        # Who sees the new head must not read of what kept it back.
-        self._problem = None
-        await self._adopt(Cosigned(note, witnessed.checkpoint))
-        policy = releases_policy(root)
+        if self._witnesses is not None:
+            self._witnesses.offer(note)
+        # It may need nobody, or hold what came after the last round was given up.
+        await self.take(note)
+        await self._until_shown(text)
+        policy = releases_policy(self._root())
         await self._call(lambda: self._log.publish(policy))
+
+    async def _until_compared(self) -> None:
+        asked = self._witnesses
+        async with self._changed:
+            while asked is not None and not asked.have_compared(self._root()):
+                self._problem = asked.problems(self._root(), b"")
+                # A root with other witnesses changes what is waited for, and notifies nobody.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(ROUND_S):
+                        await self._changed.wait()
+
+    async def _until_shown(self, text: bytes) -> None:
+        def is_shown() -> bool:
+            return self._cosigned is not None and self._cosigned.size >= self._signed_size
+
+        def is_over() -> bool:
+            asked = self._witnesses
+            return is_shown() or asked is None or not asked.may_meet(self._root(), text)
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ROUND_S), self._changed:
+                await self._changed.wait_for(is_over)
+        if not is_shown():
+            asked = self._witnesses
+            raise PeerError(
+                asked.problems(self._root(), text) if asked else "the root names no witness to ask",
+                code="not_cosigned",
+            )
 
     async def _adopt(self, head: Cosigned) -> None:
         if self._cosigned is not None and head.size < self._cosigned.size:

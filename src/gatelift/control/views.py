@@ -2,7 +2,8 @@
 
 Invariants
 - Everything is derived from the folded state and from what is out; nothing is remembered.
-- No grant, key, prompt or name: actors are pseudonyms, organisations are counted.
+- No grant, key, prompt or name: actors are pseudonyms, organisations are counted. Witnesses stand
+  with their organisation, as in the root.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from gatelift.control.bundles import Outgoing
 from gatelift.control.keepers import NodeSeen
 from gatelift.control.publisher import Cosigned
 from gatelift.control.stage_views import StageView, view_stages
+from gatelift.control.witness_client import WitnessReport
 from gatelift.decide import State
 from gatelift.encoding import Digest
 from gatelift.incidents import Clock, Incident, clocks
@@ -140,6 +142,7 @@ class StateView(msgspec.Struct, frozen=True, kw_only=True):
     unknown_parts: tuple[str, ...]
     checkpoint: CheckpointView | None
     witness_problem: str | None
+    witnesses: tuple[WitnessReport, ...]
     bundle_number: int | None
     roster_number: int | None
     last_decision: DecisionView | None
@@ -168,6 +171,7 @@ def view_state(
     now_ms: int,
     head: Cosigned | None,
     witness_problem: str | None,
+    witnesses: tuple[WitnessReport, ...],
     out: Outgoing,
     status: tuple[int, int] | None,
     node: NodeSeen,
@@ -185,6 +189,7 @@ def view_state(
         unknown_parts=_unknown_parts(state, files),
         checkpoint=_checkpoint(head),
         witness_problem=witness_problem,
+        witnesses=witnesses,
         bundle_number=out.bundle.number if out.bundle else None,
         roster_number=out.roster.number if out.roster else None,
         last_decision=_decision(state),

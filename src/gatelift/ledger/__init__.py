@@ -12,7 +12,9 @@ from gatelift.ledger.requests import RequestsLog
 from gatelift.ledger.tile_files import read_checkpoint
 from gatelift.ledger.tiles_reader import TileLog
 from gatelift.ledger.witnessing import (
+    Consistency,
     ask_witness,
+    fetch_witness_head,
     format_add_checkpoint,
     parse_cosignatures,
     read_witness_head,
@@ -20,6 +22,7 @@ from gatelift.ledger.witnessing import (
 
 __all__ = [
     "HEADS",
+    "Consistency",
     "HeadMemory",
     "LedgerError",
     "NewEntry",
@@ -27,6 +30,7 @@ __all__ = [
     "RequestsLog",
     "TileLog",
     "ask_witness",
+    "fetch_witness_head",
     "format_add_checkpoint",
     "parse_cosignatures",
     "read_checkpoint",

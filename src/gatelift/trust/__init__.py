@@ -32,6 +32,7 @@ from gatelift.trust.dsse import (
     sign_envelope,
     verify_envelope,
 )
+from gatelift.trust.errors import RootError
 from gatelift.trust.grant import (
     MAX_CARRIED_MS,
     Grant,
@@ -79,9 +80,7 @@ from gatelift.trust.root import (
     Person,
     Role,
     Root,
-    RootError,
     Signer,
-    Witness,
     assurance_of,
     parse_root,
     verify_root,
@@ -104,6 +103,7 @@ from gatelift.trust.statement import (
 )
 from gatelift.trust.status import Status, StatusError, sign_status, verify_status
 from gatelift.trust.webauthn import challenge_of
+from gatelift.trust.witnesses import Witness, witness_policy
 
 __all__ = [
     "MAX_CARRIED_MS",
@@ -201,4 +201,5 @@ __all__ = [
     "verify_signature",
     "verify_signers",
     "verify_status",
+    "witness_policy",
 ]

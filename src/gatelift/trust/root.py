@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from gatelift.encoding import decode_json
 from gatelift.terms import Assurance
 from gatelift.trust.dsse import parse_envelope, verify_envelope
+from gatelift.trust.errors import RootError
 from gatelift.trust.keys import KeyId
 from gatelift.trust.root_checks import check_root
 from gatelift.trust.root_shape import (
@@ -30,10 +31,9 @@ from gatelift.trust.root_shape import (
     Person,
     Role,
     Root,
-    RootError,
     Signer,
-    Witness,
 )
+from gatelift.trust.witnesses import same_organisation
 
 __all__ = [
     "ROOT_TYPE",
@@ -43,9 +43,7 @@ __all__ = [
     "Person",
     "Role",
     "Root",
-    "RootError",
     "Signer",
-    "Witness",
     "assurance_of",
     "parse_root",
     "verify_root",
@@ -160,8 +158,8 @@ def assurance_of(root: Root, signers: tuple[Signer, ...]) -> Assurance:
     """Return the level that these signers can give: said, never implied.
 
     `dev` while any signer's identity is unproven; `self` for people of the operator; `overseen`
-    with a proven overseer from outside; `witnessed` if all witnesses are independent as well, so
-    that whatever quorum cosigns is.
+    with a proven overseer from outside; `witnessed` where no quorum of witnesses is without an
+    independent one, and independent ones alone can make it up.
     """
     if not signers or any(root.person(s.person).proof == UNPROVEN for s in signers):
         return Assurance.DEV
@@ -169,6 +167,9 @@ def assurance_of(root: Root, signers: tuple[Signer, ...]) -> Assurance:
         return Assurance.DEV
     if not any(s.role == "overseer" for s in signers):
         return Assurance.SELF
-    if root.witness_quorum >= 1 and all(witness.independent for witness in root.witnesses):
+    # An organisation is as independent as the least of its witnesses, for any of them speaks for it.
+    everybody = {same_organisation(w.organisation) for w in root.witnesses}
+    inside = {same_organisation(w.organisation) for w in root.witnesses if not w.independent}
+    if len(inside) < root.witness_quorum <= len(everybody - inside):
         return Assurance.WITNESSED
     return Assurance.OVERSEEN

@@ -5,7 +5,7 @@ Invariants
   of their own, each used for one thing only.
 - A person is one pseudonym in one organisation.
 - A threshold asks for at least one and at most as many people as can fill it; in the overseer's role
-  organisations are counted. Witnesses are of as many organisations as they are.
+  organisations are counted. So they are in the quorum of witnesses (`witnesses`).
 - The overseer's and the witnesses' organisation is never the operator's.
 
 Follows TUF 1.0.33 section 6.1 (key distinctness), counted by key bytes.
@@ -14,16 +14,16 @@ Follows TUF 1.0.33 section 6.1 (key distinctness), counted by key bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
-from gatelift.tlog import parse_vkey
+from gatelift.tlog import VkeyError, parse_vkey
+from gatelift.trust.errors import RootError
 from gatelift.trust.keys import KeyId, check_verifying_key, key_id, parse_public_key
-from gatelift.trust.root_shape import Root, RootError
+from gatelift.trust.root_shape import Root
+from gatelift.trust.witnesses import check_url, check_witnesses
 
 __all__ = ["KNOWN_ROLES", "check_root"]
 
 _MAX_ORDER_URLS = 8
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 KNOWN_ROLES = frozenset(
     {
         "root",
@@ -103,7 +103,11 @@ def _machine_keys(root: Root) -> Iterator[tuple[str, bytes]]:
         yield f"batches of node {node.name!r}", parse_public_key(node.batch_key)
         yield f"requests logs of node {node.name!r}", parse_public_key(node.requests_key)
     for witness in root.witnesses:
-        yield f"witness {witness.name!r}", parse_vkey(witness.vkey).public_key
+        try:
+            vkey = parse_vkey(witness.vkey)
+        except VkeyError as error:
+            raise RootError(f"witness {witness.name!r}: {error}") from error
+        yield f"witness {witness.name!r}", vkey.public_key
 
 
 def _check_machines(root: Root) -> None:
@@ -118,12 +122,6 @@ def _check_machines(root: Root) -> None:
         used[kid] = what
     if len({node.name for node in root.nodes}) != len(root.nodes):
         raise RootError("a node stands twice: give each node its own name")
-    witnesses = root.witnesses
-    if len({witness.organisation for witness in witnesses}) != len(witnesses):
-        raise RootError(
-            "two witnesses belong to one organisation: it would be counted twice",
-            code="witness_twice",
-        )
 
 
 def _check_organisations(root: Root) -> None:
@@ -138,32 +136,11 @@ def _check_organisations(root: Root) -> None:
             "the overseer's organisation is the operator's: name an overseer from outside",
             code="overseer_inside",
         )
-    if {witness.organisation for witness in root.witnesses} & operator:
-        raise RootError(
-            "a witness's organisation is the operator's: name a witness from outside",
-            code="witness_inside",
-        )
-    if not 0 <= root.witness_quorum <= len(root.witnesses):
-        raise RootError(
-            f"witness_quorum {root.witness_quorum} is more than the {len(root.witnesses)} witnesses"
-        )
+    check_witnesses(root.releases_vkey, root.witnesses, root.witness_quorum, operator)
 
 
 def _check_order_urls(root: Root) -> None:
     if len(root.order_urls) > _MAX_ORDER_URLS:
         raise RootError(f"expected at most {_MAX_ORDER_URLS} order_urls")
     for url in root.order_urls:
-        try:
-            parts = urlsplit(url)
-            known = parts.hostname is not None and parts.port != 0
-        except ValueError:
-            parts, known = urlsplit(""), False
-        plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
-        clean = "@" not in parts.netloc and not parts.fragment and url.isascii()
-        if not (known and clean and url.isprintable() and " " not in url) or not (
-            parts.scheme == "https" or plain
-        ):
-            raise RootError(
-                "order_urls: expected https://host/path (http:// on loopback only), "
-                f"got {url[:80]!r}"
-            )
+        check_url(url, "order_urls")

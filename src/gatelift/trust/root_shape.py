@@ -13,18 +13,13 @@ from collections.abc import Mapping
 import msgspec
 
 from gatelift.encoding import parse_base64
-from gatelift.errors import CallerError
+from gatelift.trust.errors import RootError
 from gatelift.trust.keys import KeyId, Scheme, VerifyingKey
+from gatelift.trust.witnesses import Witness
 
-__all__ = ["UNPROVEN", "Key", "Node", "Person", "Role", "Root", "RootError", "Signer", "Witness"]
+__all__ = ["UNPROVEN", "Key", "Node", "Person", "Role", "Root", "Signer"]
 
 UNPROVEN = "unproven"
-
-
-class RootError(CallerError):
-    """A root contradicts itself, is stale, or is not signed as it must be."""
-
-    code = "bad_root"
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,15 +61,6 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     name: str
     batch_key: str
     requests_key: str
-
-
-class Witness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A cosigner of the releases log. `independent` is false on one machine with the operator."""
-
-    name: str
-    vkey: str
-    organisation: str
-    independent: bool
 
 
 class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

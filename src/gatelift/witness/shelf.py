@@ -35,13 +35,14 @@ from gatelift.tlog import (
     Note,
     VerifierKey,
     format_note,
+    origin_id,
     parse_note,
     verify_cosignatures,
     verify_log_signature,
 )
 from gatelift.witness.decision import Evidence
 
-__all__ = ["MAX_EVIDENCE_FILES", "CosignedHead", "Shelf", "ShelfError", "origin_id"]
+__all__ = ["MAX_EVIDENCE_FILES", "CosignedHead", "Shelf", "ShelfError"]
 
 MAX_EVIDENCE_FILES = 1000
 _PART_SUFFIX = ".part"
@@ -59,11 +60,6 @@ class CosignedHead(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: Checkpoint
     note: bytes
     time_s: int
-
-
-def origin_id(origin: str) -> str:
-    """Return the hex SHA-256 of an origin, which names it in paths and URLs."""
-    return hashlib.sha256(origin.encode()).hexdigest()
 
 
 class Shelf:

@@ -31,11 +31,12 @@ from gatelift.tlog import (
     VerifierKey,
     format_note,
     format_signatures,
+    origin_id,
     parse_note,
     parse_vkey,
 )
 from gatelift.witness.decision import Accepted, Refused, decide_submission
-from gatelift.witness.shelf import CosignedHead, Shelf, ShelfError, origin_id
+from gatelift.witness.shelf import CosignedHead, Shelf, ShelfError
 
 __all__ = ["CLOCK_SLACK_S", "SIZE_TYPE", "TEXT_TYPE", "Answer", "Witness", "parse_log_vkeys"]
 

@@ -309,11 +309,12 @@ ONE_KEY_TWO_USES: dict[str, tuple[Callable[[], Root], str]] = {
         lambda: changed(witnesses=(_witness("w.example", "log", "w.example"),)),
         "key_in_two_roles",
     ),
-    "two witnesses of one organisation": (
+    "two witnesses of one organisation as two": (
         lambda: changed(
-            witnesses=(_witness("a", "wa", "w.example"), _witness("b", "wb", "w.example"))
+            witnesses=(_witness("a", "wa", "w.example"), _witness("b", "wb", "w.example")),
+            witness_quorum=2,
         ),
-        "witness_twice",
+        "bad_root",
     ),
     "one witness under two names": (
         lambda: changed(
