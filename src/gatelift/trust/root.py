@@ -41,6 +41,8 @@ __all__ = [
 
 ROOT_TYPE = "application/vnd.gatelift.root+json"
 UNPROVEN = "unproven"
+DEFAULT_WITNESS_MAX_AGE_MS = 86_400_000
+_MIN_WITNESS_MAX_AGE_MS = 60_000
 _MAX_ORDER_URLS = 8
 KNOWN_ROLES = frozenset(
     {
@@ -104,6 +106,8 @@ class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     witness_quorum: int
     order_urls: tuple[str, ...] = ()
     """Where overseers publish orders: each keeper asks there itself, past the operator's control."""
+    witness_max_age_ms: int = DEFAULT_WITNESS_MAX_AGE_MS
+    """How old a quorum's word on the newest head may be before nodes take no status that names it."""
 
     def public_keys(self) -> Mapping[KeyId, bytes]:
         """Return every key's bytes by id; `parse_root` has checked each of them."""
@@ -191,6 +195,11 @@ def _check_organisations(root: Root) -> None:
         raise RootError(
             "the overseer's organisation is the operator's: name an overseer from outside",
             code="overseer_inside",
+        )
+    if root.witness_max_age_ms < _MIN_WITNESS_MAX_AGE_MS:
+        raise RootError(
+            f"expected a witness_max_age_ms of {_MIN_WITNESS_MAX_AGE_MS} or more, "
+            f"got {root.witness_max_age_ms}: witnesses must have time to answer"
         )
     check_witnesses(root.releases_vkey, root.witnesses, root.witness_quorum, operator)
 
