@@ -63,13 +63,24 @@ def new(
 ) -> None:
     """Draw a witness's key; print the vkey that a root of trust names it by."""
     create_signing_key(key)
-    vkey = CosignatureSigner(name, load_private_key(key)).vkey
+    made = CosignatureSigner(name, load_private_key(key)).vkey
 
     def render() -> None:
         say(f"New key in {key}. Keep it; give the vkey to whoever holds the ceremony.")
-        facts((("name", name), ("vkey", vkey)))
+        facts((("name", name), ("vkey", made)))
 
-    show({"ok": True, "file": str(key), "name": name, "vkey": vkey}, render)
+    show({"ok": True, "file": str(key), "name": name, "vkey": made}, render)
+
+
+@witness.command("vkey")
+def vkey(
+    name: Annotated[str, typer.Option("--name", help="The name that it signs under.")],
+    key: Annotated[Path, typer.Option("--key", help="Its signing key.")],
+    json_output: JsonFlag = False,
+) -> None:
+    """Print the vkey of a witness's key, and nothing else."""
+    found = CosignatureSigner(name, load_private_key(key)).vkey
+    show({"ok": True, "name": name, "vkey": found}, lambda: typer.echo(found))
 
 
 @witness.command("forks")
