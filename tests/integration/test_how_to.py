@@ -89,6 +89,7 @@ def test_run_a_witness(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     assert '"name":"uni.example/w1"' in said[5]
     assert "The witnesses saw the same log." in said[5]
     assert "0 note(s) are kept" in said[5]
+    assert "1 of 1 keys of uni.example are published by it." in said[6]
 
 
 def test_observe_first(tmp_path: Path, upstream: ScriptedUpstream) -> None:

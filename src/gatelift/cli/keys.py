@@ -1,4 +1,4 @@
-"""`gatelift keys`: a signing key on this machine, for whoever will hold it."""
+"""`gatelift keys`: a signing key on this machine, for whoever will hold it, and its public half."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import typer
 from gatelift.cli.desk import now_ms
 from gatelift.cli.layout import Deployment
 from gatelift.cli.output import JsonFlag, facts, say, show
+from gatelift.cli.published_keys import compare, publish
 from gatelift.wire.keyfiles import create_signing_key, load_signing_key
 from gatelift.wire.sealing import create_upstream_ca, load_upstream_ca, upstream_ca_paths
 
 __all__ = ["keys"]
 
-keys = typer.Typer(no_args_is_help=True, help="Make signing keys.")
+keys = typer.Typer(no_args_is_help=True, help="Make signing keys; publish their public halves.")
+keys.command("publish")(publish)
+keys.command("compare")(compare)
 
 
 @keys.command("new")
