@@ -157,12 +157,13 @@ class Deployment:
         witnessed: bool = False,
         witnesses: tuple[Witness, ...] = (),
         quorum: int = 1,
+        max_age_ms: int = 3_600_000,
     ) -> None:
         self.folder = folder / "deployment"
         self.keys = {role: SigningKey(seed_of(role)) for role in ROLES}
         self.port, self.witness_port = free_port(), free_port()
         self.witnessed = witnessed
-        self.witnesses, self.quorum = witnesses, quorum
+        self.witnesses, self.quorum, self.max_age_ms = witnesses, quorum, max_age_ms
         self.process: subprocess.Popen[str] | None = None
         self.witness: subprocess.Popen[str] | None = None
         self.tokens = {
@@ -214,6 +215,7 @@ class Deployment:
             nodes=nodes,
             witnesses=((witness,) if self.witnessed else ()) + self.witnesses,
             witness_quorum=self.quorum if self.witnessed or self.witnesses else 0,
+            witness_max_age_ms=self.max_age_ms,
         )
         envelope = sign_envelope(msgspec.json.encode(self.root), ROOT_TYPE, [self.keys["root"]])
         (self.folder / "root.json").write_bytes(envelope)
@@ -412,8 +414,11 @@ def running(
     adopt: bool = True,
     witnesses: tuple[Witness, ...] = (),
     quorum: int = 1,
+    max_age_ms: int = 3_600_000,
 ) -> Iterator[Deployment]:
-    deployment = Deployment(folder, witnessed=witnessed, witnesses=witnesses, quorum=quorum)
+    deployment = Deployment(
+        folder, witnessed=witnessed, witnesses=witnesses, quorum=quorum, max_age_ms=max_age_ms
+    )
     try:
         if witnessed:
             deployment.start_witness()

@@ -145,3 +145,21 @@ def test_control_does_not_lead_where_the_known_addresses_make_no_quorum(
     output, _ = process.communicate(timeout=30)
     it.client.close()
     assert (process.returncode, output) == (3, "no_witness\n")
+
+
+def test_a_log_in_which_nothing_happens_is_confirmed_again_before_it_looks_frozen(
+    tmp_path: Path, play: Any
+) -> None:
+    one, two = play("a/1", "a.example"), play("b/1", "b.example")
+    with running(tmp_path, witnesses=named(one, two), quorum=2, max_age_ms=60_000) as it:
+        wait_for(lambda: is_cosigned(it))
+        held = it.state()["checkpoint"]
+        assert held["fresh_until"] == held["confirmed_at"] + 60_000
+        asked = one.asked
+        wait_for(lambda: it.state()["checkpoint"]["confirmed_at"] > held["confirmed_at"], 20)
+        now = it.state()["checkpoint"]
+        assert now["size"] == held["size"]
+        file = it.folder / "logs" / "releases" / "checkpoint"
+        wait_for(lambda: file.read_bytes() == it.state()["checkpoint"]["note"].encode(), 5)
+        # Once, not without end.
+        assert one.asked <= asked + 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,28 @@ def test_in_front_of(name: str, tmp_path: Path, upstream: ScriptedUpstream) -> N
     assert any("hello hello hello" in text for text in said)
     assert any("Nothing is wrong." in text for text in said)
     assert not any(UPSTREAM_KEY in text for text in said)
+
+
+def test_run_a_witness(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    first = free_ports()
+    ports = {"8443": str(free_ports()), "8082": str(first + 2), "8081": str(first + 1)}
+    how = page("run-a-witness.md", tmp_path, upstream, **ports, **{"8080": str(first)})
+    (tmp_path / "vllm.key").write_text(UPSTREAM_KEY)
+    (tmp_path / "vllm.key").chmod(0o600)
+    try:
+        said = [how.run(block) for block in how.shell()]
+    finally:
+        how.stop()
+        pid = tmp_path / "witness.pid"
+        if pid.exists():
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+    assert len((tmp_path / "witness.vkey").read_text().splitlines()) == 1
+    assert "uni.example/w1" in said[4]
+    assert "did not answer" not in said[4]
+    assert '"name":"uni.example/w1"' in said[5]
+    assert "The witnesses saw the same log." in said[5]
+    assert "0 note(s) are kept" in said[5]
+    assert "1 of 1 keys of uni.example are published by it." in said[6]
 
 
 def test_observe_first(tmp_path: Path, upstream: ScriptedUpstream) -> None:

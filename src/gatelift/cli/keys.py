@@ -1,4 +1,4 @@
-"""`gatelift keys`: a signing key on this machine, for whoever will hold it."""
+"""`gatelift keys`: a signing key on this machine, for whoever will hold it, and its public half."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gatelift.cli.errors import InputError
 from gatelift.cli.layout import Deployment, read_bytes
 from gatelift.cli.output import JsonFlag, facts, note, say, show
 from gatelift.cli.paper import PAPER_LINES, format_paper, parse_paper
+from gatelift.cli.published_keys import compare, publish
 from gatelift.encoding import encode_base64, encode_json, sha256_digest
 from gatelift.trust import Scheme, SigningKey
 from gatelift.wire.files import replace_durably
@@ -24,7 +25,9 @@ __all__ = ["keys"]
 
 _MAX_TYPED_CHARS = 1024
 
-keys = typer.Typer(no_args_is_help=True, help="Make, show and keep signing keys.")
+keys = typer.Typer(no_args_is_help=True, help="Make, show, keep and publish signing keys.")
+keys.command("publish")(publish)
+keys.command("compare")(compare)
 
 
 @keys.command("new")

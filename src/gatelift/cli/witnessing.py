@@ -19,7 +19,7 @@ import typer
 from gatelift.cli.desk import now_ms
 from gatelift.cli.errors import Exit, InputError
 from gatelift.cli.layout import read_bytes
-from gatelift.cli.output import JsonFlag, at_text, say, show, table
+from gatelift.cli.output import JsonFlag, at_text, facts, say, show, table
 from gatelift.cli.running import log_to_stderr
 from gatelift.cli.witness_urls import parse_witness_urls
 from gatelift.encoding import decode_json
@@ -28,7 +28,8 @@ from gatelift.ledger.audit.manifest import Manifest
 from gatelift.ledger.witness_heads import compare_heads
 from gatelift.ledger.witnessing import fetch_witness_head
 from gatelift.terms import parse_duration_ms
-from gatelift.tlog import Policy, parse_policy
+from gatelift.tlog import CosignatureSigner, Policy, parse_policy
+from gatelift.wire.keyfiles import create_signing_key, load_private_key
 
 __all__ = ["witness"]
 
@@ -54,6 +55,66 @@ def serve(
     importlib.import_module("gatelift.witness").serve(
         folder, name=name, signing_key_path=key, log_vkeys=log_vkey, host=host, port=port
     )
+
+
+@witness.command("new")
+def new(
+    name: Annotated[str, typer.Option("--name", help="The name that it signs under.")],
+    key: Annotated[Path, typer.Option("--key", help="Where its key is kept (0600).")],
+    json_output: JsonFlag = False,
+) -> None:
+    """Draw a witness's key; print the vkey that a root of trust names it by."""
+    create_signing_key(key)
+    made = CosignatureSigner(name, load_private_key(key)).vkey
+
+    def render() -> None:
+        say(f"New key in {key}. Keep it; give the vkey to whoever holds the ceremony.")
+        facts((("name", name), ("vkey", made)))
+
+    show({"ok": True, "file": str(key), "name": name, "vkey": made}, render)
+
+
+@witness.command("vkey")
+def vkey(
+    name: Annotated[str, typer.Option("--name", help="The name that it signs under.")],
+    key: Annotated[Path, typer.Option("--key", help="Its signing key.")],
+    json_output: JsonFlag = False,
+) -> None:
+    """Print the vkey of a witness's key, and nothing else."""
+    found = CosignatureSigner(name, load_private_key(key)).vkey
+    show({"ok": True, "name": name, "vkey": found}, lambda: typer.echo(found))
+
+
+@witness.command("forks")
+def forks(
+    folder: Annotated[Path, typer.Option("--folder", help="The witness's own memory.")],
+    log_vkey: Annotated[
+        list[str], typer.Option("--log-vkey", help="A log to look at; once for each.")
+    ],
+    json_output: JsonFlag = False,
+) -> None:
+    """List the notes that a witness keeps against logs: 1 if any is a split view."""
+    room = importlib.import_module("gatelift.witness")
+    if not folder.is_dir():
+        raise InputError(f"expected a witness's folder, got {folder}")
+    kept = {
+        origin: room.read_evidence(folder / "forks", origin)
+        for origin in room.parse_log_vkeys(log_vkey)
+    }
+    found = [
+        {"origin": origin, "name": name, "note": note.decode("utf-8", "replace")}
+        for origin, notes in kept.items()
+        for name, note in notes.items()
+    ]
+    is_split = any(each["name"].startswith("split_view-") for each in found)
+
+    def render() -> None:
+        say(f"{len(found)} note(s) are kept. Two roots at one size are proof against the log.")
+        for each in found:
+            say(f"  - {each['origin']}: {each['name']}")
+
+    show({"ok": not is_split, "kept": found}, render)
+    raise typer.Exit(Exit.REFUSED if is_split else Exit.OK)
 
 
 @witness.command("compare")

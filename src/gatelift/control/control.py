@@ -121,6 +121,7 @@ class Control:
             call=writer.call,
             witnesses=self._witnesses,
             on_cosigned=self._outlet.refresh_soon,
+            now_ms=self._now_ms,
         )
         self._relay = OrderRelay(
             state=lambda: self.state,

@@ -12,6 +12,8 @@ Invariants
 - At most one head each `MIN_GAP_S`; after growth the next one begins within that.
 - Nothing is signed before a quorum was asked, since the start, what it holds of this log: a store from
   a backup must not sign a size twice. A witness is asked again when it refuses a head.
+- A head that stands is cosigned again well before nodes would take it for frozen
+  (`witness_max_age_ms` of the root), so that a log in which nothing happens is not.
 - While the quorum is away a newer head is tried later each time, up to `_BACK_OFF_MAX_S`.
 
 The ledger is used through `call`, in the writer's thread, because it serves one thread.
@@ -29,7 +31,13 @@ from gatelift.control.errors import ControlFailedError
 from gatelift.errors import GateliftError, PeerError
 from gatelift.ledger import ReleasesLog
 from gatelift.messages import releases_policy
-from gatelift.tlog import Checkpoint, PolicyError, parse_checkpoint, parse_note, verify_witnessed
+from gatelift.tlog import (
+    Policy,
+    PolicyError,
+    parse_checkpoint,
+    parse_note,
+    verify_witnessed,
+)
 from gatelift.trust import Root
 
 __all__ = ["MIN_GAP_S", "ROUND_S", "Call", "Cosigned", "Publisher", "Witnesses"]
@@ -55,8 +63,8 @@ class Witnesses(Protocol):
     def have_compared(self, root: Root) -> bool:
         """Whether the log leads to what those hold who can make up the root's quorum."""
 
-    def offer(self, note: bytes) -> None:
-        """Have all of them cosign the head in `note`."""
+    def offer(self, note: bytes, now_ms: int, renewal_ms: int) -> None:
+        """Have all of them cosign the head in `note`, and again after `renewal_ms`."""
 
     def may_meet(self, root: Root, text: bytes) -> bool:
         """Whether those that are well, or have cosigned `text`, can make up the root's quorum."""
@@ -66,13 +74,20 @@ class Witnesses(Protocol):
 
 
 class Cosigned:
-    """A head that meets the root's policy: its note and what the note says."""
+    """A head that meets the root's policy: its note, what it says, since when a quorum confirms it.
 
-    __slots__ = ("checkpoint", "note")
+    `confirmed_at` is in ms UTC, null where the root asks for no witness.
+    """
 
-    def __init__(self, note: bytes, checkpoint: Checkpoint) -> None:
+    __slots__ = ("checkpoint", "confirmed_at", "note")
+
+    def __init__(self, note: bytes, policy: Policy) -> None:
+        """Verify the head in `note`; raises `PolicyError` and the errors of the layers below."""
+        witnessed = verify_witnessed(note, policy)
+        confirmed_at_s = witnessed.confirmed_at_s(policy)
         self.note = note
-        self.checkpoint = checkpoint
+        self.checkpoint = witnessed.checkpoint
+        self.confirmed_at = None if confirmed_at_s is None else confirmed_at_s * 1000
 
     @property
     def size(self) -> int:
@@ -91,12 +106,14 @@ class Publisher:
         call: Call,
         witnesses: Witnesses | None,
         on_cosigned: Callable[[], None],
+        now_ms: Callable[[], int],
     ) -> None:
         self._log = log
         self._root = root
         self._call = call
         self._witnesses = witnesses
         self._on_cosigned = on_cosigned
+        self._now_ms = now_ms
         self._grown = asyncio.Event()
         self._grown.set()
         self._changed = asyncio.Condition()
@@ -142,7 +159,9 @@ class Publisher:
             await self._adopt(standing)
         back_off_s = _BACK_OFF_MIN_S
         while True:
-            await self._grown.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._renewal_ms() / 1000):
+                    await self._grown.wait()
             self._grown.clear()
             try:
                 await self._publish()
@@ -165,7 +184,7 @@ class Publisher:
         """Show the head in `note`, which has gained a cosignature, once it meets the policy."""
         policy = releases_policy(self._root())
         try:
-            head = Cosigned(note, verify_witnessed(note, policy).checkpoint)
+            head = Cosigned(note, policy)
         except PolicyError:
             await self.look_again()
             return
@@ -191,7 +210,7 @@ class Publisher:
         self._signed_size = parse_checkpoint(text).size
         await self._call(self._log.publish_tiles)
         if self._witnesses is not None:
-            self._witnesses.offer(note)
+            self._witnesses.offer(note, self._now_ms(), self._renewal_ms())
         # It may need nobody, or hold what came after the last round was given up.
         await self.take(note)
         await self._until_shown(text)
@@ -207,6 +226,9 @@ class Publisher:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(ROUND_S):
                         await self._changed.wait()
+
+    def _renewal_ms(self) -> int:
+        return self._root().witness_max_age_ms // 4
 
     async def _until_shown(self, text: bytes) -> None:
         def is_shown() -> bool:
@@ -243,7 +265,7 @@ class Publisher:
         if note is None:
             return None
         try:
-            return Cosigned(note, verify_witnessed(note, policy).checkpoint)
+            return Cosigned(note, policy)
         except PolicyError:
             # A root with other witnesses: the next head will meet it.
             return None

@@ -29,7 +29,7 @@ from gatelift.messages import (
 )
 from gatelift.plan import parse_candidate
 from gatelift.terms import Category, Side
-from gatelift.trust import Order
+from gatelift.trust import Order, Root
 from gatelift.wire.files import FileStore
 
 __all__ = ["StateView", "view_state"]
@@ -121,11 +121,17 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckpointView(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest cosigned head; `root` in hex."""
+    """The newest cosigned head; `root` in hex, times in ms UTC.
+
+    `confirmed_at` is since when a quorum of witnesses confirms it, `fresh_until` when nodes take it for
+    frozen; both are null where the root asks for no witness.
+    """
 
     size: int
     root: str
     note: str
+    confirmed_at: int | None
+    fresh_until: int | None
 
 
 class StateView(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,7 +193,7 @@ def view_state(
         plan_problem=state.plan_problem,
         fingerprint=state.fingerprint,
         unknown_parts=_unknown_parts(state, files),
-        checkpoint=_checkpoint(head),
+        checkpoint=_checkpoint(head, state.root),
         witness_problem=witness_problem,
         witnesses=witnesses,
         bundle_number=out.bundle.number if out.bundle else None,
@@ -223,11 +229,19 @@ def _unknown_parts(state: State, files: FileStore) -> tuple[str, ...]:
     return parse_candidate(files.get(digest)).unknown_parts() if digest else ()
 
 
-def _checkpoint(head: Cosigned | None) -> CheckpointView | None:
+def _checkpoint(head: Cosigned | None, root: Root | None) -> CheckpointView | None:
     if head is None:
         return None
     note = head.note.decode("utf-8")
-    return CheckpointView(size=head.size, root=head.checkpoint.root.hex(), note=note)
+    return CheckpointView(
+        size=head.size,
+        root=head.checkpoint.root.hex(),
+        note=note,
+        confirmed_at=head.confirmed_at,
+        fresh_until=head.confirmed_at + root.witness_max_age_ms
+        if root is not None and head.confirmed_at is not None
+        else None,
+    )
 
 
 def _decision(state: State) -> DecisionView | None:

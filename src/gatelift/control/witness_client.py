@@ -79,6 +79,7 @@ class WitnessClient:
         self._looked = asyncio.Event()
         self._compared = False
         self._wanted = b""
+        self._offered_at = 0
         self._given_text: bytes | None = None
         self._size: int | None = None
         self._cosigned_at: int | None = None
@@ -116,9 +117,14 @@ class WitnessClient:
         """Say whether its last cosignature was on the head whose note text is `text`."""
         return self._given_text == text
 
-    def offer(self, note: bytes) -> None:
-        """Have it cosign the head in `note`, in place of any that it has not been asked for yet."""
-        if not self.has_given(parse_note(note).text):
+    def offer(self, note: bytes, now_ms: int, renewal_ms: int) -> None:
+        """Have it cosign the head in `note`, in place of any that it has not been asked for yet.
+
+        One that it has cosigned is asked for again after `renewal_ms`, by our clock and not by its own.
+        """
+        is_due = now_ms - self._offered_at >= renewal_ms
+        if is_due or not self.has_given(parse_note(note).text):
+            self._offered_at = now_ms
             self._wanted = note
             self._due.set()
 

@@ -125,10 +125,10 @@ class WitnessPanel:
         """Return how each witness stands, as the root lists them."""
         return tuple(client.report() for client in self._clients.values())
 
-    def offer(self, note: bytes) -> None:
-        """Have every witness cosign the head in `note`."""
+    def offer(self, note: bytes, now_ms: int, renewal_ms: int) -> None:
+        """Have every witness cosign the head in `note`, and again after `renewal_ms`."""
         for client in self._clients.values():
-            client.offer(note)
+            client.offer(note, now_ms, renewal_ms)
 
     def may_meet(self, root: Root, text: bytes) -> bool:
         """Say whether those that are well, or have cosigned `text`, can make up the root's quorum."""

@@ -119,9 +119,11 @@ ROWS: Final[tuple[Failure, ...]] = (
         tests=(f"{_WORKER}test_silence_of_control_closes_within_the_ttl",),
     ),
     Failure(
-        what="the witness is away",
-        sees="nothing; what is new is not certified until it cosigns again",
-        within="never",
+        what="the witness is away, or so many that their quorum is",
+        sees="nothing for long; what is new is not certified until it cosigns again. Then nothing is served, "
+        "as nobody outside vouches that the log still stands",
+        codes=("status_lapsed",),
+        within="`witness_max_age_ms` of the root (a day unless it says another)",
         on_call="call the witness's organisation; `gatelift status` says how far it is behind",
         tests=(
             f"{_HERE}test_nobody_notices_that_the_witness_is_away",

@@ -24,6 +24,7 @@ from gatelift.trust.witnesses import check_url, check_witnesses
 __all__ = ["KNOWN_ROLES", "check_root"]
 
 _MAX_ORDER_URLS = 8
+_MIN_WITNESS_MAX_AGE_MS = 60_000
 KNOWN_ROLES = frozenset(
     {
         "root",
@@ -135,6 +136,11 @@ def _check_organisations(root: Root) -> None:
         raise RootError(
             "the overseer's organisation is the operator's: name an overseer from outside",
             code="overseer_inside",
+        )
+    if root.witness_max_age_ms < _MIN_WITNESS_MAX_AGE_MS:
+        raise RootError(
+            f"expected a witness_max_age_ms of {_MIN_WITNESS_MAX_AGE_MS} or more, "
+            f"got {root.witness_max_age_ms}: witnesses must have time to answer"
         )
     check_witnesses(root.releases_vkey, root.witnesses, root.witness_quorum, operator)
 

@@ -19,6 +19,7 @@ from gatelift.trust.witnesses import Witness
 
 __all__ = ["UNPROVEN", "Key", "Node", "Person", "Role", "Root", "Signer"]
 
+DEFAULT_WITNESS_MAX_AGE_MS = 86_400_000
 UNPROVEN = "unproven"
 
 
@@ -79,6 +80,8 @@ class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     witness_quorum: int
     order_urls: tuple[str, ...] = ()
     """Where overseers publish orders: each keeper asks there itself, past the operator's control."""
+    witness_max_age_ms: int = DEFAULT_WITNESS_MAX_AGE_MS
+    """How old a quorum's word on the newest head may be before nodes take no status that names it."""
 
     def verifying_keys(self) -> Mapping[KeyId, VerifyingKey]:
         """Return every key by id; `parse_root` has checked each of them."""

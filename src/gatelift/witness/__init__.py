@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from gatelift.witness.decision import Accepted, Outcome, Refused, decide_submission
 from gatelift.witness.server import ServeError, make_app, serve
-from gatelift.witness.shelf import Shelf, ShelfError
+from gatelift.witness.shelf import Shelf, ShelfError, read_evidence
 from gatelift.witness.witness import Answer, Witness, parse_log_vkeys
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "decide_submission",
     "make_app",
     "parse_log_vkeys",
+    "read_evidence",
     "serve",
 ]

@@ -146,10 +146,17 @@ def test_one_key_is_not_two_witnesses(world: World) -> None:
     assert caught.value.code == "key_in_two_roles"
 
 
+def test_an_age_that_no_witness_could_keep_is_refused(world: World) -> None:
+    assert parse_root(world.root_payload(witness_max_age_ms=60_000)).witness_max_age_ms == 60_000
+    with pytest.raises(CallerError, match="time to answer"):
+        parse_root(world.root_payload(witness_max_age_ms=59_999))
+
+
 def test_an_older_root_reads_and_means_what_it_did(world: World) -> None:
     payload = world.root_payload()
-    # As they were written before witnesses had an address.
+    # As they were written before witnesses had an address, and their word an age.
     old = msgspec.json.decode(payload)
+    del old["witness_max_age_ms"]
     del old["witnesses"][0]["url"]
     root = parse_root(msgspec.json.encode(old))
     assert root == world.root
