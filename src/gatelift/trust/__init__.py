@@ -85,6 +85,7 @@ from gatelift.trust.root import (
     verify_signers,
 )
 from gatelift.trust.statement import (
+    STATEMENT_V1,
     Statement,
     StatementError,
     Subject,
@@ -98,6 +99,7 @@ __all__ = [
     "MAX_CARRIED_MS",
     "ROOT_TYPE",
     "STATEMENT_TYPE",
+    "STATEMENT_V1",
     "STOP_ROLES",
     "UNPROVEN",
     "WINDOW_MS",
