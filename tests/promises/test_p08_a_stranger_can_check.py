@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import random
 import shutil
@@ -91,6 +92,20 @@ def test_with_the_anchor_it_holds(told: tuple[Path, str]) -> None:
     assert said.value["authenticated"]
     assert said.value["proved"]
     assert said.value["cannot_prove"], "it says what no dossier can prove"
+
+
+def test_the_report_is_a_page_that_loads_nothing(told: tuple[Path, str], tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    words = ("verify", told[0], "--root", told[1], "--html", page, "--json")
+    said = Said(gatelift(*words))
+    assert said.code == 0, said.text
+    text = page.read_text("utf-8")
+    assert "It holds, and it is the deployment that you named." in text
+    for sentence in (*said.value["proved"], *said.value["cannot_prove"]):
+        assert sentence in html.unescape(text), sentence
+    assert "<script" not in text
+    assert "src=" not in text
+    assert Said(gatelift(*words)).code == 2, "the file is there"
 
 
 def test_an_archive_holds_as_a_folder_does(told: tuple[Path, str], tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from gatelift.ledger.audit.decisions import replay_decisions
 from gatelift.ledger.audit.folder import RELEASES, ROOT
 from gatelift.ledger.audit.releases import open_first_root, read_releases
 from gatelift.ledger.audit.report import Findings
+from gatelift.ledger.exports import open_verified
 from gatelift.ledger.story import verify_story
 from gatelift.ledger.verify import verify_dossier
 from gatelift.ledger.verify_ticket import verify_receipt, verify_ticket_file
@@ -46,11 +47,16 @@ def verify(
     story: Annotated[
         Path | None, typer.Option("--story", help="Figures to be computed again.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="A new file: the report as one static page.")
+    ] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Verify a dossier offline: 0 holds, 1 does not, 2 unreadable, 3 not authenticated."""
     if not path.exists():
         raise InputError(f"expected a dossier's folder or archive, found nothing at {path}")
+    if html is not None and (html.exists() or html.is_symlink()):
+        raise InputError(f"{html} is there already: name a new file")
     anchor: Digest | None = None if root is None else parse_digest(root)
     seldom_collect()
     report = verify_dossier(
@@ -77,23 +83,41 @@ def verify(
         "cannot_prove": report.cannot_prove,
         "counts": report.counts,
     }
+    if html is not None:
+        _write_page(path, report, html, anchor, policy)
     show(value, lambda: _render_report(report, told, code, with_story=story is not None))
     raise typer.Exit(code)
 
 
-_VERDICTS = {
-    0: "It holds, and it is the deployment that you named.",
-    1: "It does NOT hold.",
-    2: "It cannot be read.",
-    3: "Consistent with itself, NOT authenticated: a forger could have made it. Give --root or "
-    "--policy from elsewhere.",
-}
+def _write_page(
+    path: Path, report: AuditReport, html: Path, anchor: Digest | None, policy: Path | None
+) -> None:
+    # Loaded only for who asks for a page: the web takes longer to load than most dossiers to verify.
+    from gatelift.web import build_audit_view, render_audit  # noqa: PLC0415
+
+    opened = None
+    if report.exit_code in {Exit.OK, Exit.NOT_AUTHENTICATED}:
+        opened = open_verified(
+            path,
+            anchor_root=anchor,
+            policy=None if policy is None else read_bytes(policy),
+            now_ms=now_ms(),
+        )
+    by = [f"the root {anchor}"] if anchor is not None else []
+    by += [f"the policy {policy.name}"] if policy is not None else []
+    said = f"Held against {' and '.join(by)}." if by else "Held against nothing from elsewhere."
+    view = build_audit_view(report, opened, name=path.name, anchor=said, now_ms=now_ms())
+    with html.open("x", encoding="utf-8") as file:
+        file.write(render_audit(view))
+
+
+_STORY_DIFFERS = "The dossier holds, and the story does NOT follow from it."
 
 
 def _render_report(
     report: AuditReport, told: tuple[Finding, ...], code: int, *, with_story: bool
 ) -> None:
-    say(_VERDICTS[code])
+    say(report.verdict if code == report.exit_code else _STORY_DIFFERS)
     if report.proved:
         say("Proved:")
         for sentence in report.proved:
