@@ -108,7 +108,8 @@ def _dossier(options: argparse.Namespace) -> int:
             Path(folder), records=options.records, chats_a_batch=options.chats, rounds=10
         )
     if options.keep:
-        kept = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-dossier-{options.chats}.json"
+        kept = RESULTS / "dossier" / f"{datetime.now(UTC):%Y-%m-%d}-{options.chats}-a-batch.json"
+        kept.parent.mkdir(exist_ok=True)
         kept.write_text(json.dumps(found, indent=1) + "\n")
         say(f"kept: {kept.name}")
     print(json.dumps(found))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import random
 import shutil
@@ -93,6 +94,20 @@ def test_with_the_anchor_it_holds(told: tuple[Path, str]) -> None:
     assert said.value["cannot_prove"], "it says what no dossier can prove"
 
 
+def test_the_report_is_a_page_that_loads_nothing(told: tuple[Path, str], tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    words = ("verify", told[0], "--root", told[1], "--html", page, "--json")
+    said = Said(gatelift(*words))
+    assert said.code == 0, said.text
+    text = page.read_text("utf-8")
+    assert "It holds, and it is the deployment that you named." in text
+    for sentence in (*said.value["proved"], *said.value["cannot_prove"]):
+        assert sentence in html.unescape(text), sentence
+    assert "<script" not in text
+    assert "src=" not in text
+    assert Said(gatelift(*words)).code == 2, "the file is there"
+
+
 def test_an_archive_holds_as_a_folder_does(told: tuple[Path, str], tmp_path: Path) -> None:
     archive = told[0].with_name("dossier.tar")
     assert verify(archive, told[1]).code == 0
@@ -102,6 +117,39 @@ def test_an_archive_holds_as_a_folder_does(told: tuple[Path, str], tmp_path: Pat
     assert changed != data
     (tmp_path / "altered.tar").write_bytes(changed)
     assert verify(tmp_path / "altered.tar", told[1]).code == 1
+
+
+def test_its_log_is_said_in_other_formats_and_never_kinder(
+    told: tuple[Path, str], tmp_path: Path
+) -> None:
+    dossier, anchor = told
+    bom = tmp_path / "bom.json"
+    words = ("dossier", "export-bom", dossier, "--out", bom)
+    assert Said(gatelift(*words, "--json")).code == 3, "not authenticated"
+    assert Said(gatelift(*words, "--root", anchor, "--json")).code == 2, "the file is there"
+    bom.unlink()
+    assert Said(gatelift(*words, "--root", anchor, "--json")).code == 0
+    found = json.loads(bom.read_bytes())
+    assert (found["bomFormat"], found["specVersion"]) == ("CycloneDX", "1.6")
+    assert found["components"][0]["type"] == "machine-learning-model"
+    out = tmp_path / "statements"
+    into = ("dossier", "export-in-toto", dossier.with_name("dossier.tar"), "--out", out)
+    said = Said(gatelift(*into, "--root", anchor, "--json"))
+    assert said.code == 0, said.text
+    summaries = [
+        json.loads(p.read_bytes()) for p in sorted(out.glob("*-verification-summary.json"))
+    ]
+    passed = [s["predicate"]["verificationResult"] == "PASSED" for s in summaries]
+    # Stage zero was stopped and opened again: only its newest certificate stands.
+    assert passed.count(True) == 1
+    assert len(passed) > 1
+    copy = tmp_path / "copy"
+    shutil.copytree(dossier, copy)
+    order = next(e for e in entries_of(copy) if e["kind"] == "order")
+    (copy / "files/sha256" / order["body"].removeprefix("sha256:")).unlink()
+    altered = ("dossier", "export-bom", copy, "--out", tmp_path / "b.json", "--root", anchor)
+    assert Said(gatelift(*altered, "--json")).code == 1
+    assert not (tmp_path / "b.json").exists()
 
 
 def test_without_an_anchor_it_says_so_and_exits_otherwise(told: tuple[Path, str]) -> None:

@@ -69,7 +69,7 @@ COMMANDS = (
     Entry("log", "reading", "log", "Entries of the releases log", _READ),
     Entry("report", "observing", "report", "What tighter terms would have refused", _READ),
     Entry("ledger", "fsck", "ledger", "Check the logs on this disk, and mend them", _READ),
-    Entry("dossier", "audit", "dossier", "Export what an auditor gets", _READ),
+    Entry("dossier", "dossiers", "dossier", "Export what an auditor gets", _READ),
     Entry("verify", "audit", "verify", "Verify a dossier offline", _READ),
     Entry("replay", "audit", "replay", "Replay every decision of a dossier", _READ),
     Entry("ticket", "audit", "ticket", "Verify a ticket and its receipt", _READ),

@@ -1,4 +1,4 @@
-"""`gatelift dossier`, `verify`, `replay`, `ticket`: taking the evidence away, and checking it.
+"""`gatelift verify`, `replay`, `ticket`: checking the evidence.
 
 Invariants
 - Checks run offline, on the bytes that were handed over; nothing is fetched.
@@ -7,21 +7,17 @@ Invariants
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gatelift.cli.admin_client import AdminClient
-from gatelift.cli.desk import AdminOption, TokenOption, now_ms
-from gatelift.cli.errors import AdminUnreachableError, Exit, InputError
-from gatelift.cli.layout import Deployment, read_bytes
-from gatelift.cli.output import JsonFlag, at_text, facts, note, say, show
+from gatelift.cli.desk import now_ms
+from gatelift.cli.errors import Exit, InputError
+from gatelift.cli.layout import read_bytes
+from gatelift.cli.output import JsonFlag, at_text, facts, say, show
 from gatelift.encoding import Digest, encode_base64, parse_digest, sha256_digest
-from gatelift.ledger.archive import write_archive
 from gatelift.ledger.audit import AuditReport, Finding
 from gatelift.ledger.audit.apart import seldom_collect
 from gatelift.ledger.audit.archive import open_dossier
@@ -29,80 +25,15 @@ from gatelift.ledger.audit.decisions import replay_decisions
 from gatelift.ledger.audit.folder import RELEASES, ROOT
 from gatelift.ledger.audit.releases import open_first_root, read_releases
 from gatelift.ledger.audit.report import Findings
-from gatelift.ledger.dossier import export_dossier
+from gatelift.ledger.exports import open_verified
 from gatelift.ledger.story import verify_story
 from gatelift.ledger.verify import verify_dossier
 from gatelift.ledger.verify_ticket import verify_receipt, verify_ticket_file
 from gatelift.trust import verify_root
 
-__all__ = ["dossier", "replay", "ticket", "verify"]
+__all__ = ["replay", "ticket", "verify"]
 
-dossier = typer.Typer(no_args_is_help=True, help="Export what an auditor gets.")
 ticket = typer.Typer(no_args_is_help=True, help="Verify a ticket and its receipt.")
-
-
-@dossier.command("export")
-def export(
-    directory: Annotated[Path, typer.Option("--dir", help="The deployment's folder.")],
-    out: Annotated[Path | None, typer.Option("--out", help="A new folder.")] = None,
-    archive: Annotated[
-        Path | None, typer.Option("--archive", help="A new plain tar file, the same in one piece.")
-    ] = None,
-    admin: AdminOption = None,
-    token_file: TokenOption = None,
-    json_output: JsonFlag = False,
-) -> None:
-    """Copy logs, statements, records and proofs of a deployment into one folder or archive."""
-    if out is None and archive is None:
-        raise InputError("expected --out DIR, --archive FILE or both: where the dossier goes")
-    if archive is not None and (archive.exists() or archive.is_symlink()):
-        raise InputError(f"{archive} is there already: name a new file", code="archive_exists")
-    deployment = Deployment(directory)
-    head = _cosigned_head(deployment, admin, token_file)
-    found: dict[str, Any] = {}
-    with contextlib.ExitStack() as kept:
-        if out is None:
-            # Beside the archive: what fits there once may not fit on the disk of /tmp.
-            place = (archive or Path()).parent
-            folder = Path(kept.enter_context(tempfile.TemporaryDirectory(dir=place))) / "dossier"
-        else:
-            folder = out
-            found["path"] = str(out)
-        manifest = export_dossier(directory, folder, checkpoint_note=head, now_ms=now_ms()).manifest
-        if archive is not None:
-            digest = write_archive(folder, archive)
-            found["archive"] = {"path": str(archive), "digest": digest}
-    value = {"ok": True, **found, "manifest": manifest, "root": manifest.root}
-
-    def render() -> None:
-        where = " and ".join(str(each) for each in (out, archive) if each is not None)
-        say(f"Dossier of {manifest.release} in {where}.")
-        facts(
-            (
-                ("root", manifest.root),
-                ("releases log", f"{manifest.releases.size} entries"),
-                ("requests logs", len(manifest.requests)),
-                ("records", manifest.records),
-                ("files", manifest.files),
-                ("missing", "\n".join(manifest.missing) or "nothing"),
-                *((("archive", found["archive"]["digest"]),) if archive is not None else ()),
-            )
-        )
-        say("An auditor needs the root digest from you by another way than this folder.")
-
-    show(value, render)
-
-
-def _cosigned_head(deployment: Deployment, admin: str | None, token_file: Path | None) -> bytes:
-    url = admin or deployment.read_settings().admin_url
-    client = AdminClient.with_token_file(url, token_file or deployment.token("submitter"))
-    try:
-        # First the newest heads of the requests logs, so that the dossier holds all records.
-        client.post_heads()
-        return client.get_bytes("/checkpoint")
-    except AdminUnreachableError:
-        note("control does not answer: exporting up to the last head that was published")
-        return deployment.read("logs/releases/checkpoint")
 
 
 def verify(
@@ -116,11 +47,16 @@ def verify(
     story: Annotated[
         Path | None, typer.Option("--story", help="Figures to be computed again.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="A new file: the report as one static page.")
+    ] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Verify a dossier offline: 0 holds, 1 does not, 2 unreadable, 3 not authenticated."""
     if not path.exists():
         raise InputError(f"expected a dossier's folder or archive, found nothing at {path}")
+    if html is not None and (html.exists() or html.is_symlink()):
+        raise InputError(f"{html} is there already: name a new file")
     anchor: Digest | None = None if root is None else parse_digest(root)
     seldom_collect()
     report = verify_dossier(
@@ -147,23 +83,41 @@ def verify(
         "cannot_prove": report.cannot_prove,
         "counts": report.counts,
     }
+    if html is not None:
+        _write_page(path, report, html, anchor, policy)
     show(value, lambda: _render_report(report, told, code, with_story=story is not None))
     raise typer.Exit(code)
 
 
-_VERDICTS = {
-    0: "It holds, and it is the deployment that you named.",
-    1: "It does NOT hold.",
-    2: "It cannot be read.",
-    3: "Consistent with itself, NOT authenticated: a forger could have made it. Give --root or "
-    "--policy from elsewhere.",
-}
+def _write_page(
+    path: Path, report: AuditReport, html: Path, anchor: Digest | None, policy: Path | None
+) -> None:
+    # Loaded only for who asks for a page: the web takes longer to load than most dossiers to verify.
+    from gatelift.web import build_audit_view, render_audit  # noqa: PLC0415
+
+    opened = None
+    if report.exit_code in {Exit.OK, Exit.NOT_AUTHENTICATED}:
+        opened = open_verified(
+            path,
+            anchor_root=anchor,
+            policy=None if policy is None else read_bytes(policy),
+            now_ms=now_ms(),
+        )
+    by = [f"the root {anchor}"] if anchor is not None else []
+    by += [f"the policy {policy.name}"] if policy is not None else []
+    said = f"Held against {' and '.join(by)}." if by else "Held against nothing from elsewhere."
+    view = build_audit_view(report, opened, name=path.name, anchor=said, now_ms=now_ms())
+    with html.open("x", encoding="utf-8") as file:
+        file.write(render_audit(view))
+
+
+_STORY_DIFFERS = "The dossier holds, and the story does NOT follow from it."
 
 
 def _render_report(
     report: AuditReport, told: tuple[Finding, ...], code: int, *, with_story: bool
 ) -> None:
-    say(_VERDICTS[code])
+    say(report.verdict if code == report.exit_code else _STORY_DIFFERS)
     if report.proved:
         say("Proved:")
         for sentence in report.proved:

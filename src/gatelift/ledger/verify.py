@@ -27,7 +27,13 @@ from gatelift.ledger.audit.contents import check_contents, check_unlisted
 from gatelift.ledger.audit.decisions import replay_decisions
 from gatelift.ledger.audit.folder import MANIFEST, RELEASES, ROOT, Folder
 from gatelift.ledger.audit.manifest import VERSION, Manifest
-from gatelift.ledger.audit.releases import Releases, open_first_root, read_releases, verify_head
+from gatelift.ledger.audit.releases import (
+    Releases,
+    is_vouched,
+    open_first_root,
+    read_releases,
+    verify_head,
+)
 from gatelift.ledger.audit.report import CANNOT_PROVE, AuditReport, Findings
 from gatelift.ledger.audit.requests import (
     RequestsLog,
@@ -164,7 +170,7 @@ class _Audit:
                 "this dossier is of another deployment, or forged",
             )
             return
-        if not self._is_vouched(releases):
+        if not is_vouched(releases, self._anchor_root, with_policy=self._policy is not None):
             if self._anchor_root is not None or self._policy is not None:
                 findings.warn(
                     "root_not_vouched",
@@ -174,20 +180,6 @@ class _Audit:
                 )
             return
         self._is_authenticated = releases.witnessed is not None
-
-    def _is_vouched(self, releases: Releases) -> bool:
-        """Return whether the anchor leads to `root.json`, and not only to something after it.
-
-        A policy pins the log, and a later root pins what follows it; either vouches for the root that
-        the chain begins with only if the log itself begins by naming it.
-        """
-        first_root = releases.roots[0].digest
-        if self._anchor_root == first_root:
-            return True
-        if self._anchor_root is None and self._policy is None:
-            return False
-        first = releases.entries[0] if releases.entries else None
-        return first is not None and (first.index, first.header.body) == (0, first_root)
 
     def _check_expiry(self, releases: Releases, findings: Findings) -> None:
         root = releases.root

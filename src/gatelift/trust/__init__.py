@@ -94,6 +94,7 @@ from gatelift.trust.sshsig import (
     parse_ssh_public_key,
 )
 from gatelift.trust.statement import (
+    STATEMENT_V1,
     Statement,
     StatementError,
     Subject,
@@ -110,6 +111,7 @@ __all__ = [
     "ROOT_TYPE",
     "SSH_NAMESPACE",
     "STATEMENT_TYPE",
+    "STATEMENT_V1",
     "STOP_ROLES",
     "UNPROVEN",
     "WINDOW_MS",

@@ -1,4 +1,4 @@
-"""A view becomes HTML: one template, one style sheet inside it, no script and no network.
+"""A view becomes HTML: one template each, one style sheet inside it, no script and no network.
 
 Invariants
 - Every value is escaped (autoescape is on for every template; nothing is marked safe but our own
@@ -15,10 +15,11 @@ from importlib import resources
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
+from gatelift.web.audit_view import AuditView
 from gatelift.web.formats import instant, length, machine_instant, number, short_digest
 from gatelift.web.model import Mode, ReleaseView
 
-__all__ = ["HEADERS", "NOT_SAID", "render_release"]
+__all__ = ["HEADERS", "NOT_SAID", "render_audit", "render_release"]
 
 NOT_SAID = (
     "Gatelift does not say that the plan is good, that labels are right, "
@@ -57,7 +58,7 @@ HEADERS = {
 
 def _environment() -> Environment:
     made = Environment(
-        loader=DictLoader({"release.html": _read("release.html")}),
+        loader=DictLoader({name: _read(name) for name in ("release.html", "audit.html")}),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -78,9 +79,20 @@ def _environment() -> Environment:
     return made
 
 
-_TEMPLATE = _environment().get_template("release.html")
+_ENVIRONMENT = _environment()
+_TEMPLATE = _ENVIRONMENT.get_template("release.html")
+_AUDIT = _ENVIRONMENT.get_template("audit.html")
+_AUDIT_POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'"
+"""A file has no headers: the page itself says that it loads and runs nothing."""
+_HERO = {0: "open", 1: "stopped", 2: "stopped", 3: "narrowed"}
+_SHAPE = {0: "●", 1: "■", 2: "■", 3: "◐"}
 
 
 def render_release(view: ReleaseView) -> str:
     """Return the page of a view as HTML."""
     return _TEMPLATE.render(v=view)
+
+
+def render_audit(view: AuditView) -> str:
+    """Return the report of an audit as one HTML file that needs nothing else."""
+    return _AUDIT.render(v=view, policy=_AUDIT_POLICY, hero=_HERO, shape=_SHAPE)

@@ -33,6 +33,7 @@ __all__ = [
     "Releases",
     "ReleasesEntry",
     "RootInForce",
+    "is_vouched",
     "open_first_root",
     "read_releases",
     "verify_head",
@@ -205,3 +206,19 @@ def verify_head(
         if witnessed.checkpoint != releases.log.checkpoint:
             raise CheckpointError("the checkpoint changed while it was read")
         releases.witnessed = witnessed
+
+
+def is_vouched(releases: Releases, anchor_root: Digest | None, *, with_policy: bool) -> bool:
+    """Return whether an anchor leads to `root.json`, and not only to something after it.
+
+    A policy pins the log, and a later root pins what follows it; either vouches for the root that the
+    chain begins with only if the log itself begins by naming it. That the anchor was met at all is
+    asked elsewhere.
+    """
+    first_root = releases.roots[0].digest
+    if anchor_root == first_root:
+        return True
+    if anchor_root is None and not with_policy:
+        return False
+    first = releases.entries[0] if releases.entries else None
+    return first is not None and (first.index, first.header.body) == (0, first_root)

@@ -37,6 +37,15 @@ CANNOT_PROVE = (
 """Printed beside every result."""
 
 
+_VERDICTS = {
+    0: "It holds, and it is the deployment that you named.",
+    1: "It does NOT hold.",
+    2: "It cannot be read.",
+    3: "Consistent with itself, NOT authenticated: a forger could have made it. Give --root or "
+    "--policy from elsewhere.",
+}
+
+
 class Severity(enum.StrEnum):
     """An error means that something does not hold; a warning is for the reader to judge."""
 
@@ -76,6 +85,11 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
         if self.errors:
             return 1
         return 0 if self.authenticated else 3
+
+    @property
+    def verdict(self) -> str:
+        """Return the exit code in a sentence."""
+        return _VERDICTS[self.exit_code]
 
 
 class Findings:
