@@ -117,7 +117,7 @@ def test_clocks_that_jump_open_no_window_twice(
     say(f"the clock went on, back and on again: {spent} of {REQUESTS} an hour")
 
 
-def test_a_clock_behind_the_witness_serves_nothing_until_it_is_right(
+def test_a_clock_behind_its_witness_serves_nothing(
     deployment: Deployment, machine: Machine
 ) -> None:
     key = deployment.grant("traveller")
