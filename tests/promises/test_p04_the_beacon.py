@@ -133,7 +133,7 @@ def test_one_of_three_may_hang_and_two_stop_service(beacons: Beacons) -> None:
     assert beacons.is_served()
 
 
-def test_beacons_that_are_told_to_be_silent_stop_service_until_they_speak(beacons: Beacons) -> None:
+def test_beacons_told_to_be_silent_stop_service(beacons: Beacons) -> None:
     beacons.deployment.wait_serving()
     with ExitStack() as silent:
         silent.enter_context(beacons.paused(1))
