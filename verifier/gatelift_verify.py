@@ -709,7 +709,8 @@ class Vkey:
 
 def check_key_name(name: str) -> str:
     """Return a name that a signature line can carry."""
-    if not name or "+" in name or any(c.isspace() or c < " " for c in name):
+    odd = any(c.isspace() or c < " " or "\ud800" <= c <= "\udfff" for c in name)
+    if not name or "+" in name or odd:
         raise BrokenError("bad_vkey", f"expected a key name, got {name[:80]!r}")
     return name
 
@@ -1125,15 +1126,24 @@ class Root:
 
 
 def _are_order_urls(urls: list[str]) -> bool:
-    for url in urls:
+    return len(urls) <= 8 and all(_is_order_url(url) for url in urls)
+
+
+def _is_order_url(url: str) -> bool:
+    try:
         parts = urlsplit(url)
-        plain = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
-        clean = "@" not in parts.netloc and not parts.fragment and url.isascii() and " " not in url
-        if not (parts.hostname and parts.port != 0 and clean and url.isprintable()):
-            return False
-        if parts.scheme != "https" and not plain:
-            return False
-    return len(urls) <= 8
+        known = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    plain = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+    clean = "@" not in parts.netloc and not parts.fragment and " " not in url
+    return (
+        known
+        and clean
+        and url.isascii()
+        and url.isprintable()
+        and (plain or parts.scheme == "https")
+    )
 
 
 def read_statement(payload: bytes, kind: str) -> tuple[dict[str, Any], set[str]]:

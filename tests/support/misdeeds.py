@@ -259,6 +259,45 @@ def id_taken(deployment: Deployment) -> None:
     deployment.served()
 
 
+def spoiled(old: bytes, new: bytes) -> Scene:
+    """Commit one exchange whose records hold other bytes than a writer's."""
+
+    def scene(deployment: Deployment) -> None:
+        deployment.spoil = lambda data: data.replace(old, new, 1)
+        deployment.served()
+        deployment.commit()
+        deployment.spoil = bytes
+
+    return scene
+
+
+def another_place(deployment: Deployment) -> None:
+    deployment.finish(deployment.start(), seq=7)
+
+
+def another_node(deployment: Deployment) -> None:
+    deployment.served()
+    deployment.commit()
+    deployment.batches[-1] = deployment.batches[-1].replace(b'"node":"n1"', b'"node":"n2"')
+
+
+def head_goes_back(deployment: Deployment) -> None:
+    deployment.served()
+    deployment.commit()
+    before = deployment.requests_note()
+    deployment.served()
+    deployment.commit()
+    deployment.head()
+    deployment.head(note=before)
+    deployment.beat()
+
+
+def after_its_root(deployment: Deployment) -> None:
+    deployment.now += 1001 * HOUR
+    deployment.log(EntryKind.TICK, Tick(release="aurora"), "control:machine")
+    deployment.settle()
+
+
 def shut_gate(deployment: Deployment) -> None:
     # Signed and logged although the gate of stage zero is shut: no placement is up any more.
     probe = Probe(
@@ -327,6 +366,14 @@ MISDEEDS = (
     Misdeed("certificate through a shut gate", with_scene(shut_gate), "not_admissible", only=True),
     Misdeed("a harmless order under a stop's id", with_scene(id_taken), "not_admissible", file_code="id_taken"),
     Misdeed("revocation of nothing", with_scene(unknown_revocation), "not_admissible", only=True),
+    Misdeed("a record that says it stands elsewhere", with_scene(another_place), "record_place"),
+    Misdeed("a batch of another node", with_scene(another_node), "bad_batch"),
+    Misdeed("a record with a key twice", with_scene(spoiled(b'"status":200', b'"status":500,"status":200')), "duplicate_key"),
+    Misdeed("a record with a field more", with_scene(spoiled(b'"status":200', b'"status":200,"note":1')), "bad_record"),
+    Misdeed("a record with a number beyond 2^53", with_scene(spoiled(b'"status":200', b'"status":9007199254740993')), "big_integer"),
+    Misdeed("a record that is no JSON", with_scene(spoiled(b'"status":200', b'"status":200,,')), "bad_record", file_code="not_json"),
+    Misdeed("an anchored head that goes back", with_scene(head_goes_back), "rolled_back"),
+    Misdeed("an entry after its root expired", with_scene(after_its_root), "root_expired"),
     Misdeed("time went back", header_change(3, at=1), "time_went_back"),
     Misdeed("other signers named", header_change(3, actor=("overseer:vera",)), "actor_mismatch"),
     Misdeed("size of a body", header_change(3, body_bytes=1), "body_size"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from tests.support.forgeries import FORGERIES, Forgery
 from tests.support.misdeeds import MISDEEDS
-from tests.support.tampering_rows import ANY_BYTES, LOG_KEYS
+from tests.support.tampering_rows import ANY_BYTES, LOG_KEYS, SIGNED
 from tests.support.tamperings import Tampering
 
 __all__ = ["render_tamperings"]
@@ -74,6 +74,11 @@ def render_tamperings() -> str:
             "Logs written anew",
             "By somebody who holds the keys of the releases log and of its witness, and nobody else's.",
             LOG_KEYS,
+        ),
+        *_rows(
+            "Signed against the rules",
+            "By the same, who also got people to sign with their own keys what they should not have signed.",
+            SIGNED,
         ),
         *_FORGED,
         *(_forgery(row) for row in FORGERIES),
