@@ -6,7 +6,9 @@ r"""Verify a Gatelift dossier with one file: Python's standard library and `cryp
 DOSSIER is the folder or the plain tar archive. Exit codes: 0 it holds and the anchor authenticates it,
 1 it does not hold, 2 it cannot be read, 3 consistent with itself, not authenticated.
 
-Written from docs/reference/dossier.md, ledger.md and entries.md, and from nothing of Gatelift's code.
+Whatever it checks stands in docs/reference/dossier.md, ledger.md and entries.md; it shares no code with
+Gatelift itself. Needs Python 3.10 or later. Its parts, in order: bytes, shapes, the folder or archive,
+trees and notes, envelopes and the root, plans, the releases log, records, the whole.
 Take it from where you trust it, never from the dossier: who forges the one can forge the other.
 
 Invariants
