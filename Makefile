@@ -131,6 +131,10 @@ bench-docs: $(STAMP) ## Draw docs/performance.md from the newest run in bench/re
 bench-capacity: $(STAMP) ## Requests a second of one core beside nginx, in a minute (BENCH_ARGS="--rounds 3 --seconds 5")
 	@$(BIN)/python -m bench capacity $(BENCH_ARGS)
 
+.PHONY: bench-ledger
+bench-ledger: $(STAMP) $(BENCH_STAMP) ## Measure the ledger: appends, receipts under load, hashing, certificate checks; last line JSON
+	@$(BIN)/python -m bench ledger
+
 .PHONY: bench-profile
 bench-profile: $(STAMP) $(BENCH_STAMP) ## Where the microseconds of a worker under load go: build/bench/profile.{txt,svg}
 	@$(BIN)/python -m bench profile $(BENCH_ARGS)

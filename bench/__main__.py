@@ -1,8 +1,8 @@
 """`python -m bench gateway | docs`: the whole run, and the page that is drawn from it.
 
-`python -m bench capacity | profile | streams | stops` are the quick looks, for who works on the
-gateway's speed; the last two take the same environment as the whole run (`settings`). `python -m bench
-dossier` measures verifying: it needs nothing but this package and its tests.
+`python -m bench capacity | ledger | profile | streams | stops` are the quick looks, for who works on
+speed; the last two take the same environment as the whole run (`settings`). `python -m bench dossier`
+measures verifying: it needs nothing but this package and its tests.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from bench.capacity import CapacitySettings, ratios, run_rounds, to_builtins, typical
 from bench.dossier import measure_dossier
 from bench.house import open_house, say
+from bench.ledger import LedgerSettings, measure_ledger
 from bench.machine import raise_file_limit
 from bench.pages import RESULTS, draw
 from bench.profile import profile_worker
@@ -89,6 +90,12 @@ def _stops(options: argparse.Namespace) -> int:
     return 0
 
 
+def _ledger(options: argparse.Namespace) -> int:
+    with open_house(options.folder / "ledger", ["gatelift"], callers=options.callers) as house:
+        print(json.dumps(measure_ledger(house, LedgerSettings())))
+    return 0
+
+
 def _gateway(options: argparse.Namespace) -> int:
     summary = run_everything(read_settings(), options.folder.resolve(), RESULTS)
     print(json.dumps(summary))
@@ -121,6 +128,7 @@ def main() -> int:
     todo = {
         "gateway": _gateway,
         "docs": _docs,
+        "ledger": _ledger,
         "capacity": _capacity,
         "profile": _profile,
         "streams": _streams,

@@ -1,6 +1,7 @@
 -- What wrk sends: see bench/wrk.py. Time is the monotonic clock, so that rates need no guess about
 -- when wrk began. In the last part of a run only the health route is asked: when wrk hangs up, no
--- chat is on its way, and every one that was sent has been answered.
+-- chat is on its way, and every one that was sent has been answered. Every chat of a run has a prompt
+-- of its own: a number in it is written anew for each.
 local ffi = require("ffi")
 ffi.cdef[[
 typedef struct { long s; long ns; } bench_time;
@@ -25,20 +26,35 @@ local function read(path)
 end
 
 local ordinary, blocked, capped, health = {}, nil, nil, nil
-local warm_s, measure_s, every = 0, 0, 1000
+local warm_s, measure_s, every, number = 0, 0, 1000, ""
 local began, warm_until, stop_at = nil, nil, nil
 local place = 0
 local asked_by_wrk_itself = true
+local numbers_from = 0
 sent, sent_blocked, sent_capped, measured, measured_s = 0, 0, 0, 0, 0
 local warm_sent, warm_at = nil, nil
+
+-- A request in two parts, before and behind the number in its prompt.
+local function split(text)
+  local first, last = string.find(text, number, 1, true)
+  return {text:sub(1, first - 1), text:sub(last + 1)}
+end
+
+local function numbered(parts)
+  return parts[1] .. string.format("%0" .. #number .. "d", numbers_from + sent) .. parts[2]
+end
 
 function init(args)
   local folder = args[1]
   warm_s, measure_s, every = tonumber(args[2]), tonumber(args[3]), tonumber(args[4])
-  for number = 1, tonumber(args[5]) do
-    ordinary[number] = read(folder .. "/ordinary-" .. number)
+  number = args[6]
+  -- Another run began at another second: what it sent is not sent again.
+  numbers_from = math.floor(now()) * 100000 % 10 ^ #number
+  for place = 1, tonumber(args[5]) do
+    ordinary[place] = split(read(folder .. "/ordinary-" .. place))
   end
-  blocked, capped, health = read(folder .. "/blocked"), read(folder .. "/capped"), read(folder .. "/health")
+  blocked, capped = split(read(folder .. "/blocked")), split(read(folder .. "/capped"))
+  health = read(folder .. "/health")
 end
 
 function request()
@@ -64,13 +80,13 @@ function request()
   place = place + 1
   if place == every / 2 then
     sent_blocked = sent_blocked + 1
-    return blocked
+    return numbered(blocked)
   elseif place >= every then
     place = 0
     sent_capped = sent_capped + 1
-    return capped
+    return numbered(capped)
   end
-  return ordinary[place % #ordinary + 1]
+  return numbered(ordinary[place % #ordinary + 1])
 end
 
 function done(summary, latency, requests)

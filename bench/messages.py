@@ -1,6 +1,7 @@
 """The bytes that callers send and the mock answers: the same for every peer.
 
-A chat request of 1024 bytes, an answer of about 1 KB. One request in a thousand is one that a
+A chat request of 1024 bytes, an answer of about 1 KB. `wrk` numbers each prompt anew (`NUMBER`), so that
+nobody can have read one before. One request in a thousand is one that a
 safeguard blocks (500th of each thousand) and one comes from a caller whose cap is spent (the last).
 Peers without safeguards and caps get the same bytes at the same places and answer them.
 """
@@ -10,12 +11,14 @@ from __future__ import annotations
 import json
 from typing import Final
 
-__all__ = ["ANSWER", "EVERY", "MODEL", "chat_body", "raw_request"]
+__all__ = ["ANSWER", "EVERY", "MODEL", "NUMBER", "chat_body", "raw_request"]
 
 MODEL: Final = "mock"
 EVERY: Final = 1000
 BODY_BYTES: Final = 1024
 MAX_TOKENS: Final = 256
+NUMBER: Final = "0000000000"
+"""Stands once in each prompt; whoever sends many writes another number of as many digits there."""
 
 _ASKED: Final = (
     "Our town library moves to a new house next spring. Please tell the readers what changes: the "
@@ -41,7 +44,7 @@ def chat_body(
     *, blocked: bool = False, stream: bool = False, max_tokens: int | None = None
 ) -> bytes:
     """Return a chat request of exactly 1024 bytes."""
-    lead = _BLOCKED if blocked else ""
+    lead = f"Letter {NUMBER}. {_BLOCKED if blocked else ''}"
 
     def body(text: str) -> bytes:
         return json.dumps(

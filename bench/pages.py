@@ -48,7 +48,7 @@ _HOW = """\
   into the requests log, drift probes, status each second. The plan is bench/plan.yaml: as wide as the
   annotated plan, with limits that a benchmark does not reach. `Nothing on` is bench/bare.py: the same
   HTTP code on both sides and no more.
-- **Load.** `wrk` with 128 connections, requests of 1024 bytes, answers of about 1 KB. One request in a thousand
+- **Load.** `wrk` with 128 connections, requests of 1024 bytes, each prompt another one, answers of about 1 KB. One request in a thousand
   is blocked by a safeguard, one comes from a caller whose cap is spent. The mock is nginx with one fixed answer;
   it refuses calls without its credential.
 - **Rounds.** One contender after the other, again and again. A ratio is taken within a round, and the median

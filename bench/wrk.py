@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from bench.machine import pinned
-from bench.messages import EVERY, chat_body, raw_request
+from bench.messages import EVERY, NUMBER, chat_body, raw_request
 
 __all__ = ["Target", "WrkResult", "WrkRun", "run_wrk", "write_requests"]
 
@@ -88,7 +88,7 @@ class WrkRun:
         self._lasts_s = math.ceil(warm_s + measure_s + target.drain_s)
         words = [wrk, "-t1", f"-c{connections}", f"-d{self._lasts_s}s", "--timeout", "60s"]
         words += ["-s", str(_SCRIPT), f"http://127.0.0.1:{target.port}/", "--", str(folder)]
-        words += [str(warm_s), str(measure_s), str(EVERY), str(len(target.api_keys))]
+        words += [str(warm_s), str(measure_s), str(EVERY), str(len(target.api_keys)), NUMBER]
         self._process = subprocess.Popen(
             pinned(core, words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

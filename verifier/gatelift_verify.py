@@ -30,12 +30,13 @@ import re
 import stat
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -252,6 +253,7 @@ WORDS = {
     " clear observation event head incident incident_change decision tick",
     "Outcome": "served cut refused capped stopped withheld upstream_failed disconnected aborted",
     "Posture": "observe redact cut reroute block",
+    "Scheme": "ed25519 ecdsa-p256 sshsig webauthn",
     "Sealing": "open declared sealed",
     "Severity": "SEV-1 SEV-2 SEV-3 SEV-4",
     "Side": "prompt answer",
@@ -266,7 +268,7 @@ _PLACE = "v integer, node text, worker text, run text, seq integer, at integer"
 SHAPES = {
     "root": "name text, version integer, issued_at integer, expires_at integer, people [Person],"
     " keys {digest:Key}, roles {text:Role}, releases_vkey text, nodes [Node], witnesses [Witness],"
-    " witness_quorum integer, order_urls? [text]",
+    " witness_quorum integer, order_urls? [text], witness_max_age_ms? integer",
     "plan": "release text, plan digest, candidate digest",
     "placement": "name text, base_url text, model text, fingerprint digest, baseline digest|null,"
     " tls? UpstreamTls|null",
@@ -329,7 +331,7 @@ SHAPES = {
     " retention? Retention",
     "Figure": "name text, value text, n integer, s integer",
     "GrantKey": "public_id text, digest digest, binding? KeyBinding|null",
-    "Key": "scheme text, public text, person text",
+    "Key": "scheme Scheme, public text, person text, rp_id? text|null",
     "KeyBinding": "kind BindingKind, thumbprint text",
     "Levels": "assurance Assurance, sealing Sealing, binding Binding, durability Durability",
     "Narrowing": "target Target, ceiling Envelope|null, reason text",
@@ -348,7 +350,7 @@ SHAPES = {
     " images? boolean, unlocked? [Band]|null",
     "Target": "kind TargetKind, name text",
     "UpstreamTls": "server_name text, ca digest",
-    "Witness": "name text, vkey text, organisation text, independent boolean",
+    "Witness": "name text, vkey text, organisation text, independent boolean, url? text",
     # Not of entries.md: dossier.md, and the two layers around a body (ledger.md). Of these two,
     # further fields are passed over.
     "manifest": "v integer, release text, exported_at integer, root digest, releases LogSize,"
@@ -1055,16 +1057,16 @@ class Root:
             "root, operator and control": {"root", "operator", "control"} <= self.roles.keys(),
             "one role a key": len(self.role_of) == sum(len(r["keys"]) for r in self.roles.values()),
             "role keys in the root": self.role_of.keys() <= self.keys.keys(),
-            "a quorum of its witnesses": 0 <= value["witness_quorum"] <= len(value["witnesses"]),
+            "a quorum of its witnesses": 0 <= value["witness_quorum"] <= len(self._witnessing()),
             "order lists at https addresses": _are_order_urls(value.get("order_urls", [])),
         }
-        for key_id, key in value["keys"].items():
-            rules["keys under their own id"] = (
-                rules.get("keys under their own id", True)
-                and digest_of(self.keys[key_id]) == key_id
-                and key["scheme"] == "ed25519"
-                and key["person"] in self.people
-            )
+        rules["keys that sign by ed25519: this file reads no other scheme"] = all(
+            key["scheme"] == "ed25519" for key in value["keys"].values()
+        )
+        rules["keys under their own id, of people of the root"] = all(
+            digest_of(self.keys[key_id]) == key_id and key["person"] in self.people
+            for key_id, key in value["keys"].items()
+        )
         for name, held in rules.items():
             if not held:
                 raise BrokenError("bad_root", f"expected of a root: {name}")
@@ -1108,23 +1110,48 @@ class Root:
             return "dev"
         if all(signer.role != "overseer" for signer in signers):
             return "self"
-        foreign = {w["organisation"] for w in self.value["witnesses"] if w["independent"]}
+        inside = {
+            one_spelling(w["organisation"]) for w in self.value["witnesses"] if not w["independent"]
+        }
+        foreign = self._witnessing().keys() - inside
         quorum = self.value["witness_quorum"]
-        return "witnessed" if 1 <= quorum <= len(foreign) else "overseen"
+        return "witnessed" if len(inside) < quorum <= len(foreign) else "overseen"
+
+    def _witnessing(self) -> dict[str, list[str]]:
+        """Return the names of the witnesses by organisation: each counts once, however it is written."""
+        found: dict[str, list[str]] = {}
+        for witness in self.value["witnesses"]:
+            found.setdefault(one_spelling(witness["organisation"]), []).append(witness["name"])
+        return found
 
     def policy_lines(self) -> list[str]:
         """Return the lines on witnesses and quorum that this root's policy has."""
         value = self.value
-        lines = [f"witness {w['name']} {w['vkey']}" for w in value["witnesses"]]
+        lines = [
+            f"witness {w['name']} {w['vkey']} {w.get('url', '')}".rstrip()
+            for w in value["witnesses"]
+        ]
         if not value["witness_quorum"]:
             return [*lines, "quorum none"]
-        names = " ".join(w["name"] for w in value["witnesses"])
-        return [*lines, f"group witnesses {value['witness_quorum']} {names}", "quorum witnesses"]
+        members = []
+        for organisation, names in self._witnessing().items():
+            member = names[0]
+            if len(names) > 1:
+                member = f"organisation:{quote(organisation, safe='.-_')}"
+                lines.append(f"group {member} any {' '.join(names)}")
+            members.append(member)
+        quorum = f"group witnesses {value['witness_quorum']} {' '.join(members)}"
+        return [*lines, quorum, "quorum witnesses"]
 
     def policy(self) -> Policy:
         """Return the policy of the releases log by this root."""
         lines = [f"log {self.value['releases_vkey']}", *self.policy_lines()]
         return read_policy("".join(f"{line}\n" for line in lines).encode())
+
+
+def one_spelling(organisation: str) -> str:
+    """Return what all spellings of an organisation's name have in common."""
+    return " ".join(unicodedata.normalize("NFKC", organisation).casefold().split())
 
 
 def _are_order_urls(urls: list[str]) -> bool:

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Final, NewType, TypeVar
 
 import msgspec
@@ -26,6 +28,7 @@ from gatelift.errors import CallerError
 
 __all__ = [
     "ID_ENTROPY_BYTES",
+    "ID_LETTERS_BYTES",
     "MAX_DEPTH",
     "MAX_SAFE_INTEGER",
     "Digest",
@@ -35,6 +38,7 @@ __all__ = [
     "encode_base64url",
     "encode_json",
     "make_id",
+    "make_id_of_letters",
     "parse_base64",
     "parse_base64url",
     "parse_digest",
@@ -48,9 +52,11 @@ Digest = NewType("Digest", str)
 MAX_DEPTH = 64
 MAX_SAFE_INTEGER = 2**53 - 1
 ID_ENTROPY_BYTES = 10
+ID_LETTERS_BYTES = 16
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CROCKFORD_PAIRS = tuple(high + low for high in _CROCKFORD for low in _CROCKFORD)
 _PAIR_SHIFTS = tuple(range(120, -1, -10))
+_LETTER_OF_BYTE = bytes(ord(_CROCKFORD[byte & 31]) for byte in range(256))
 _PREFIX = "sha256:"
 _NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _NO_OPENING: Final = bytes(byte for byte in range(256) if byte not in b"[{")
@@ -132,9 +138,24 @@ def make_id(kind: str, now_ms: int, entropy: bytes) -> str:
     return f"{kind}_{''.join(pairs)}"
 
 
-def encode_json(value: object) -> bytes:
-    """Return compact UTF-8 JSON, fields in the order of their declaration."""
-    return msgspec.json.encode(value)
+def make_id_of_letters(kind: str, now_ms: int, letters: bytes) -> str:
+    """Return an id as `make_id` does, from 128 bits of entropy of which it takes 80.
+
+    The low five bits of each byte are one letter: so that entropy becomes text in one step in C,
+    and the time, which ids of one moment share, is written once.
+    """
+    if len(letters) != ID_LETTERS_BYTES:
+        raise EncodingError(f"expected {ID_LETTERS_BYTES} bytes of entropy, got {len(letters)}")
+    return f"{kind}_{_time_letters(now_ms)}{letters.translate(_LETTER_OF_BYTE).decode('ascii')}"
+
+
+@functools.lru_cache(maxsize=64)
+def _time_letters(now_ms: int) -> str:
+    return make_id("", now_ms, bytes(ID_ENTROPY_BYTES))[1:11]
+
+
+encode_json: Final[Callable[[object], bytes]] = msgspec.json.Encoder().encode
+"""Return compact UTF-8 JSON of a value, fields in the order of their declaration."""
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

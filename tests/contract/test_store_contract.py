@@ -101,7 +101,7 @@ def test_all_of_it_is_there_after_opening_again(where):
         assert store.size() == 1
         assert store.hash_at(3, 7) == b"g" * 32
         assert store.hashes(3, 7, 9) == [b"g" * 32, b"f" * 32]
-        assert store.checkpoint() == (1, b"r" * 32, b"note")
+        assert store.checkpoint() == (1, b"r" * 32, b"note", 1)
         assert store.meta("bundle_number") == "4"
         assert store.item("sessions", "s1") == b"x"
     finally:
@@ -121,15 +121,15 @@ def test_a_checkpoint_takes_more_signatures_and_no_other_root(store):
         transaction.put_checkpoint(3, b"r" * 32, b"one", signatures=1)
         transaction.put_checkpoint(3, b"r" * 32, b"two", signatures=2)
         transaction.put_checkpoint(5, b"s" * 32, b"later", signatures=1)
-    assert store.checkpoint() == (5, b"s" * 32, b"later")
-    assert store.checkpoint(3) == (3, b"r" * 32, b"two")
-    assert store.checkpoint_below(5) == (3, b"r" * 32, b"two")
+    assert store.checkpoint() == (5, b"s" * 32, b"later", 1)
+    assert store.checkpoint(3) == (3, b"r" * 32, b"two", 2)
+    assert store.checkpoint_below(5) == (3, b"r" * 32, b"two", 2)
     assert store.checkpoint_below(3) is None
     for size, root, signatures in [(3, b"x" * 32, 2), (3, b"r" * 32, 1), (4, b"t" * 32, 1)]:
         with pytest.raises(StoreError) as caught, store.transaction() as transaction:
             transaction.put_checkpoint(size, root, b"bad", signatures=signatures)
         assert caught.value.code == "conflict"
-    assert store.checkpoint(3) == (3, b"r" * 32, b"two")
+    assert store.checkpoint(3) == (3, b"r" * 32, b"two", 2)
 
 
 def test_settings_and_items_are_replaced_and_dropped(store):
@@ -224,3 +224,59 @@ def test_the_lock_is_free_when_the_leader_was_killed(where):
     store = Store.open(where)
     assert store.size() == 3
     store.close()
+
+
+def test_who_looks_for_damage_is_told_what_is_there_and_no_error(store):
+    append(store, 1, 2, 5)
+    with store.transaction() as transaction:
+        transaction.put_hashes([(0, 0, b"h" * 32), (0, 2, b"g" * 32)])
+        transaction.put_checkpoint(1, b"r" * 32, b"one", signatures=1)
+        transaction.put_checkpoint(3, b"s" * 32, b"three", signatures=2)
+    rows = store.entry_rows(1, 9)
+    assert [(row.position, row.at, row.kind, row.leaf) for row in rows] == [
+        (1, 2, "tick", encode_json(header(2))),
+        (2, 5, "tick", encode_json(header(5))),
+    ]
+    assert store.hash_rows(0, 0, 9) == {0: b"h" * 32, 2: b"g" * 32}
+    assert store.hash_count() == 2
+    assert [head.size for head in store.checkpoints_above(-1, 9)] == [1, 3]
+    assert [head.note for head in store.checkpoints_above(1, 9)] == [b"three"]
+    assert [head.size for head in store.checkpoints_above(-1, 1)] == [1]
+
+
+def test_what_decayed_can_be_put_back_and_nothing_else_moves(store):
+    append(store, 1, 2, 5)
+    with store.transaction() as transaction:
+        transaction.put_hashes([(0, 0, b"h" * 32), (0, 1, b"g" * 32)])
+    with store.transaction() as transaction:
+        transaction.mend_entry(1, header(4, EntryKind.ORDER), b"its own bytes")
+        transaction.mend_hashes([(0, 1, b"i" * 32), (0, 2, b"j" * 32)])
+    row = store.entry_rows(1, 2)[0]
+    assert (row.at, row.kind, row.leaf) == (4, "order", b"its own bytes")
+    assert store.leaves(0, 1) + store.leaves(2, 3) == [
+        encode_json(header(1)),
+        encode_json(header(5)),
+    ]
+    assert store.hash_rows(0, 0, 9) == {0: b"h" * 32, 1: b"i" * 32, 2: b"j" * 32}
+
+
+def test_a_store_is_inspected_as_it_lies_there(where):
+    with pytest.raises(StoreError) as caught:
+        Store.inspect(where)
+    assert caught.value.code == "store_missing"
+    store = Store.open(where)
+    append(store, 1)
+    with pytest.raises(StoreError) as caught:
+        Store.inspect(where)
+    assert caught.value.code == "store_locked"
+    store.close()
+    inspected = Store.inspect(where)
+    assert inspected.epoch == store.epoch
+    assert inspected.size() == 1
+    assert inspected.database_faults() == []
+    with pytest.raises(StoreError), inspected.transaction() as transaction:
+        transaction.set_meta("bundle_number", "4")
+    inspected.close()
+    again = Store.open(where)
+    assert again.epoch == store.epoch + 1
+    again.close()

@@ -131,9 +131,10 @@ def test_every_frame_that_is_cut_out_of_a_journal_stops_the_keeper(
         journals = Journals(
             directory=tmp_path / "journal",
             logs=tmp_path / "logs",
+            heads=tmp_path / "heads",
             deployment="test.example",
             node="n1",
-            batch_key=key("batch").public,
+            batch_key=key("batch"),
             log_key=Ed25519PrivateKey.from_private_bytes(seed("requests")),
         )
         try:

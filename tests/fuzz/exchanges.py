@@ -8,12 +8,13 @@ what was reserved, and no ticket of a finish that was not written.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 
 from gatelift.encoding import encode_json
 from gatelift.gateway.answering import Answering
 from gatelift.gateway.dialects import DIALECTS, Dialect, ModelRequest, UpstreamAnswerError
+from gatelift.gateway.exchange import State
 from gatelift.gateway.http_responder import ResponseState
 from gatelift.gateway.recorded import RecordedExchange
 from gatelift.gateway.recording import Ending
@@ -56,12 +57,13 @@ class _Caller:
         assert (self.state, status) == (ResponseState.AWAITED, 200)
         self.state = ResponseState.STREAMING
 
-    async def write(self, data: bytes) -> None:
+    def push(self, data: bytes) -> bool:
         assert self.state is ResponseState.STREAMING
         self.said += data
+        return True
 
     async def finish(self, data: bytes) -> None:
-        await self.write(data)
+        self.push(data)
         self.state = ResponseState.SENT
 
     def abort(self, *, flush: bool = False, last: bytes = b"") -> None:
@@ -77,6 +79,7 @@ class _Book:
     """What is written down, in the place of a recorder and its steps."""
 
     start: Final = True
+    state: Final = State.FORWARDED
 
     def __init__(self) -> None:
         self.finish: Ending | None = None
@@ -128,9 +131,8 @@ class _Response:
     async def read(self) -> bytes:
         return b"".join(self._parts)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        for part in self._parts:
-            yield part
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        return not all(map(take, self._parts))
 
 
 class Answered(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import h11
 
 from gatelift.wire.http_connection import ClientConnection
+from gatelift.wire.http_known_heads import KnownHeads
 from gatelift.wire.http_response import (
     UpstreamError,
     UpstreamLimits,
@@ -22,6 +23,7 @@ from gatelift.wire.http_response import (
 
 __all__ = ["fuzz_response", "read_response"]
 
+_KNOWN_HEADS: Final = KnownHeads()
 _LOOP: Final = asyncio.new_event_loop()
 _TIGHT: Final = UpstreamLimits(
     max_header_bytes=128, max_headers=4, max_interim=1, max_stream_bytes=64, high_water_bytes=16
@@ -75,11 +77,16 @@ async def _take(response: UpstreamResponse) -> tuple[bytes, bool]:
 async def _play(parts: list[bytes], limits: UpstreamLimits) -> tuple[Any, bool]:
     freed: list[Any] = []
     connection = ClientConnection(
-        limits=limits, timeouts=UpstreamTimeouts(), on_free=freed.append, on_lost=lambda _: None
+        limits=limits,
+        timeouts=UpstreamTimeouts(),
+        # Kept over all that is read here: what is known may never change how anything is read.
+        known_heads=_KNOWN_HEADS,
+        on_free=freed.append,
+        on_lost=lambda _: None,
     )
     transport = _Transport()
     connection.connection_made(cast("asyncio.Transport", transport))
-    asked = asyncio.ensure_future(connection.exchange(_ASKED))
+    asked = asyncio.ensure_future(connection.send(_ASKED))
     await asyncio.sleep(0)
     for part in parts:
         if transport.closing:

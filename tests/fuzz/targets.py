@@ -31,6 +31,7 @@ from gatelift.gateway.dialects import (
 )
 from gatelift.gateway.dialects.chat_answer import ChatAnswer
 from gatelift.gateway.dialects.chat_request import parse_chat, upstream_chat
+from gatelift.gateway.http_known_heads import KnownHeads
 from gatelift.gateway.http_messages import HttpRejectionError, ServerLimits
 from gatelift.gateway.http_reader import RequestReader
 from gatelift.messages.frames import KeeperToWorker, WorkerToKeeper
@@ -60,6 +61,7 @@ __all__ = ["TARGETS"]
 _LIMITS: Final = ServerLimits(
     max_header_bytes=512, max_target_bytes=64, max_headers=8, max_body_bytes=256
 )
+_KNOWN_HEADS: Final = KnownHeads()
 _CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 _CANDIDATE: Final = parse_candidate(World().candidate_bytes)
 _ROOMY: Final = 1 << 20
@@ -97,7 +99,8 @@ def _same(readings: list[Any]) -> Any:
 
 
 def _read_requests(parts: list[bytes]) -> tuple[list[tuple[bytes, bytes, bytes]], str, bool]:
-    reader = RequestReader(_LIMITS)
+    # Kept over all that is read here: what is known may never change how anything is read.
+    reader = RequestReader(_LIMITS, _KNOWN_HEADS)
     found: list[tuple[bytes, bytes, bytes]] = []
     for part in parts:
         reader.feed(part)

@@ -49,6 +49,7 @@ from gatelift.trust import (
     Person,
     Role,
     Root,
+    Scheme,
     SigningKey,
     Status,
     Subject,
@@ -149,11 +150,20 @@ def wait_for(what: Callable[[], Any], timeout_s: float = START_TIMEOUT_S) -> Any
 class Deployment:
     """A folder with keys, root and tokens, and the control process over it."""
 
-    def __init__(self, folder: Path, *, witnessed: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        witnessed: bool = False,
+        witnesses: tuple[Witness, ...] = (),
+        quorum: int = 1,
+        max_age_ms: int = 3_600_000,
+    ) -> None:
         self.folder = folder / "deployment"
         self.keys = {role: SigningKey(seed_of(role)) for role in ROLES}
         self.port, self.witness_port = free_port(), free_port()
         self.witnessed = witnessed
+        self.witnesses, self.quorum, self.max_age_ms = witnesses, quorum, max_age_ms
         self.process: subprocess.Popen[str] | None = None
         self.witness: subprocess.Popen[str] | None = None
         self.tokens = {
@@ -180,7 +190,14 @@ class Deployment:
         witness = Witness(
             name=WITNESS_NAME, vkey=cosigner.vkey, organisation="elsewhere", independent=False
         )
-        node_key = SigningKey(seed_of("node")).public_text
+        nodes = tuple(
+            Node(
+                name=name,
+                batch_key=SigningKey(seed_of(f"{name} batch")).public_text,
+                requests_key=SigningKey(seed_of(f"{name} requests")).public_text,
+            )
+            for name in ("n1", "n2")
+        )
         self.root = Root(
             name=NAME,
             version=1,
@@ -190,17 +207,15 @@ class Deployment:
                 Person(id=f"p-{role}", organisation="acme", proof="unproven") for role in ROLES
             ),
             keys={
-                key.id: Key(scheme="ed25519", public=key.public_text, person=f"p-{role}")
+                key.id: Key(scheme=Scheme.ED25519, public=key.public_text, person=f"p-{role}")
                 for role, key in self.keys.items()
             },
             roles={role: Role(keys=(key.id,)) for role, key in self.keys.items()},
             releases_vkey=self.log.vkey,
-            nodes=(
-                Node(name="n1", batch_key=node_key, requests_key=node_key),
-                Node(name="n2", batch_key=node_key, requests_key=node_key),
-            ),
-            witnesses=(witness,) if self.witnessed else (),
-            witness_quorum=1 if self.witnessed else 0,
+            nodes=nodes,
+            witnesses=((witness,) if self.witnessed else ()) + self.witnesses,
+            witness_quorum=self.quorum if self.witnessed or self.witnesses else 0,
+            witness_max_age_ms=self.max_age_ms,
         )
         envelope = sign_envelope(msgspec.json.encode(self.root), ROOT_TYPE, [self.keys["root"]])
         (self.folder / "root.json").write_bytes(envelope)
@@ -234,6 +249,14 @@ class Deployment:
             self.log.vkey,
         ]
         self.witness = subprocess.Popen([sys.executable, "-c", WITNESS, *arguments])
+
+        def listens() -> bool:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.witness_port), timeout=1).close()
+                return True
+            return False
+
+        wait_for(listens)
 
     def end(self, how: int = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -290,6 +313,7 @@ class Deployment:
         assert answer.status_code == 201, answer.text
 
     def certify(self) -> httpx.Response:
+        wait_for(lambda: self.state()["checkpoint"])
         draft = self.call("GET", "draft/certificate", "reader", params={"stage": "assess"})
         assert draft.status_code == 200, draft.text
         certificate = msgspec.convert(draft.json()["certificate"], Certificate)
@@ -383,8 +407,18 @@ def probe(up: bool = True) -> ProbeReport:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, witnessed: bool = False, adopt: bool = True) -> Iterator[Deployment]:
-    deployment = Deployment(folder, witnessed=witnessed)
+def running(
+    folder: Path,
+    *,
+    witnessed: bool = False,
+    adopt: bool = True,
+    witnesses: tuple[Witness, ...] = (),
+    quorum: int = 1,
+    max_age_ms: int = 3_600_000,
+) -> Iterator[Deployment]:
+    deployment = Deployment(
+        folder, witnessed=witnessed, witnesses=witnesses, quorum=quorum, max_age_ms=max_age_ms
+    )
     try:
         if witnessed:
             deployment.start_witness()

@@ -16,10 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gatelift.encoding import Digest, make_id, sha256_digest
-from gatelift.gateway.leases import LeaseBook, Reservation
+from gatelift.encoding import Digest, decode_json, make_id, sha256_digest
+from gatelift.gateway.leases import LeaseBook
+from gatelift.gateway.reservation import Reservation, reservation_of
 from gatelift.journal import Writer
-from gatelift.messages import Finish, Outcome, RecordRef, Start
+from gatelift.messages import Charge, Finish, Outcome, RecordRef, Start
 from gatelift.messages.frames import (
     Committed,
     Denied,
@@ -49,6 +50,10 @@ def now_ms() -> int:
 def say(**line: Any) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
+
+
+def charges_of(written: str) -> tuple[Charge, ...]:
+    return decode_json(written.encode(), tuple[Charge, ...])
 
 
 class FakeWorker:
@@ -152,7 +157,7 @@ class FakeWorker:
             need=EACH[self.unit],
             like=8 * EACH[self.unit],
         )
-        taken = Reservation(wants=(want,), units=(self.unit,))
+        taken = reservation_of(wants=(want,), units=(self.unit,))
         if await self.book.reserve(taken) is not None:
             say(denied=number)
             return
@@ -160,7 +165,7 @@ class FakeWorker:
         await start.durable
         say(served=number)
         await asyncio.sleep(think_s)
-        spent = taken.spent(EACH)
+        spent = charges_of(taken.spent(EACH))
         self.book.settle(taken, EACH)
         finish = self.writer.append(lambda seq: self.finish(seq, start.seq, number, spent))
         batch = await finish.durable
@@ -189,7 +194,7 @@ class FakeWorker:
             stream=True,
             request=sha256_digest(b"q"),
             request_bytes=1,
-            reserved=taken.charges(),
+            reserved=charges_of(taken.charges()),
         )
 
     def finish(self, seq: int, of: int, number: int, spent: Any) -> Finish:

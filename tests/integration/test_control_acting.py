@@ -80,7 +80,7 @@ def counts(*observations: Observation, events: tuple[EventCount, ...] = ()) -> C
     return Counted(node="n1", observations=observations, events=events)
 
 
-def head(size: int, seed: str = "node") -> HeadFrame:
+def head(size: int, seed: str = "n1 requests") -> HeadFrame:
     signer = NoteSigner(ORIGIN, Ed25519PrivateKey.from_private_bytes(seed_of(seed)))
     note = sign_checkpoint(Checkpoint(origin=ORIGIN, size=size, root=bytes([size]) * 32), signer)
     return HeadFrame(origin=ORIGIN, checkpoint=note.decode())

@@ -463,6 +463,38 @@ def told(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"] if answer.is_error else ""
 
 
+@pytest.mark.parametrize(
+    ("within_s", "said"),
+    [(60, (200, "")), (3, (503, "status_lapsed"))],
+    ids=["status_comes", "status_does_not_come"],
+)
+def test_a_worker_started_again_listens_once_it_would_serve_or_when_its_time_is_over(
+    deployment: Deployment, within_s: float, said: tuple[int, str]
+) -> None:
+    keeper = deployment.keeper
+    keeper.answering = False
+    before = len(keeper.hellos)
+    deployment.process.kill()
+    deployment.process.wait()
+    deployment.process = deployment.launch(listen_within_s=within_s)
+    begin = time.monotonic()
+    while len(keeper.hellos) == before:
+        assert time.monotonic() - begin < 20
+        time.sleep(0.01)
+    with pytest.raises(httpx.ConnectError):
+        deployment.post(max_tokens=1)
+    keeper.answering = said[0] == 200
+    while True:
+        assert time.monotonic() - begin < 20
+        try:
+            answer = deployment.post(max_tokens=1)
+        except httpx.ConnectError:
+            time.sleep(0.01)
+        else:
+            break
+    assert told(answer) == said
+
+
 def test_a_bundle_that_is_missing_is_not_served_from_until_it_is_there(
     deployment: Deployment,
 ) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +72,28 @@ def test_in_front_of(name: str, tmp_path: Path, upstream: ScriptedUpstream) -> N
     assert not any(UPSTREAM_KEY in text for text in said)
 
 
+def test_run_a_witness(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    first = free_ports()
+    ports = {"8443": str(free_ports()), "8082": str(first + 2), "8081": str(first + 1)}
+    how = page("run-a-witness.md", tmp_path, upstream, **ports, **{"8080": str(first)})
+    (tmp_path / "vllm.key").write_text(UPSTREAM_KEY)
+    (tmp_path / "vllm.key").chmod(0o600)
+    try:
+        said = [how.run(block) for block in how.shell()]
+    finally:
+        how.stop()
+        pid = tmp_path / "witness.pid"
+        if pid.exists():
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+    assert len((tmp_path / "witness.vkey").read_text().splitlines()) == 1
+    assert "uni.example/w1" in said[4]
+    assert "did not answer" not in said[4]
+    assert '"name":"uni.example/w1"' in said[5]
+    assert "The witnesses saw the same log." in said[5]
+    assert "0 note(s) are kept" in said[5]
+    assert "1 of 1 keys of uni.example are published by it." in said[6]
+
+
 def test_observe_first(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     how = page("observe-first.md", tmp_path, upstream)
     (tmp_path / "up.key").write_text(UPSTREAM_KEY)
@@ -92,6 +118,32 @@ def test_observe_first(tmp_path: Path, upstream: ScriptedUpstream) -> None:
         how.stop()
 
 
+def test_restore_from_backup(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    how = page("restore-from-backup.md", tmp_path, upstream)
+    (tmp_path / "up.key").write_text(UPSTREAM_KEY)
+    (tmp_path / "up.key").chmod(0o600)
+    run, backup, check, repair = how.shell()
+    try:
+        how.run(run)
+        how.run(backup)
+        with pytest.raises(AssertionError, match="stop it first"):
+            how.run(check)
+    finally:
+        how.stop()
+    assert "Everything leads to what was signed." in how.run(check)
+    tile = next((tmp_path / "d/logs/releases/tile/0").rglob("[0-9]*[0-9]"))
+    tile.write_bytes(tile.read_bytes()[:-1] + b"x")
+    with pytest.raises(AssertionError, match="tile_differs"):
+        how.run(check)
+    assert "mended logs/releases/tile/0" in how.run(repair)
+    # A copy that was taken while control wrote is whole; it may not be the newest any more.
+    shutil.copy(tmp_path / "backup/control.sqlite", tmp_path / "d/store/control.sqlite")
+    for left in (tmp_path / "d/store").glob("control.sqlite-*"):
+        left.unlink()
+    found = json.loads(how.run(f"{check.strip()} --json || true"))["faults"]
+    assert {each["code"] for each in found} <= {"rolled_back"}
+
+
 def test_behind_litellm(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     how = page("behind-litellm.md", tmp_path, upstream)
     (tmp_path / "up.key").write_text(UPSTREAM_KEY)
@@ -105,6 +157,19 @@ def test_behind_litellm(tmp_path: Path, upstream: ScriptedUpstream) -> None:
         assert "hello hello hello" in how.run(ask)
     finally:
         how.stop()
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="OpenSSH is not installed")
+def test_key_ceremony(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    how = page("key-ceremony.md", tmp_path, upstream)
+    said = [how.run(block) for block in how.shell()]
+    assert any("Root 2 holds, and follows root 1." in text for text in said)
+    assert any("Root 3 is pinned here" in text for text in said)
+    assert all(len(line) <= 80 for text in said for line in text.splitlines())
+    # What is left on the host is the machine's, or a role's that the page says is still to be given.
+    left = {path.stem for path in (tmp_path / "d/keys").glob("*.key")}
+    assert not left & {"root-1", "root-2", "operator", "overseer", "safety", "stop"}
+    assert not (tmp_path / "stop.key").exists()
 
 
 def test_coming_from_litellm(tmp_path: Path, upstream: ScriptedUpstream) -> None:

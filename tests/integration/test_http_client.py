@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from gatelift.wire.http_client import (
     UpstreamResponse,
     UpstreamTimeouts,
 )
+from tests.support.certificates import Authority
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -627,6 +630,44 @@ def test_a_kept_connection_that_has_closed_is_seen_before_anything_is_sent() -> 
             thread.join(5)
             assert requests == 2
             await client.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("notifies", [True, False], ids=["close_notify", "bare"])
+def test_a_slow_reader_gets_all_that_came_before_a_sealed_upstream_closed(
+    tmp_path: Path, notifies: bool
+) -> None:
+    body = b"x" * 300_000
+    authority = Authority()
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(*authority.issue().write(tmp_path, "server"))
+
+    def serve(server: socket.socket) -> None:
+        with server_side.wrap_socket(server.accept()[0], server_side=True) as peer:
+            assert peer.recv(65536)
+            peer.sendall(OK + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+            if notifies:
+                peer.settimeout(0)
+                with contextlib.suppress(OSError):
+                    peer.unwrap()
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            thread = threading.Thread(target=serve, args=(server,))
+            thread.start()
+            client = Upstream(
+                f"https://localhost:{server.getsockname()[1]}",
+                tls=ssl.create_default_context(cadata=authority.pem.decode()),
+            )
+            response = await ask(client)
+            size = 0
+            async for piece in response.chunks():
+                size += len(piece)
+                await asyncio.sleep(0.05)
+            assert (size, response.complete) == (len(body), True)
+            await client.aclose()
+            thread.join(5)
 
     run(main())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from gatelift.journal import (
@@ -14,7 +15,8 @@ from gatelift.journal import (
     read_frames,
 )
 from gatelift.journal.segments import encode_frame
-from gatelift.messages import Beat
+from gatelift.messages import BatchEntry, Beat, sign_batch, stored_leaves
+from gatelift.tlog import root_of
 from gatelift.trust import SigningKey
 
 KEY = SigningKey(bytes(range(32)))
@@ -124,6 +126,68 @@ def test_a_missing_batch_in_the_middle_is_corrupt(journal):
     rewrite(journal, frames)
     with pytest.raises(JournalError) as caught:
         drain(RunFollower(journal, "run_1"))
+    assert caught.value.code == "journal_corrupt"
+
+
+def signed(first, count, payloads):
+    entry = BatchEntry(
+        v=1,
+        node=NAMES["node"],
+        worker=NAMES["worker"],
+        run=NAMES["run"],
+        seq=first,
+        n=count,
+        root=f"sha256:{root_of(stored_leaves(payloads)).hex()}",
+        at=9,
+    )
+    data, signature = sign_batch(entry, KEY)
+    return FrameKind.BATCH, signature + data
+
+
+def payload(seq, /, **changes):
+    record = msgspec.structs.replace(beat(seq), **changes)
+    return bytes([seq]) * 32 + msgspec.json.encode(record)
+
+
+def write(directory, *frames):
+    directory.mkdir()
+    path = directory / "run_1-0001.seg"
+    path.write_bytes(b"".join(encode_frame(kind, each) for kind, each in frames))
+
+
+def test_records_may_be_written_between_a_batch_s_own_and_its_frame(tmp_path):
+    rows = [payload(seq) for seq in range(4)]
+    records = [(FrameKind.RECORD, row) for row in rows]
+    write(tmp_path / "w0", *records, signed(0, 2, rows[:2]), signed(2, 1, rows[2:3]))
+    follower = RunFollower(tmp_path / "w0", "run_1")
+    batches = drain(follower)
+    assert [[r.record.seq for r in batch.records] for batch in batches] == [[0, 1], [2]]
+    assert [stored.record.seq for stored in follower.uncommitted] == [3]
+
+
+def test_a_record_that_was_written_again_counts_once(tmp_path):
+    rows = [payload(seq) for seq in range(4)]
+    records = [(FrameKind.RECORD, row) for row in rows]
+    first = signed(0, 2, rows[:2])
+    again = (*records[:2], first, *records[2:], signed(2, 2, rows[2:]))
+    write(tmp_path / "w0", *records[:2], first, records[2], *again)
+    follower = RunFollower(tmp_path / "w0", "run_1")
+    batches = drain(follower)
+    assert [[r.record.seq for r in batch.records] for batch in batches] == [[0, 1], [2, 3]]
+    assert follower.uncommitted == []
+
+
+@pytest.mark.parametrize(
+    "changes", [{"seq": 7}, {"seq": 0}, {"run": "run_2"}, {"worker": "w1"}, {"node": "node_2"}]
+)
+@pytest.mark.parametrize("is_repeated", [False, True])
+def test_a_signed_record_out_of_its_place_is_corrupt(tmp_path, changes, is_repeated):
+    rows = [payload(0), payload(1, **changes)]
+    records = [(FrameKind.RECORD, row) for row in rows]
+    before = records if is_repeated else []
+    write(tmp_path / "w0", *before, *records, signed(0, 2, rows))
+    with pytest.raises(JournalError) as caught:
+        drain(RunFollower(tmp_path / "w0", "run_1"))
     assert caught.value.code == "journal_corrupt"
 
 

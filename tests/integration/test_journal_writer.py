@@ -11,14 +11,17 @@ import pytest
 from gatelift.encoding import encode_base64
 from gatelift.journal import JournalError, RunFollower, Writer, holder, is_locked, list_segments
 from gatelift.messages import (
+    NO_CHARGES,
     Beat,
     RecordError,
+    RecordForm,
     parse_ticket,
     record_leaf,
     verify_batch,
     verify_ticket,
 )
 from gatelift.messages.records import encode_ticket
+from gatelift.terms import Endpoint
 from gatelift.tlog import MemoryTree
 from gatelift.trust import SignatureError, SigningKey
 
@@ -90,7 +93,7 @@ def test_a_durable_record_has_a_ticket_that_verifies(tmp_path):
         pendings = [writer.append(beat) for _ in range(11)]
         for pending in pendings:
             await pending.durable
-        tickets = [parse_ticket(encode_ticket(p.ticket(b"s" * 32))) for p in pendings]
+        tickets = [parse_ticket(p.ticket(b"s" * 32).decode()) for p in pendings]
         writer.close()
         return tickets
 
@@ -119,10 +122,12 @@ def test_paths_and_roots_are_those_of_the_log_tree(tmp_path):
     assert (batch.entry.seq, batch.entry.n) == (1, 13)
     tree = MemoryTree()
     for pending in group:
-        tree.append_leaf(record_leaf(pending.salt, pending.data))
+        tree.append_leaf(record_leaf(pending.salted[:32], pending.salted[32:]))
     assert batch.entry.root == f"sha256:{tree.root().hex()}"
     written = [tuple(map(encode_base64, tree.inclusion_proof(i))) for i in range(13)]
-    assert [batch.path(i) for i in range(13)] == written
+    tickets = [pending.ticket(b"c" * 32).decode() for pending in group]
+    assert [parse_ticket(ticket).path for ticket in tickets] == written
+    assert [encode_ticket(parse_ticket(ticket)) for ticket in tickets] == tickets
 
 
 def test_one_sync_commits_all_that_gathered_meanwhile(tmp_path):
@@ -217,6 +222,31 @@ def test_a_record_of_somebody_else_is_refused_and_takes_no_number(tmp_path):
         writer.close()
 
     run(scenario())
+
+
+def test_a_record_given_as_fields_gets_its_place_from_the_journal(tmp_path):
+    form = RecordForm(
+        release="r", stage="s", certificate=None, fingerprint="sha256:" + "0" * 64, grant="g",
+        principal="p", organisation="o", endpoint=Endpoint.CHAT,
+    )  # fmt: skip
+
+    async def scenario():
+        writer = make(tmp_path / "w0")
+        writer.append(beat)
+        fields = form.start(
+            at=5, request_id="q", session="x", stream=False, request="sha256:" + "1" * 64,
+            request_bytes=3, reserved=NO_CHARGES, images=0,
+        )  # fmt: skip
+        pending = writer.append_fields("start", fields)
+        await pending.durable
+        ticket = parse_ticket(pending.ticket(b"s" * 32).decode())
+        writer.close()
+        return pending.seq, verify_ticket(ticket, KEY.public)[1]
+
+    seq, record = run(scenario())
+    (stored,) = [r for batch in read_all(tmp_path / "w0")[0] for r in batch.records if r.record.seq]
+    assert stored.record == record
+    assert (record.node, record.worker, record.run, record.seq) == (*NAMES.values(), seq)
 
 
 def test_more_waiting_records_than_the_bound_are_refused(tmp_path):
@@ -520,7 +550,7 @@ def test_who_gives_up_waiting_takes_nothing_from_others(tmp_path):
         impatient.cancel()
         disk.gate.set()
         await patient
-        assert pending.ticket(b"s" * 32).index == 0
+        assert parse_ticket(pending.ticket(b"s" * 32).decode()).index == 0
         writer.close()
 
     run(main())

@@ -216,6 +216,30 @@ def test_statuses_stop_when_the_releases_log_goes_back(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_statuses_on_a_head_that_no_quorum_confirmed_lately_are_not_passed_on(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        house = House(tmp_path / "d")
+        await house.start()
+        worker = await house.worker()
+        worker.send(Ask(nonces=("n1",)))
+        await house.control.wait(Ask)
+        real, day_ms = house.world.now, house.world.root.witness_max_age_ms
+        fresh = []
+        for late_ms in (real - day_ms - 5_000, real + 600_000):
+            # Signed by control just now, over a head that was cosigned at another time.
+            house.world.now = late_ms
+            house.push_status()
+            house.world.now = real - day_ms + 60_000
+            fresh.append(house.push_status())
+            await worker.wait(StatusFrame, lambda f: f.envelope == fresh[-1])
+        assert [f.envelope for f in worker.all(StatusFrame)] == fresh
+        await house.close()
+
+    asyncio.run(main())
+
+
 def test_orders_known_to_the_node_alone_are_reported_to_control(tmp_path: Path) -> None:
     async def main() -> None:
         house = House(tmp_path / "d")

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatelift.encoding import decode_json, sha256_digest
-from gatelift.ledger import LedgerError, NewEntry, ReleasesLog, TileLog, read_checkpoint
+from gatelift.ledger import HeadMemory, LedgerError, NewEntry, ReleasesLog, TileLog, read_checkpoint
 from gatelift.messages import EntryHeader, EntryKind, Visibility
 from gatelift.store import Store, StoreError
 from gatelift.tlog import (
@@ -51,17 +51,19 @@ class Deployment:
 
     def open(self):
         self.store = Store.open(self.root / "store")
+        self.memory = HeadMemory(self.root / "heads" / "releases", SIGNER.key)
         try:
             self.log = ReleasesLog(
-                self.store, FileStore(self.root / "files"), self.published, SIGNER
+                self.store, FileStore(self.root / "files"), self.published, SIGNER, self.memory
             )
         except BaseException:
-            self.store.close()
+            self.close()
             raise
         return self.log
 
     def close(self):
         self.store.close()
+        self.memory.close()
 
     def reopen(self):
         self.close()
@@ -214,11 +216,12 @@ def test_another_history_of_the_same_size_or_longer_is_refused(deployment):
     for extra in (0, 5):
         shutil.rmtree(deployment.root / "store")
         store = Store.open(deployment.root / "store")
-        log = ReleasesLog(
-            store, FileStore(deployment.root / "files"), deployment.root / "x", SIGNER
-        )
+        memory = HeadMemory(deployment.root / f"other-{extra}", SIGNER.key)
+        files = FileStore(deployment.root / "files")
+        log = ReleasesLog(store, files, deployment.root / "x", SIGNER, memory)
         grow(log, 3 + extra, tag=b"other")
         store.close()
+        memory.close()
         with pytest.raises(LedgerError) as caught:
             deployment.open()
         assert caught.value.code == "rolled_back"
@@ -229,8 +232,9 @@ def test_a_checkpoint_of_another_key_is_not_taken_for_ours(deployment):
     deployment.log.publish(ALONE)
     path = deployment.published / "checkpoint"
     path.write_bytes(path.read_bytes().replace(b"\n1\n", b"\n2\n"))
-    with pytest.raises(SignatureError):
+    with pytest.raises(LedgerError) as caught:
         deployment.reopen()
+    assert caught.value.code == "checkpoint_corrupt"
 
 
 def test_lost_tiles_are_written_again_at_the_start(deployment):

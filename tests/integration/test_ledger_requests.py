@@ -110,6 +110,25 @@ def test_an_entry_is_logged_once_however_often_it_comes(tmp_path):
     log.close()
 
 
+def test_entries_that_come_together_are_logged_as_if_one_by_one(tmp_path):
+    log = RequestsLog(tmp_path / "log", SIGNER)
+    assert list(log.append_each([b"a", b"b", b"a", b"c"])) == [0, 1, 0, 2]
+    log.commit()
+    many = entries(300)
+    assert list(log.append_each([b"c", *many, b"b"])) == [2, *range(3, 303), 1]
+    assert list(log.append_each([*many, b"d"])) == [*range(3, 303), 303]
+    note = log.commit()
+    tree = MemoryTree([b"a", b"b", b"c", *many, b"d"])
+    assert verify_checkpoint(note, SIGNER.key).root == tree.root()
+    appending = log.append_each([b"e", b"x" * 65_536])
+    assert log.size == 304
+    assert next(appending) == 304
+    with pytest.raises(LedgerError):
+        next(appending)
+    assert log.size == 305
+    log.close()
+
+
 def test_growth_is_consistent(tmp_path):
     log = RequestsLog(tmp_path / "log", SIGNER)
     heads = []

@@ -1,10 +1,14 @@
 """Asking a real witness, and some that are not."""
 
+import asyncio
+import hashlib
+import time
+
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gatelift.ledger import LedgerError, ask_witness, format_add_checkpoint
+from gatelift.ledger import LedgerError, ask_witness, format_add_checkpoint, read_witness_head
 from gatelift.tlog import (
     Checkpoint,
     CosignatureSigner,
@@ -28,16 +32,23 @@ def head(size, tree=TREE):
     return sign_checkpoint(Checkpoint(origin=LOG.name, size=size, root=tree.root(size)), LOG)
 
 
-def ask(handler, size, *, old_size=0, tree=TREE, witness=SIGNER.key):
-    with httpx.Client(transport=httpx.MockTransport(handler)) as client:
-        return ask_witness(
-            client,
-            "http://w.example/prefix/",
-            witness,
-            head(size, tree),
-            old_size=old_size,
-            consistency=tree.consistency_proof,
-        )
+def ask(handler, size, *, old_size=0, tree=TREE, witness=SIGNER.key, timeout_s=5.0):
+    async def consistency(old, new):
+        return tree.consistency_proof(old, new)
+
+    async def work():
+        async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
+            return await ask_witness(
+                client,
+                "http://w.example/prefix/",
+                witness,
+                head(size, tree),
+                old_size=old_size,
+                consistency=consistency,
+                timeout_s=timeout_s,
+            )
+
+    return asyncio.run(work())
 
 
 @pytest.fixture
@@ -151,3 +162,75 @@ def test_a_witness_that_cannot_be_reached_is_said():
     with pytest.raises(LedgerError) as caught:
         ask(answer, 3)
     assert caught.value.code == "witness_failed"
+
+
+def read_head(answer, timeout_s=5.0):
+    async def work():
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+            url = "http://w.example/prefix/"
+            return await read_witness_head(client, url, LOG.key, timeout_s=timeout_s)
+
+    return asyncio.run(work())
+
+
+def test_what_a_witness_holds_is_read_where_the_specification_says():
+    origin = hashlib.sha256(b"x/releases").hexdigest()
+
+    def answer(request):
+        assert request.method == "GET"
+        assert request.url == f"http://w.example/prefix/{origin}/checkpoint"
+        return httpx.Response(200, content=head(7))
+
+    found = read_head(answer)
+    assert (found.size, found.root) == (7, TREE.root(7))
+
+
+@pytest.mark.parametrize("status", [403, 404, 405])
+def test_a_witness_without_a_read_side_tells_of_no_head(status):
+    assert read_head(lambda _: httpx.Response(status)) is None
+
+
+FORGED = sign_checkpoint(
+    Checkpoint(origin=LOG.name, size=9, root=b"x" * 32),
+    NoteSigner(LOG.name, Ed25519PrivateKey.from_private_bytes(b"f" * 32)),
+)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(500),
+        httpx.Response(200, content=b""),
+        httpx.Response(200, content=FORGED),
+        httpx.Response(200, content=head(7).replace(b"\n7\n", b"\n8\n")),
+        httpx.Response(200, content=b"x" * 10_000_000),
+    ],
+    ids=["error", "nothing", "forged", "altered", "endless"],
+)
+def test_what_the_log_did_not_sign_proves_nothing_and_is_asked_again(answer):
+    with pytest.raises(LedgerError) as caught:
+        read_head(lambda _: answer)
+    assert caught.value.code == "witness_failed"
+
+
+class Dripping(httpx.AsyncByteStream):
+    async def __aiter__(self):
+        while True:
+            await asyncio.sleep(0.02)
+            yield b"x"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        lambda answer: ask(answer, 3, timeout_s=0.2),
+        lambda answer: read_head(answer, timeout_s=0.2),
+    ],
+    ids=["cosign", "its head"],
+)
+def test_a_witness_that_sends_a_byte_now_and_then_is_left_at_the_deadline(question):
+    begin = time.monotonic()
+    with pytest.raises(LedgerError, match="within") as caught:
+        question(lambda request: httpx.Response(200, stream=Dripping()))
+    assert caught.value.code == "witness_failed"
+    assert time.monotonic() - begin < 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -243,6 +244,19 @@ def test_it_says_who_it_is(shared: Running) -> None:
     assert lines[1:] == [f"log {LOG.vkey}", f"log {SECOND_LOG.vkey}"]
 
 
+def test_it_has_a_file_for_the_well_known_place_of_its_organisation(shared: Running) -> None:
+    answer = shared.client.get("/.well-known/gatelift-witness.json")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == {
+        "name": NAME,
+        "vkey": WITNESS_KEY.vkey,
+        "logs": [
+            {"origin": ORIGIN, "vkeys": [LOG.vkey]},
+            {"origin": SECOND_LOG.name, "vkeys": [SECOND_LOG.vkey]},
+        ],
+    }
+
+
 def test_both_halves_of_a_split_view_are_kept_as_evidence(witness: Running) -> None:
     cosigned(note_of(7), witness.add(growth(0, 7)))
     answer = witness.add(body_of(7, note_of(7, tree=FORK)))
@@ -252,6 +266,31 @@ def test_both_halves_of_a_split_view_are_kept_as_evidence(witness: Running) -> N
     assert [path.name.rsplit("-", 1)[0] for path in kept] == ["split_view-7"] * 2
     roots = {verify_checkpoint(path.read_bytes(), LOG.key).root for path in kept}
     assert roots == {TREE.root(7), FORK.root(7)}
+
+    names = witness.client.get(f"/{ID}/forks").text.splitlines()
+    assert names == [path.name for path in kept]
+    for path in kept:
+        assert witness.client.get(f"/{ID}/forks/{path.name}").content == path.read_bytes()
+    for wrong in ("other", "..%2F..%2Flock", "..%2F..%2F..%2Fwitness.key"):
+        assert witness.client.get(f"/{ID}/forks/{wrong}").status_code == 404
+    assert witness.client.get(f"/{'0' * 64}/forks").status_code == 404
+
+    def listed(*vkeys: str) -> tuple[int, list[str]]:
+        words = [w for vkey in vkeys for w in ("--log-vkey", vkey)]
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "gatelift", "witness", "forks"),
+                *("--folder", str(witness.folder), "--json", *words),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, [each["name"] for each in json.loads(done.stdout)["kept"]]
+
+    assert listed(LOG.vkey, SECOND_LOG.vkey) == (1, names)
+    assert listed(SECOND_LOG.vkey) == (0, [])
 
 
 def test_an_unproven_checkpoint_is_kept_until_it_is_proved(witness: Running) -> None:

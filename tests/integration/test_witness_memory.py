@@ -18,13 +18,14 @@ from gatelift.tlog import (
     MemoryTree,
     NoteSigner,
     add_signatures,
+    origin_id,
     parse_note,
     parse_signatures,
     sign_checkpoint,
     sign_note,
     verify_cosignatures,
 )
-from gatelift.witness import Answer, Shelf, Witness, make_app, origin_id, parse_log_vkeys
+from gatelift.witness import Answer, Shelf, Witness, make_app, parse_log_vkeys
 
 LOG = NoteSigner("example.com/log", Ed25519PrivateKey.from_private_bytes(b"\x01" * 32))
 NEW_LOG = NoteSigner("example.com/log", Ed25519PrivateKey.from_private_bytes(b"\x02" * 32))

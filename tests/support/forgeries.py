@@ -118,7 +118,13 @@ def _slipped_in(home: Path) -> tuple[Shown, World]:
             mine.id: Key(scheme="ed25519", public=mine.public_text, person="olga"),
         },
         roles=roles,
-        nodes=(Node(name="n1", batch_key=mine.public_text, requests_key=mine.public_text),),
+        nodes=(
+            Node(
+                name="n1",
+                batch_key=key("forger's batches").public_text,
+                requests_key=key("forger's requests log").public_text,
+            ),
+        ),
     )
     world.keys["root:forger"] = mine
     envelope = world.sign_root(encode_json(first), "root:forger")

@@ -8,6 +8,7 @@ from these rows, and both verifiers are run over each of them.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -133,6 +134,13 @@ def link_a_body(path: Path, deployment: Deployment) -> None:
 def without_witness(data: bytes) -> bytes:
     kept = [line for line in data.splitlines(keepends=True) if b"witness.example" not in line]
     return b"".join(kept)
+
+
+def other_root(data: bytes) -> bytes:
+    """Return a checkpoint that names another root, in base64 as it must be."""
+    lines = data.split(b"\n")
+    lines[2] = base64.b64encode(hashlib.sha256(lines[2]).digest())
+    return b"\n".join(lines)
 
 
 def other_bytes(path: Path, deployment: Deployment) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import selectors
 import socket
 import ssl
 import threading
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME
+_IDLE_S = 20
+_PIECE = 65536
 
 
 class Terminator:
@@ -79,7 +82,7 @@ class Terminator:
             self._run(self._serve, raw)
 
     def _serve(self, raw: socket.socket) -> None:
-        raw.settimeout(20)
+        raw.settimeout(_IDLE_S)
         try:
             first = raw.recv(1, socket.MSG_PEEK)
             if self._speaks_http and first != b"\x16":
@@ -97,17 +100,27 @@ class Terminator:
         self.open.add(client)
         try:
             with socket.create_connection(("127.0.0.1", self._backend_port)) as backend:
-                self._run(self._back, backend, client)
-                try:
-                    while data := client.recv(65536):
-                        backend.sendall(data)
-                finally:
-                    backend.shutdown(socket.SHUT_RDWR)
+                _carry(client, backend)
         finally:
             self.open.discard(client)
 
-    def _back(self, backend: socket.socket, client: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := backend.recv(65536):
-                client.sendall(data)
-            client.shutdown(socket.SHUT_RDWR)
+
+def _carry(client: socket.socket, backend: socket.socket) -> None:
+    """Pass bytes on in both directions until one side ends.
+
+    In one thread: two that read and write one TLS connection at the same time overwrite what OpenSSL
+    remembers of the last call, and a read that found nothing is then taken for the connection's end.
+    """
+    with selectors.DefaultSelector() as ready:
+        ready.register(client, selectors.EVENT_READ, backend)
+        ready.register(backend, selectors.EVENT_READ, client)
+        while found := ready.select(_IDLE_S):
+            for key, _ in found:
+                source, sink = key.fileobj, key.data
+                data = source.recv(_PIECE)
+                # What was decrypted and not taken yet is nothing that the kernel could tell of.
+                while isinstance(source, ssl.SSLSocket) and source.pending():
+                    data += source.recv(_PIECE)
+                if not data:
+                    return
+                sink.sendall(data)

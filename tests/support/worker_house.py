@@ -30,7 +30,7 @@ START_S = 20
 _CODE = (
     "import sys;from pathlib import Path;from gatelift.gateway import WorkerSettings,run;"
     "run(WorkerSettings(directory=Path(sys.argv[1]),node='n1',worker='w1',"
-    "host='127.0.0.1',port=int(sys.argv[2])))"
+    "host='127.0.0.1',port=int(sys.argv[2]),listen_within_s=float(sys.argv[3])))"
 )
 
 
@@ -118,12 +118,10 @@ class WorkerHouse:
         """Return more files of `keys/`."""
         return {}
 
-    def launch(self) -> subprocess.Popen[bytes]:
+    def launch(self, *, listen_within_s: float = 0) -> subprocess.Popen[bytes]:
         """Start the worker and do not wait for it."""
-        return subprocess.Popen(
-            [sys.executable, "-c", _CODE, str(self.directory), str(self.port)],
-            env=self._environment,
-        )
+        words = [str(self.directory), str(self.port), str(listen_within_s)]
+        return subprocess.Popen([sys.executable, "-c", _CODE, *words], env=self._environment)
 
     def restart(self) -> None:
         """Kill the worker and put another in its place, which knows nothing of it."""

@@ -25,6 +25,7 @@ from gatelift.trust import (
     Person,
     Role,
     Root,
+    Scheme,
     SigningKey,
     Subject,
     Witness,
@@ -97,11 +98,15 @@ class World:
             issued_at=self.now - HOUR,
             expires_at=self.now + 1000 * HOUR,
             people=tuple(
-                Person(id=p, organisation=ORGANISATIONS.get(p, "lab.example"), proof=self.proof)
+                Person(
+                    id=p,
+                    organisation=ORGANISATIONS.get(p, "lab.example"),
+                    proof=self.proof,
+                )
                 for p in people
             ),
             keys={
-                k.id: Key(scheme="ed25519", public=k.public_text, person=name.split(":")[1])
+                k.id: Key(scheme=Scheme.ED25519, public=k.public_text, person=name.split(":")[1])
                 for name, k in self.keys.items()
             },
             roles={

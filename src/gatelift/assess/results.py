@@ -17,7 +17,7 @@ import msgspec
 from gatelift.assess.scorers import Verdict
 from gatelift.encoding import Digest, encode_json, sha256_digest
 from gatelift.messages import Commit, Evidence, RecordRef, Ticket
-from gatelift.trust import STATEMENT_TYPE, SigningKey, Subject, encode_statement, sign_envelope
+from gatelift.trust import STATEMENT_TYPE, MessageSigner, Subject, encode_statement, sign_envelope
 
 __all__ = [
     "EvidenceDraft",
@@ -129,17 +129,17 @@ def summary(results: Results) -> dict[str, dict[str, int]]:
     return {kind: dict(table[kind]) for kind in sorted(table)}
 
 
-def sign_evidence(drafted: EvidenceDraft, key: SigningKey) -> bytes:
+def sign_evidence(drafted: EvidenceDraft, key: MessageSigner) -> bytes:
     """Return the envelope of the evidence, about its candidate, signed by an evaluator's key."""
     return _sign("evidence", drafted.evidence.fingerprint, drafted.evidence, key)
 
 
-def sign_commit(commit: Commit, key: SigningKey) -> bytes:
+def sign_commit(commit: Commit, key: MessageSigner) -> bytes:
     """Return the envelope of a commit, signed by an evaluator's key."""
     return _sign("commit", commit.fingerprint, commit, key)
 
 
-def _sign(kind: str, fingerprint: Digest, predicate: msgspec.Struct, key: SigningKey) -> bytes:
+def _sign(kind: str, fingerprint: Digest, predicate: msgspec.Struct, key: MessageSigner) -> bytes:
     subject = Subject(name="candidate", digest=fingerprint)
     payload = encode_statement(kind, (subject,), predicate)
     return sign_envelope(payload, STATEMENT_TYPE, [key])

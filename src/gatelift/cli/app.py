@@ -44,8 +44,9 @@ COMMANDS = (
     Entry("control", "processes", "control", "Run control alone", _RUN),
     Entry("keeper", "processes", "keeper", "Run this node's keeper alone", _RUN),
     Entry("worker", "processes", "worker", "Run one worker: the gateway", _RUN),
-    Entry("witness", "processes", "witness", "Run a witness", _RUN),
-    Entry("keys", "keys", "keys", "Make signing keys", _RUN),
+    Entry("witness", "witnessing", "witness", "Run a witness, or compare what witnesses saw", _RUN),
+    Entry("keys", "keys", "keys", "Make signing keys, show them, keep them on paper", _RUN),
+    Entry("root", "roots", "root", "Draft, check and adopt the next root of trust", _RUN),
     Entry("plan", "plans", "plan", "Check, adopt and preview the release plan", _WIDEN),
     Entry(
         "candidate", "candidates", "candidate", "Write candidate.json and its fingerprint", _WIDEN
@@ -58,6 +59,7 @@ COMMANDS = (
     Entry("certify", "certify", "certify", "Sign the certificate of a stage", _WIDEN),
     Entry("grant", "grants", "grant", "Admit a principal and hand out its API key", _WIDEN),
     Entry("import", "litellm_import", "arrivals", "Come from another gateway: LiteLLM", _WIDEN),
+    Entry("sign", "signing", "sign", "Add a signature, offline, to what others signed", _WIDEN),
     Entry("submit", "submit", "submit", "Submit an envelope that was signed elsewhere", _WIDEN),
     Entry("halt", "orders", "halt", "Stop: nobody, or nobody of one kind, is served", _STOP),
     Entry("order", "orders", "order", "Narrow: lower a ceiling or add block rules", _STOP),
@@ -66,6 +68,7 @@ COMMANDS = (
     Entry("status", "reading", "status", "What is live, what blocks, what comes next", _READ),
     Entry("log", "reading", "log", "Entries of the releases log", _READ),
     Entry("report", "observing", "report", "What tighter terms would have refused", _READ),
+    Entry("ledger", "fsck", "ledger", "Check the logs on this disk, and mend them", _READ),
     Entry("dossier", "dossiers", "dossier", "Export what an auditor gets", _READ),
     Entry("verify", "audit", "verify", "Verify a dossier offline", _READ),
     Entry("replay", "audit", "replay", "Replay every decision of a dossier", _READ),

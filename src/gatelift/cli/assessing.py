@@ -32,9 +32,10 @@ from gatelift.encoding import Digest, parse_digest, sha256_digest
 from gatelift.messages import Commit
 from gatelift.plan import Plan, parse_plan
 from gatelift.terms import Category, Posture, parse_duration_ms
-from gatelift.trust import SigningKey, verify_root
+from gatelift.trust import MessageSigner, verify_root
 from gatelift.wire.files import replace_durably
-from gatelift.wire.keyfiles import load_secret_text, load_signing_key
+from gatelift.wire.keyfiles import load_secret_text
+from gatelift.wire.ssh_signer import load_signer
 
 __all__ = ["assess"]
 
@@ -72,7 +73,7 @@ def run_one(
     """Commit to a measurement, make it, and submit its result (evaluator or safety)."""
     if len(key) != 1:
         raise InputError(f"expected one --key, the evaluator's, got {len(key)}")
-    signer = load_signing_key(key[0])
+    signer = load_signer(key[0])
     desk = Desk(admin, token_file)
     plan = parse_plan(desk.file(desk.plan_digest))
     promised = commit_for(
@@ -103,7 +104,7 @@ def run_one(
     _hand_in(desk, promised, drafted, signer)
 
 
-def _log_commit(desk: Desk, promised: Commit, signer: SigningKey) -> int:
+def _log_commit(desk: Desk, promised: Commit, signer: MessageSigner) -> int:
     # The specification goes with the commit, so that a stranger can draw the same items.
     specification = resources.files("gatelift.assess").joinpath(f"{promised.assessment}.json")
     data_set = specification.read_bytes()
@@ -137,7 +138,7 @@ def _tell(done: int, of: int) -> None:
         note(f"{done} of {of} items")
 
 
-def _hand_in(desk: Desk, promised: Commit, drafted: EvidenceDraft, signer: SigningKey) -> None:
+def _hand_in(desk: Desk, promised: Commit, drafted: EvidenceDraft, signer: MessageSigner) -> None:
     found = drafted.evidence
     result = desk.send(
         "evidence",

@@ -1,7 +1,10 @@
 """Who takes part in a ceremony: one person for each key, in an organisation, with or without proof.
 
     {"people": {"operator": {"person": "olga", "organisation": "lab.example", "identity": "o.txt"}},
-     "witness_organisation": "witness.example"}
+     "witness_organisation": "witness.example",
+     "witnesses": [{"name": "uni/w1", "vkey": "...", "organisation": "uni.example",
+                    "independent": true, "url": "https://witness.uni.example"}],
+     "witness_quorum": 2}
 
 Invariants
 - Every key of `KEY_ROLES` has a holder; a people file may name any of them, the rest follow from
@@ -9,6 +12,7 @@ Invariants
 - `proof` is `unproven` or the digest of identity evidence; it says that evidence exists and was
   looked at by who signed the root, not what it is worth.
 - One pseudonym is one person: in one organisation, with one proof.
+- `witnesses` are those of others, beside the one that runs here; `witness_quorum` counts organisations.
 
 Does not check organisations against roles: `parse_root` does.
 """
@@ -24,7 +28,7 @@ import msgspec
 from gatelift.cli.errors import InputError
 from gatelift.cli.layout import read_bytes
 from gatelift.encoding import decode_json, parse_digest, sha256_digest
-from gatelift.trust import UNPROVEN
+from gatelift.trust import UNPROVEN, Witness
 
 __all__ = ["KEY_ROLES", "Cast", "Member", "default_cast", "read_cast"]
 
@@ -52,10 +56,12 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cast(msgspec.Struct, frozen=True, kw_only=True):
-    """The holder of each key, and whose the witness is."""
+    """The holder of each key, whose the witness here is, and which others there are."""
 
     members: dict[str, Member]
     witness_organisation: str
+    witnesses: tuple[Witness, ...] = ()
+    witness_quorum: int = 1
 
     def people(self) -> tuple[Member, ...]:
         """Return each person once, by pseudonym; raises `InputError` for one that is two."""
@@ -84,6 +90,8 @@ class _Listed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class _PeopleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     people: dict[str, _Listed]
     witness_organisation: str = "witness.example"
+    witnesses: tuple[Witness, ...] = ()
+    witness_quorum: int = 1
 
 
 def default_cast(operator: Member, overseer: Member) -> Cast:
@@ -122,7 +130,12 @@ def read_cast(path: Path, base: Cast) -> Cast:
     members = default_cast(operator, overseer).members | named
     if "safety" in named and "stop" not in named:
         members["stop"] = named["safety"]
-    return Cast(members=members, witness_organisation=listed.witness_organisation)
+    return Cast(
+        members=members,
+        witness_organisation=listed.witness_organisation,
+        witnesses=listed.witnesses,
+        witness_quorum=listed.witness_quorum,
+    )
 
 
 def _member(listed: _Listed, path: Path) -> Member:

@@ -30,6 +30,7 @@ from gatelift.trust import (
     Person,
     Role,
     Root,
+    Scheme,
     SigningKey,
     Witness,
     parse_root,
@@ -88,7 +89,7 @@ def make_root(
         ),
         keys={
             key.id: Key(
-                scheme="ed25519", public=key.public_text, person=cast.members[key_name].person
+                scheme=Scheme.ED25519, public=key.public_text, person=cast.members[key_name].person
             )
             for key_name, key in people_keys.items()
         },
@@ -106,8 +107,9 @@ def make_root(
                 # On one machine with the operator it proves nothing to a stranger, and says so.
                 independent=False,
             ),
+            *cast.witnesses,
         ),
-        witness_quorum=1,
+        witness_quorum=cast.witness_quorum,
         order_urls=order_urls,
     )
     return parse_root(encode_json(root))

@@ -69,6 +69,10 @@ def finish(
             code="draft_too_wide",
         )
     at = now_ms()
+    end = at + min(lasts_ms or stage.certificate_ms, stage.certificate_ms)
+    if draft.not_after - draft.not_before < stage.certificate_ms:
+        # The root ends before the plan's time is over, and the certificate with it.
+        end = min(end, draft.not_after)
     rules = (block_rule(f"{stage.name}-{draft.sequence}", phrases),) if phrases else ()
     levels = draft.levels
     if assurance is not None:
@@ -78,7 +82,7 @@ def finish(
         envelope=narrowed(draft.envelope, postures, rules),
         levels=levels,
         not_before=at,
-        not_after=at + min(lasts_ms or stage.certificate_ms, stage.certificate_ms),
+        not_after=end,
     )
 
 

@@ -6,7 +6,8 @@ Invariants
 - Its output goes to its own log; it dies with its parent (its parent's death signal).
 - A process that listens gets its socket from here, bound and not yet listening. The socket goes on to
   its successor, with all who wait in its queue; when the process died of itself it is closed at once,
-  so that the kernel sends callers to those that live.
+  so that the kernel sends callers to those that live. One that is started again listens once it
+  would serve, or after `_LISTEN_WITHIN_S`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _FIRST_BACKOFF_S = 0.5
 _MAX_BACKOFF_S = 30.0
 _LIVED_S = 30.0
 _GRACE_S = 15.0
+_LISTEN_WITHIN_S = 5.0
 _LOOK_S = 0.02
 _OPTIONS = 4
 """Where options may stand: after `python -m gatelift` and the command."""
@@ -94,10 +96,11 @@ class Child:
         """The process id, null when it is not running."""
         return self._process.pid if self._process is not None else None
 
-    def start(self, *, instead_of: Child | None = None) -> None:
+    def start(self, *, instead_of: Child | None = None, again: bool = False) -> None:
         """Start the process; its output is appended to its log.
 
         `instead_of` shares its socket; the new process then says when it serves (`is_ready`).
+        `again` is after it died.
         """
         words, fds = list(self._arguments), []
         if self.address is not None:
@@ -106,6 +109,8 @@ class Child:
                 self._socket = shared or _bound(self.address)
             fds.append(self._socket.fileno())
             words[_OPTIONS:_OPTIONS] = ["--listen-fd", str(fds[-1])]
+            if again:
+                words[_OPTIONS:_OPTIONS] = ["--listen-within", f"{_LISTEN_WITHIN_S:g}"]
         if instead_of is not None:
             self._ready, said = os.pipe()
             fds.append(said)
@@ -164,7 +169,7 @@ class Child:
             )
             self._backoff_s = min(_MAX_BACKOFF_S, self._backoff_s * 2)
         elif self._again_s is not None and now >= self._again_s:
-            self.start()
+            self.start(again=True)
 
     def stop(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Ask the process to end, wait for its grace, doing `meanwhile`, then kill it."""

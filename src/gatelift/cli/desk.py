@@ -1,4 +1,4 @@
-"""A person's desk: keys from files, what the release is now, a signature, and where it goes.
+"""A person's desk: keys from files or an agent, what the release is now, a signature, and where it goes.
 
 Invariants
 - What is signed is made here, on the signer's machine, with the signer's clock and entropy; control
@@ -22,9 +22,9 @@ from gatelift.cli.admin_client import AdminClient
 from gatelift.cli.errors import AdminUnreachableError, InputError
 from gatelift.cli.output import facts, say, show
 from gatelift.encoding import ID_ENTROPY_BYTES, Digest, make_id, parse_digest, sha256_digest
-from gatelift.trust import STATEMENT_TYPE, SigningKey, Subject, encode_statement, sign_envelope
+from gatelift.trust import STATEMENT_TYPE, MessageSigner, Subject, encode_statement, sign_envelope
 from gatelift.wire.files import replace_durably
-from gatelift.wire.keyfiles import load_signing_key
+from gatelift.wire.ssh_signer import load_signer
 
 __all__ = [
     "AdminOption",
@@ -42,7 +42,12 @@ __all__ = [
 _COSIGNED_TIMEOUT_S = 10.0
 KeysOption = Annotated[
     list[Path],
-    typer.Option("--key", help="Signing key file; once for each signer.", show_default=False),
+    typer.Option(
+        "--key",
+        "--ssh-key",
+        help="Key file, or an SSH FILE.pub that your agent signs for; once for each signer.",
+        show_default=False,
+    ),
 ]
 AdminOption = Annotated[
     str | None,
@@ -72,15 +77,17 @@ def new_id(kind: str) -> str:
     return make_id(kind, now_ms(), secrets.token_bytes(ID_ENTROPY_BYTES))
 
 
-def load_keys(paths: Sequence[Path]) -> list[SigningKey]:
+def load_keys(paths: Sequence[Path]) -> list[MessageSigner]:
     """Return the keys of files; raises `InputError` for none, `KeyFileError` for a bad one."""
     if not paths:
-        raise InputError("expected --key FILE, the key that signs; got none")
-    return [load_signing_key(path) for path in paths]
+        raise InputError(
+            "expected --key FILE (or --ssh-key FILE.pub), the key that signs; got none"
+        )
+    return [load_signer(path) for path in paths]
 
 
 def sign_statement(
-    kind: str, predicate: msgspec.Struct, subject: Subject, keys: Sequence[SigningKey]
+    kind: str, predicate: msgspec.Struct, subject: Subject, keys: Sequence[MessageSigner]
 ) -> bytes:
     """Return the envelope of a statement of `kind`, signed by all keys."""
     payload = encode_statement(kind, (subject,), predicate)

@@ -82,6 +82,7 @@ _UNREADABLE_CODES = frozenset(
         "bad_quantity",
         "unreadable_input",
         "bad_signing_key",
+        "bad_paper_key",
     }
 )
 

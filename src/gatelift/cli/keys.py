@@ -1,21 +1,33 @@
-"""`gatelift keys`: a signing key on this machine, for whoever will hold it."""
+"""`gatelift keys`: a signing key on this machine, for whoever will hold it, and its public half."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gatelift.cli.desk import now_ms
-from gatelift.cli.layout import Deployment
-from gatelift.cli.output import JsonFlag, facts, say, show
-from gatelift.wire.keyfiles import create_signing_key, load_signing_key
+from gatelift.cli.errors import InputError
+from gatelift.cli.layout import Deployment, read_bytes
+from gatelift.cli.output import JsonFlag, facts, note, say, show
+from gatelift.cli.paper import PAPER_LINES, format_paper, parse_paper
+from gatelift.cli.published_keys import compare, publish
+from gatelift.encoding import encode_base64, encode_json, sha256_digest
+from gatelift.trust import Scheme, SigningKey
+from gatelift.wire.files import replace_durably
+from gatelift.wire.keyfiles import create_signing_key, load_seed, save_seed
 from gatelift.wire.sealing import create_upstream_ca, load_upstream_ca, upstream_ca_paths
+from gatelift.wire.ssh_signer import load_verifying_key
 
 __all__ = ["keys"]
 
-keys = typer.Typer(no_args_is_help=True, help="Make signing keys.")
+_MAX_TYPED_CHARS = 1024
+
+keys = typer.Typer(no_args_is_help=True, help="Make, show, keep and publish signing keys.")
+keys.command("publish")(publish)
+keys.command("compare")(compare)
 
 
 @keys.command("new")
@@ -26,6 +38,7 @@ def new(
     """Draw an Ed25519 key; print its public half for the root of trust."""
     key = create_signing_key(path)
     value = {"ok": True, "file": str(path), "key_id": key.id, "public": key.public_text}
+    value |= {"scheme": Scheme.ED25519.value}
 
     def render() -> None:
         say(f"New key in {path}. Keep it; give its public half to whoever holds the ceremony.")
@@ -64,10 +77,72 @@ def upstream_ca(
 
 @keys.command("show")
 def show_key(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="A key file.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A key file, or an SSH FILE.pub.")],
+    person: Annotated[
+        str | None, typer.Option("--person", help="Whose it is: a pseudonym, for a ceremony.")
+    ] = None,
+    organisation: Annotated[
+        str | None, typer.Option("--organisation", help="The person's organisation.")
+    ] = None,
+    identity: Annotated[
+        Path | None,
+        typer.Option("--identity", help="Evidence of who it is; its digest becomes the proof."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the entry for `gatelift root next` here.")
+    ] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Print the public half of a key."""
-    key = load_signing_key(path)
+    """Print the public half of a key, as it stands in a root of trust."""
+    key = load_verifying_key(path)
+    public = encode_base64(key.public)
+    value = {"ok": True, "file": str(path), "key_id": key.id, "public": public}
+    value |= {"scheme": key.scheme.value}
+    if key.rp_id is not None:
+        value |= {"rp_id": key.rp_id}
+    if person is not None and organisation is not None:
+        value |= {"person": person, "organisation": organisation}
+        if identity is not None:
+            value |= {"proof": sha256_digest(read_bytes(identity))}
+    if out is not None:
+        if "person" not in value:
+            raise InputError("expected --person and --organisation with --out")
+        replace_durably(out, encode_json(value))
+    names = ("key_id", "scheme", "public", "rp_id", "person", "organisation", "proof")
+    show(value, lambda: facts((n.replace("_", " "), value[n]) for n in names if n in value))
+
+
+@keys.command("paper")
+def paper(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A key file.")],
+) -> None:
+    """Print a key to be written down: whoever reads it can sign with it."""
+    seed = load_seed(path)
+    note("Write this down, read it back with `gatelift keys from-paper`, then clear the screen.")
+    for line in ("Gatelift key", SigningKey(seed).id, "", *format_paper(seed)):
+        sys.stdout.write(line + "\n")
+
+
+@keys.command("from-paper")
+def from_paper(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Where the key is kept (0600).")],
+    json_output: JsonFlag = False,
+) -> None:
+    """Read a key back from paper; it is asked for, never an argument."""
+    seed = parse_paper(_typed())
+    save_seed(path, seed)
+    key = SigningKey(seed)
     value = {"ok": True, "file": str(path), "key_id": key.id, "public": key.public_text}
-    show(value, lambda: facts((("key id", key.id), ("public", key.public_text))))
+
+    def render() -> None:
+        say(f"The checksum fits. The key is in {path}; remove it when you have signed.")
+        facts((("key id", key.id), ("public", key.public_text)))
+
+    show(value, render)
+
+
+def _typed() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.read(_MAX_TYPED_CHARS)
+    lines = range(1, PAPER_LINES + 1)
+    return "".join(typer.prompt(f"line {n}", hide_input=True, err=True) for n in lines)

@@ -1,7 +1,7 @@
 """Where everything of a deployment lies, and the few settings that its processes share.
 
     DIR/plan.yaml  prompt.txt  candidate.json  root.json  root.sha256  tlog-policy  deployment.json
-    DIR/keys/  files/  store/  journal/  logs/  run/  incoming/  witness/
+    DIR/keys/  files/  store/  heads/  journal/  logs/  run/  incoming/  witness/
 
 Invariants
 - `deployment.json` holds no secret: the node's name, the port, how many workers.

@@ -36,7 +36,7 @@ from gatelift.cli.output import JsonFlag
 from gatelift.encoding import Digest, sha256_digest
 from gatelift.plan import parse_plan
 from gatelift.terms import BlockRule, Envelope, parse_duration_ms
-from gatelift.trust import Clear, Order, SigningKey, Subject, Target, TargetKind
+from gatelift.trust import Clear, MessageSigner, Order, Subject, Target, TargetKind
 from gatelift.wire.files import replace_durably
 from gatelift.wire.order_client import submit_order
 from gatelift.wire.sockets import socket_path
@@ -139,7 +139,7 @@ class _Delivery:
         # Nothing is looked up: the order's own fields say what it narrows.
         return Subject(name=f"release:{self.release}", digest=_name_digest(self.release))
 
-    def deliver(self, order: Order, keys: list[SigningKey]) -> dict[str, Any]:
+    def deliver(self, order: Order, keys: list[MessageSigner]) -> dict[str, Any]:
         """Sign the order and bring it there."""
         envelope = sign_statement("order", order, self.subject(), keys)
         result: dict[str, Any] = {

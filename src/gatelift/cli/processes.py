@@ -1,4 +1,4 @@
-"""`gatelift control`, `keeper`, `worker`, `witness serve`: each process alone, as in a fleet.
+"""`gatelift control`, `keeper`, `worker`: each process alone, as in a fleet.
 
 Each runs until SIGTERM or SIGINT and logs to standard error; `up` runs them all.
 """
@@ -6,7 +6,6 @@ Each runs until SIGTERM or SIGINT and logs to standard error; `up` runs them all
 from __future__ import annotations
 
 import importlib
-import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,8 @@ import typer
 
 from gatelift.cli.errors import InputError
 from gatelift.cli.layout import Deployment, parse_tls_files
+from gatelift.cli.running import log_to_stderr
+from gatelift.cli.witness_urls import parse_witness_urls
 
 __all__ = [
     "ReplicaOption",
@@ -23,7 +24,6 @@ __all__ = [
     "control",
     "keeper",
     "second_store",
-    "witness",
     "worker",
 ]
 
@@ -46,14 +46,6 @@ ReplicaOption = Annotated[
 HostOption = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 
 
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    # One line a request at INFO would fill the disk with other people's paths.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-
-
 def _room(name: str) -> Any:
     # A worker must not import control's web server and database, nor the other way round.
     return importlib.import_module(f"gatelift.{name}")
@@ -64,18 +56,25 @@ def control(
     host: HostOption = "127.0.0.1",
     port: Annotated[int | None, typer.Option("--port", help="Of the admin API.")] = None,
     witness_url: Annotated[
-        str | None, typer.Option("--witness-url", help="Where the witness answers.")
+        list[str] | None,
+        typer.Option(
+            "--witness-url",
+            help="NAME=URL of a witness, before what the root says; once for each. "
+            "A URL alone is of the root's first.",
+        ),
     ] = None,
 ) -> None:
     """Run control: the one leader that folds, decides, records and signs status."""
-    _log_to_stderr()
+    log_to_stderr()
     settings = Deployment(directory).read_settings()
+    named = parse_witness_urls(witness_url or [])
     room = _room("control")
     room.run(
         directory,
         host=host,
         port=port or settings.port + 1,
-        witness_url=witness_url or settings.witness_url,
+        witness_url=named.pop("", settings.witness_url),
+        named_witness_urls=named,
         extra_routes=_room("web").page_routes,
     )
 
@@ -96,7 +95,7 @@ def second_store(directory: Path, replica: Path | None) -> Path | None:
 
 def keeper(directory: DirOption, node: NodeOption = None, replica: ReplicaOption = None) -> None:
     """Run this node's keeper: caps, orders, status, requests log, probes."""
-    _log_to_stderr()
+    log_to_stderr()
     settings = Deployment(directory).read_settings()
     _room("keeper").run(
         directory, node=node or settings.node, replica=second_store(directory, replica)
@@ -115,9 +114,10 @@ def worker(
     replica: ReplicaOption = None,
     listen_fd: Annotated[int | None, typer.Option("--listen-fd", hidden=True)] = None,
     ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
+    listen_within_s: Annotated[float, typer.Option("--listen-within", hidden=True)] = 0.0,
 ) -> None:
     """Run one worker: the gateway that callers reach. Several share one port."""
-    _log_to_stderr()
+    log_to_stderr()
     settings = Deployment(directory).read_settings()
     own = parse_tls_files(tls_cert, tls_key, tls_client_ca)
     room = _room("gateway")
@@ -132,28 +132,6 @@ def worker(
             replica=second_store(directory, replica),
             listen_fd=listen_fd,
             ready_fd=ready_fd,
+            listen_within_s=listen_within_s,
         )
-    )
-
-
-witness = typer.Typer(no_args_is_help=True, help="Run a witness.")
-
-
-@witness.command("serve")
-def serve(
-    folder: Annotated[Path, typer.Option("--folder", help="The witness's own memory.")],
-    name: Annotated[str, typer.Option("--name", help="The name that it signs under.")],
-    key: Annotated[Path, typer.Option("--key", help="Its signing key.")],
-    port: Annotated[int, typer.Option("--port", help="Port to listen on.")],
-    log_vkey: Annotated[
-        list[str], typer.Option("--log-vkey", help="A log to follow; once for each.")
-    ],
-    host: HostOption = "127.0.0.1",
-) -> None:
-    """Cosign the checkpoints of logs, for another organisation than the operator's."""
-    _log_to_stderr()
-    if not log_vkey:
-        raise InputError("expected --log-vkey, the key of a log to follow")
-    _room("witness").serve(
-        folder, name=name, signing_key_path=key, log_vkeys=log_vkey, host=host, port=port
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gatelift.cli.desk import AdminOption, Desk, TokenOption
-from gatelift.cli.output import JsonFlag, at_text, facts, say, short, show, table
+from gatelift.cli.output import JsonFlag, ago, at_text, facts, say, short, show, table
 from gatelift.encoding import parse_base64, parse_json
 from gatelift.trust import parse_envelope
 
@@ -34,8 +34,14 @@ def _render_status(found: dict[str, Any]) -> None:
         ("node", f"{found['node'] or '-'}{'' if found['node_connected'] else ' (not connected)'}"),
         ("last status", at_text(found["status_signed_at"])),
     ]
+    if head and head["confirmed_at"]:
+        age = ago(found["at"] - head["confirmed_at"])
+        late = found["at"] > head["fresh_until"]
+        rows.append(
+            ("confirmed", f"by a quorum {age} ago{': TOO OLD, nodes refuse it' if late else ''}")
+        )
     if found["witness_problem"]:
-        rows.append(("witness", found["witness_problem"]))
+        rows.append(("not cosigned", found["witness_problem"]))
     if found["plan_problem"]:
         rows.append(("plan problem", found["plan_problem"]))
     facts(rows)
@@ -57,7 +63,26 @@ def _render_status(found: dict[str, Any]) -> None:
     for each in found["stages"]:
         if each["withheld"]:
             say(f"Stage {each['name']} is withheld: {each['withheld']}.")
+    _render_witnesses(found)
     _render_facts(found)
+
+
+def _render_witnesses(found: dict[str, Any]) -> None:
+    if found["witnesses"]:
+        say()
+        table(
+            ("witness", "organisation", "cosigned", "at", "problem"),
+            [
+                (
+                    w["name"],
+                    f"{w['organisation']}{'' if w['independent'] else ' (not independent)'}",
+                    "-" if w["size"] is None else w["size"],
+                    at_text(w["cosigned_at"]) if w["cosigned_at"] else "-",
+                    w["problem"] or "-",
+                )
+                for w in found["witnesses"]
+            ],
+        )
 
 
 def _render_facts(found: dict[str, Any]) -> None:

@@ -14,9 +14,9 @@ from gatelift.cli.output import JsonFlag
 from gatelift.encoding import parse_json
 from gatelift.trust import ROOT_TYPE, add_signature, parse_envelope, predicate_type
 from gatelift.wire.files import replace_durably
-from gatelift.wire.keyfiles import load_signing_key
 from gatelift.wire.order_client import submit_order
 from gatelift.wire.sockets import socket_path
+from gatelift.wire.ssh_signer import load_signer
 
 __all__ = ["kind_of", "submit"]
 
@@ -60,7 +60,7 @@ def submit(
     envelope = read_bytes(file)
     kind = kind_of(envelope)
     for path in key:
-        envelope = add_signature(envelope, load_signing_key(path))
+        envelope = add_signature(envelope, load_signer(path))
     desk = Desk(admin, token_file)
     if out is not None:
         replace_durably(out, envelope)

@@ -48,6 +48,10 @@ def render_todo(settings: Settings, cast: Cast, plan: Plan, root: Digest) -> byt
         "- [ ] `keys/control.key`, `keys/releases-log.key` and `keys/node-*.key` stay here;",
         f"      `keys/witness.key` goes to {cast.witness_organisation}, which runs the witness.",
     ]
+    lines += [
+        f"- [ ] {each.organisation} runs the witness {each.name}: give it `releases_vkey` of root.json."
+        for each in cast.witnesses
+    ]
     if not cast.is_proven:
         lines += [
             "- [ ] Identities read `unproven`: every certificate says assurance `dev`. Hold the",

@@ -74,6 +74,7 @@ def _state(control: Control) -> StateView:
         now_ms=control.now_ms(),
         head=control.cosigned,
         witness_problem=control.witness_problem,
+        witnesses=control.witnesses,
         out=control.outgoing,
         status=None if status is None else (status.number, status.signed_at),
         node=control.node,

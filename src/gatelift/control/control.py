@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,8 @@ from gatelift.control.relay import OrderRelay
 from gatelift.control.signing import Draft, sign_draft, subject_of
 from gatelift.control.statuses import StatusBeat, compose_status
 from gatelift.control.tokens import AdminTokens
-from gatelift.control.witness_client import WitnessClient
+from gatelift.control.witness_client import WitnessReport
+from gatelift.control.witness_panel import WitnessPanel, witness_urls
 from gatelift.control.writer import Writer
 from gatelift.decide import State, decide
 from gatelift.encoding import Digest
@@ -61,7 +62,7 @@ class Control:
     """One leader over the deployment in a folder. Make it, then serve inside `running`.
 
     Making it takes the store's lock and refolds the log; raises `StoreError` (`store_locked`),
-    `ControlError` or `ControlFailedError` when it may not lead.
+    `ControlError` or `ControlFailedError` when it may not lead. See `witness_urls` for the URLs.
     """
 
     def __init__(
@@ -69,18 +70,13 @@ class Control:
         directory: Path,
         *,
         witness_url: str | None = None,
+        named_witness_urls: Mapping[str, str] | None = None,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._now_ms = now_ms
         self._held: Deployment = open_deployment(directory, now_ms())
         held = self._held
         try:
-            if held.root.witness_quorum and witness_url is None:
-                raise ControlError(
-                    f"root {held.root.version} asks for {held.root.witness_quorum} witness(es): "
-                    "give the URL of one",
-                    code="no_witness",
-                )
             self._tasks: asyncio.TaskGroup | None = None
             self._writer = Writer(
                 state=held.refolded.state,
@@ -96,16 +92,14 @@ class Control:
                 now_ms=now_ms,
                 on_commit=self._committed,
             )
-            self._wire(directory, witness_url)
+            urls = witness_urls(self._root(), witness_url, named_witness_urls or {})
+            self._wire(directory, urls)
         except BaseException:
-            held.store.close()
+            held.close()
             raise
 
-    def _wire(self, directory: Path, witness_url: str | None) -> None:
+    def _wire(self, directory: Path, urls: Mapping[str, str]) -> None:
         held, writer = self._held, self._writer
-        self._witness = (
-            WitnessClient(witness_url, held.log, writer.call) if witness_url is not None else None
-        )
         self._keepers = KeeperSocket(
             socket_path(directory, "control.sock"),
             root=self._root,
@@ -120,12 +114,14 @@ class Control:
             push=self._keepers.push,
             on_changed=self._beat.hurry,
         )
+        self._witnesses = WitnessPanel(root=self._root(), urls=urls, log=held.log, call=writer.call)
         self._publisher = Publisher(
             log=held.log,
             root=self._root,
             call=writer.call,
-            cosign=self._witness.cosign if self._witness else None,
+            witnesses=self._witnesses,
             on_cosigned=self._outlet.refresh_soon,
+            now_ms=self._now_ms,
         )
         self._relay = OrderRelay(
             state=lambda: self.state,
@@ -169,6 +165,11 @@ class Control:
         return self._publisher.problem
 
     @property
+    def witnesses(self) -> tuple[WitnessReport, ...]:
+        """How each witness of the root stands."""
+        return self._witnesses.reports()
+
+    @property
     def last_status(self) -> Status | None:
         """The last status signed."""
         return self._beat.last
@@ -209,6 +210,10 @@ class Control:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 beside = [tasks.create_task(self._writer.run())]
+                beside += [
+                    tasks.create_task(work) for work in self._witnesses.works(self._publisher)
+                ]
+                await self._witnesses.compare_first()
                 await self._begin()
                 await self._keepers.start()
                 beside += [
@@ -228,9 +233,7 @@ class Control:
                     task.cancel()
         finally:
             self._tasks = None
-            if self._witness is not None:
-                self._witness.close()
-            self._held.store.close()
+            self._held.close()
 
     async def submit(
         self, drafts: list[Draft], expected_size: int | None = None
@@ -274,8 +277,7 @@ class Control:
         self._actor.act(self.state, decide(self.state, self.state.at)[0])
 
     async def _stop_on_failure(self) -> None:
-        await self._writer.failed()
-        raise ControlFailedError("control stops: its writer failed, see above")
+        raise await self._writer.failed()
 
     def _committed(self, entries: tuple[Prepared, ...], decision: Decision | None) -> None:
         self._relay.on_logged(entries)

@@ -8,6 +8,7 @@ Invariants
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import msgspec
@@ -17,10 +18,10 @@ from gatelift.control.errors import ControlError
 from gatelift.control.refold import Refolded, refold
 from gatelift.control.tokens import AdminTokens, load_admin_tokens
 from gatelift.encoding import Digest, decode_json, sha256_digest
-from gatelift.ledger import NewEntry, ReleasesLog
+from gatelift.ledger import HEADS, HeadMemory, NewEntry, ReleasesLog
 from gatelift.messages import EntryHeader, EntryKind
 from gatelift.store import Store
-from gatelift.tlog import NoteSigner, format_proof
+from gatelift.tlog import NoteSigner, format_proof, parse_vkey
 from gatelift.trust import Root, SigningKey, verify_root
 from gatelift.wire.files import FileStore
 from gatelift.wire.keyfiles import load_private_key, load_signing_key
@@ -28,6 +29,7 @@ from gatelift.wire.keyfiles import load_private_key, load_signing_key
 __all__ = ["Deployment", "open_deployment"]
 
 _MAX_ROOT_BYTES = 1024 * 1024
+_LOG = logging.getLogger(__name__)
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +38,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     store: Store
     files: FileStore
     log: ReleasesLog
+    memory: HeadMemory
     publish_dir: Path
     control_key: SigningKey
     tokens: AdminTokens
@@ -44,6 +47,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     root_digest: Digest
     root_envelope: bytes
     orders_and_clears: tuple[tuple[EntryKind, bytes], ...]
+
+    def close(self) -> None:
+        """Give store and memory back."""
+        self.memory.close()
+        self.store.close()
 
     def append(self, entries: tuple[Prepared, ...]) -> None:
         """Store a transaction's entries, durably."""
@@ -103,20 +111,51 @@ def _open(directory: Path, store: Store, now_ms: int) -> Deployment:
             f"keys/releases-log.key is not the log key that root {root.version} names",
             code="wrong_key",
         )
+    tokens = load_admin_tokens(directory / "keys" / "admin-tokens.json")
+    orders_and_clears = _orders_and_clears(store, files, refolded)
     publish_dir = directory / "logs" / "releases"
+    memory = HeadMemory(directory / HEADS / "releases", signer.key)
+    log = _open_log(store, files, publish_dir, signer, memory, root)
     return Deployment(
         store=store,
         files=files,
-        log=ReleasesLog(store, files, publish_dir, signer),
+        log=log,
+        memory=memory,
         publish_dir=publish_dir,
         control_key=control_key,
-        tokens=load_admin_tokens(directory / "keys" / "admin-tokens.json"),
+        tokens=tokens,
         refolded=refolded,
         root=root,
         root_digest=digest,
         root_envelope=envelope,
-        orders_and_clears=_orders_and_clears(store, files, refolded),
+        orders_and_clears=orders_and_clears,
     )
+
+
+def _open_log(
+    store: Store,
+    files: FileStore,
+    publish_dir: Path,
+    signer: NoteSigner,
+    memory: HeadMemory,
+    root: Root,
+) -> ReleasesLog:
+    witnesses = [parse_vkey(witness.vkey) for witness in root.witnesses]
+    if memory.largest is None and store.checkpoint() is not None:
+        _LOG.warning(
+            "no memory of the heads that were signed: it is begun again from the store, and only a "
+            "witness can tell whether that is the newest"
+        )
+    try:
+        log = ReleasesLog(store, files, publish_dir, signer, memory, witnesses)
+    except BaseException:
+        memory.close()
+        raise
+    if log.mended:
+        _LOG.warning(
+            "published files differed from the store and were written again: %s", log.mended
+        )
+    return log
 
 
 def _read_root(directory: Path) -> bytes:

@@ -79,7 +79,7 @@ def draft_certificate(
         status_ttl_ms=plan.trust.status_ttl_ms,
         sequence=next_sequence(state, stage_name),
         not_before=now_ms,
-        not_after=now_ms + stage.certificate_ms,
+        not_after=min(now_ms + stage.certificate_ms, root.expires_at),
     )
     return CertificateDraft(
         certificate=certificate,

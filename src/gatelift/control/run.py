@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -37,14 +37,16 @@ def run(
     host: str,
     port: int,
     witness_url: str | None = None,
+    named_witness_urls: Mapping[str, str] | None = None,
     extra_routes: ExtraRoutes | None = None,
 ) -> None:
     """Lead the deployment in `directory` until SIGTERM or SIGINT; `port` 0 lets the system pick.
 
+    `witness_panel.witness_urls` says what the URLs of witnesses are for.
     Raises before listening when the folder, its keys or the address cannot be used (`StoreError`
     with code `store_locked` for a second control), and `ControlFailedError` when it had to stop.
     """
-    control = Control(directory, witness_url=witness_url)
+    control = Control(directory, witness_url=witness_url, named_witness_urls=named_witness_urls)
     asyncio.run(_serve(control, host, port, extra_routes))
 
 

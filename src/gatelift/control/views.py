@@ -2,7 +2,8 @@
 
 Invariants
 - Everything is derived from the folded state and from what is out; nothing is remembered.
-- No grant, key, prompt or name: actors are pseudonyms, organisations are counted.
+- No grant, key, prompt or name: actors are pseudonyms, organisations are counted. Witnesses stand
+  with their organisation, as in the root.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from gatelift.control.bundles import Outgoing
 from gatelift.control.keepers import NodeSeen
 from gatelift.control.publisher import Cosigned
 from gatelift.control.stage_views import StageView, view_stages
+from gatelift.control.witness_client import WitnessReport
 from gatelift.decide import State
 from gatelift.encoding import Digest
 from gatelift.incidents import Clock, Incident, clocks
@@ -27,7 +29,7 @@ from gatelift.messages import (
 )
 from gatelift.plan import parse_candidate
 from gatelift.terms import Category, Side
-from gatelift.trust import Order
+from gatelift.trust import Order, Root
 from gatelift.wire.files import FileStore
 
 __all__ = ["StateView", "view_state"]
@@ -119,11 +121,17 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckpointView(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest cosigned head; `root` in hex."""
+    """The newest cosigned head; `root` in hex, times in ms UTC.
+
+    `confirmed_at` is since when a quorum of witnesses confirms it, `fresh_until` when nodes take it for
+    frozen; both are null where the root asks for no witness.
+    """
 
     size: int
     root: str
     note: str
+    confirmed_at: int | None
+    fresh_until: int | None
 
 
 class StateView(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +148,7 @@ class StateView(msgspec.Struct, frozen=True, kw_only=True):
     unknown_parts: tuple[str, ...]
     checkpoint: CheckpointView | None
     witness_problem: str | None
+    witnesses: tuple[WitnessReport, ...]
     bundle_number: int | None
     roster_number: int | None
     last_decision: DecisionView | None
@@ -168,6 +177,7 @@ def view_state(
     now_ms: int,
     head: Cosigned | None,
     witness_problem: str | None,
+    witnesses: tuple[WitnessReport, ...],
     out: Outgoing,
     status: tuple[int, int] | None,
     node: NodeSeen,
@@ -183,8 +193,9 @@ def view_state(
         plan_problem=state.plan_problem,
         fingerprint=state.fingerprint,
         unknown_parts=_unknown_parts(state, files),
-        checkpoint=_checkpoint(head),
+        checkpoint=_checkpoint(head, state.root),
         witness_problem=witness_problem,
+        witnesses=witnesses,
         bundle_number=out.bundle.number if out.bundle else None,
         roster_number=out.roster.number if out.roster else None,
         last_decision=_decision(state),
@@ -218,11 +229,19 @@ def _unknown_parts(state: State, files: FileStore) -> tuple[str, ...]:
     return parse_candidate(files.get(digest)).unknown_parts() if digest else ()
 
 
-def _checkpoint(head: Cosigned | None) -> CheckpointView | None:
+def _checkpoint(head: Cosigned | None, root: Root | None) -> CheckpointView | None:
     if head is None:
         return None
     note = head.note.decode("utf-8")
-    return CheckpointView(size=head.size, root=head.checkpoint.root.hex(), note=note)
+    return CheckpointView(
+        size=head.size,
+        root=head.checkpoint.root.hex(),
+        note=note,
+        confirmed_at=head.confirmed_at,
+        fresh_until=head.confirmed_at + root.witness_max_age_ms
+        if root is not None and head.confirmed_at is not None
+        else None,
+    )
 
 
 def _decision(state: State) -> DecisionView | None:

@@ -28,7 +28,7 @@ from gatelift.control.errors import ControlError, ControlFailedError
 from gatelift.control.signing import Draft
 from gatelift.decide import State
 from gatelift.encoding import Digest
-from gatelift.errors import CallerError
+from gatelift.errors import CallerError, PeerError
 from gatelift.messages import Decision, Visibility
 from gatelift.wire.files import FileStore
 
@@ -99,9 +99,10 @@ class Writer:
         """Whether a digest is that of a body which only the overseer reads."""
         return digest in self._hidden
 
-    async def failed(self) -> None:
-        """Return when the writer has failed."""
+    async def failed(self) -> ControlFailedError:
+        """Return why control cannot go on, once the writer has failed."""
         await self._failed.wait()
+        return _stopped_by(self._failure)
 
     async def submit(
         self, drafts: list[Draft], expected_size: int | None = None
@@ -131,7 +132,7 @@ class Writer:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except Exception as error:
             self._fail(error)
-            raise ControlFailedError(f"control's store failed: {error}") from error
+            raise _stopped_by(error) from error
 
     async def run(self) -> None:
         """Group and store submissions until cancelled or failed."""
@@ -228,6 +229,12 @@ class Writer:
         for each in waiting:
             if not each.done.done():
                 each.done.set_exception(ControlFailedError(f"control writes no more: {error}"))
+
+
+def _stopped_by(error: Exception | None) -> ControlFailedError:
+    # Whoever of those that end with it is heard first, the code is the cause's.
+    code = error.code if isinstance(error, PeerError) else None
+    return ControlFailedError(f"control's store failed: {error}", code=code)
 
 
 def _log_refused_tick(done: asyncio.Future[tuple[int, ...]]) -> None:

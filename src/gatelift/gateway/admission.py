@@ -13,7 +13,7 @@ Invariants
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -25,9 +25,9 @@ from gatelift.gateway.holdings import Identified
 from gatelift.gateway.honey_touch import touch_honey
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.keeper_link import KeeperUnavailableError
-from gatelift.gateway.leases import Reservation
 from gatelift.gateway.refusals import refusal_detail
 from gatelift.gateway.releasing import BYTES_PER_TOKEN_BOUND
+from gatelift.gateway.reservation import Reservation
 from gatelift.gateway.standing import Standing
 from gatelift.messages import Outcome
 from gatelift.messages.frames import Denied
@@ -45,6 +45,7 @@ __all__ = [
     "needs_of",
     "permitted",
     "reserve",
+    "reserve_at_hand",
 ]
 
 _MESSAGE_TOKENS = 16
@@ -68,7 +69,7 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
     refused_by: Verdict | None = None
 
 
-class Admitted(NamedTuple):
+class Admitted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an exchange may do, and the bounds that are reserved for it.
 
     `max_tokens` is the limit of each of `choices`; `max_bytes` that of the whole answer.
@@ -97,8 +98,8 @@ def identify(context: Context, request: Request) -> Identified | None:
         shown = _presented(request)
         if shown is None:
             return None
-        api_key = shown.key.decode("ascii")
-        who = context.holdings.identify(api_key)
+        key, by_proof = shown
+        who = context.holdings.identify(key)
     except (DuplicateHeaderError, GrantError, UnicodeDecodeError):
         return None
     if who is None:
@@ -109,32 +110,32 @@ def identify(context: Context, request: Request) -> Identified | None:
     if not matches_endpoint(request.segment, who.grant):
         raise WrongDoorError("a key was shown at an endpoint that is not its grant's")
     if who.binding is not None:
-        check_bound(who.binding, request, api_key, context.proofs, now_ms())
-    elif shown.by_proof:
+        check_bound(who.binding, request, key.decode("ascii"), context.proofs, now_ms())
+    elif by_proof:
         return None
     return who
 
 
-class _Shown(NamedTuple):
-    """A key as it was shown; `by_proof` where the caller says that it comes with a DPoP proof."""
+def _presented(request: Request) -> tuple[bytes, bool] | None:
+    """Return the key that a request shows, and whether it says that a DPoP proof comes with it.
 
-    key: bytes
-    by_proof: bool
-
-
-def _presented(request: Request) -> _Shown | None:
-    """Return the key that a request shows, by either header; two different ones are none."""
+    By either header; two different ones are none.
+    """
     value, plain = request.header(b"authorization"), request.header(b"x-api-key")
     if value is None:
-        return None if plain is None else _Shown(plain, by_proof=False)
+        return None if plain is None else (plain, False)
     scheme, _, key = value.partition(b" ")
     if scheme not in (b"Bearer", b"DPoP") or (plain is not None and plain != key):
         return None
-    return _Shown(key, by_proof=scheme == b"DPoP")
+    return key, scheme == b"DPoP"
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _input_bound(request: ModelRequest) -> int:
-    text = sum(len(part.text.encode("utf-8", "surrogatepass")) for part in request.parts)
+    text = sum([_utf8_bytes(part.text) for part in request.parts])
     return text + _MESSAGE_TOKENS * request.messages + IMAGE_TOKENS_BOUND * request.images
 
 
@@ -208,6 +209,20 @@ def _output_limit(scope: Scope, request: ModelRequest) -> int:
     if scope.output_tokens is None:
         return _DEFAULT_OUTPUT_TOKENS if asked is None else asked
     return scope.output_tokens if asked is None else min(asked, scope.output_tokens)
+
+
+def reserve_at_hand(
+    context: Context,
+    standing: Standing,
+    needs: dict[CapUnit, int],
+    known: frozenset[str] = frozenset(),
+) -> Reservation | None:
+    """Set aside every cap of a request if this worker holds enough of each, else nothing: null.
+
+    Most requests need no word of the keeper, and what does not wait needs no coroutine.
+    """
+    wanted = standing.cap_lines.wanted(needs, now_ms(), known)
+    return wanted if context.leases.take(wanted) else None
 
 
 async def reserve(

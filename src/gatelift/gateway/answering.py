@@ -11,19 +11,16 @@ Invariants
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 from gatelift.errors import GateliftError
 from gatelift.gateway.dialects import (
-    Answer,
     AnswerCodec,
     AnswerEnd,
     Dialect,
     ModelRequest,
     UpstreamAnswerError,
 )
-from gatelift.gateway.exchange import Event
 from gatelift.gateway.http_messages import ClientGoneError
 from gatelift.gateway.http_responder import ResponseState
 from gatelift.gateway.recorded import RecordedExchange, send_reply
@@ -31,6 +28,7 @@ from gatelift.gateway.recording import Ending
 from gatelift.gateway.refusals import SSE_HEADERS, refusal_completion
 from gatelift.gateway.releasing import Release
 from gatelift.gateway.replies import Reply, error_event
+from gatelift.gateway.streamed_answer import StreamedAnswer
 from gatelift.gateway.upstream_errors import told_of
 from gatelift.journal import JournalError, Pending
 from gatelift.messages import Outcome
@@ -38,13 +36,34 @@ from gatelift.plan import RefusalForm
 from gatelift.terms import CapUnit, Prices, cost_of
 from gatelift.trust import Refusal
 from gatelift.wire.http_client import UpstreamResponse
-from gatelift.wire.sse import SseParser
 
 __all__ = ["Answering"]
+
+# What an exchange spends, in the order in which `_ended` counts it.
+_UNITS: Final = (
+    CapUnit.REQUESTS,
+    CapUnit.PARALLEL,
+    CapUnit.INPUT_TOKENS,
+    CapUnit.OUTPUT_TOKENS,
+    CapUnit.BYTES_OUT,
+    CapUnit.COST,
+    CapUnit.COVERAGE,
+)
 
 
 class Answering:
     """The answer of one exchange: read and written by `codec`, let through by `release`."""
+
+    __slots__ = (
+        "_codec",
+        "_dialect",
+        "_exchange",
+        "_form",
+        "_input_bound",
+        "_prices",
+        "_release",
+        "_request",
+    )
 
     def __init__(
         self,
@@ -75,38 +94,40 @@ class Answering:
         else:
             await self._whole(response)
 
-    def _spent(self) -> dict[CapUnit, int]:
-        release, forwarded = self._release, self._exchange.forwarded
+    def _ended(
+        self, outcome: Outcome, reason: str = "", status: int = 200
+    ) -> tuple[Ending, dict[CapUnit, int]]:
+        """Return how the exchange ended and what it spent: the same tokens in both."""
+        release, exchange = self._release, self._exchange
+        forwarded = exchange.forwarded
         into = release.input_tokens(self._input_bound) if forwarded else 0
         out = release.output_tokens
-        return {
-            CapUnit.REQUESTS: 1,
-            CapUnit.PARALLEL: 0,
-            CapUnit.INPUT_TOKENS: into,
-            CapUnit.OUTPUT_TOKENS: out,
-            CapUnit.BYTES_OUT: release.bytes_out,
-            CapUnit.COST: cost_of(self._prices, into, out),
-            CapUnit.COVERAGE: int(forwarded),
-        }
-
-    def _ending(self, outcome: Outcome, reason: str = "", status: int = 200) -> Ending:
-        release = self._release
-        return Ending(
+        ending = Ending(
             outcome=outcome,
             reason=reason,
             status=status,
-            upstream=self._exchange.forwarded,
-            input_tokens=release.input_tokens(self._input_bound) if self._exchange.forwarded else 0,
-            output_tokens=release.output_tokens,
+            upstream=forwarded,
+            input_tokens=into,
+            output_tokens=out,
             overrun_tokens=release.overrun_tokens,
-            verdicts=self._exchange.verdicts + tuple(release.verdicts),
+            verdicts=exchange.verdicts + tuple(release.verdicts),
         )
+        amounts = (
+            1,
+            0,
+            into,
+            out,
+            release.bytes_out,
+            cost_of(self._prices, into, out),
+            int(forwarded),
+        )
+        return ending, dict(zip(_UNITS, amounts, strict=True))
 
-    def _completed(self) -> Ending:
+    def _completed(self) -> tuple[Ending, dict[CapUnit, int]]:
         cut_by = self._release.cut_by
         if cut_by is not None:
-            return self._ending(Outcome.CUT, cut_by.rule)
-        return self._ending(Outcome.SERVED)
+            return self._ended(Outcome.CUT, cut_by.rule)
+        return self._ended(Outcome.SERVED)
 
     def _cut_detail(self) -> dict[str, Any] | None:
         cut_by = self._release.cut_by
@@ -132,7 +153,8 @@ class Answering:
             await self._withhold()
             return
         body = self._codec.whole(self._end())
-        await exchange.finish(self._completed(), body, self._spent())
+        ending, spent = self._completed()
+        await exchange.finish(ending, body, spent)
         headers = ((b"content-type", b"application/json"), *exchange.headers)
         exchange.send_with_ticket(Reply(status=200, headers=headers, body=body))
 
@@ -148,8 +170,8 @@ class Answering:
             reply = self._said_as_completion() or exchange.error(
                 code, "a safeguard withheld the answer", detail=self._cut_detail()
             )
-        ending = self._ending(Outcome.WITHHELD, code, reply.status)
-        await exchange.finish(ending, None, self._spent())
+        ending, spent = self._ended(Outcome.WITHHELD, code, reply.status)
+        await exchange.finish(ending, None, spent)
         exchange.send_with_ticket(reply)
 
     def _said_as_completion(self) -> Reply | None:
@@ -172,37 +194,27 @@ class Answering:
         responder = exchange.responder
         ticket = (b"gatelift-ticket", exchange.recorder.start_ticket().encode())
         responder.start_stream(200, [*SSE_HEADERS, *exchange.headers, ticket])
-        async for answer in self._events(response):
-            out = release.take(answer)
-            if out:
-                exchange.steps.on(Event.RELEASE)
-                await responder.write(out)
-            if release.stopped:
-                break
+        await StreamedAnswer(
+            codec,
+            release,
+            responder,
+            exchange.steps,
+            max_event_bytes=self._request.event_bytes,
+        ).pass_on(response)
         if not release.ended:
             raise UpstreamAnswerError("an end without a finish reason", code="upstream_died")
         tail = release.end()
-        await exchange.finish(self._completed(), bytes(release.released), self._spent())
+        ending, spent = self._completed()
+        await exchange.finish(ending, bytes(release.released), spent)
         comment = b": gatelift-ticket " + exchange.recorder.finish_ticket().encode() + b"\n\n"
         last = codec.last(self._end())
         await responder.finish(tail + comment + last)
-
-    async def _events(self, response: UpstreamResponse) -> AsyncIterator[Answer]:
-        """Yield what each event says until the stream ends in order; raises if it just stops."""
-        parser = SseParser(max_event_bytes=self._request.event_bytes)
-        async for data in response.chunks():
-            for event in parser.feed(data):
-                answer = self._codec.parse_event(event)
-                yield answer
-                if answer.ended:
-                    return
-        raise UpstreamAnswerError("the stream ended without its end mark", code="upstream_died")
 
     async def failed(self, error: GateliftError) -> None:
         """End an exchange whose upstream or caller broke off: never cleanly for the caller."""
         responder = self._exchange.responder
         if isinstance(error, ClientGoneError):
-            await self._record_end(self._ending(Outcome.DISCONNECTED, error.code))
+            await self._record_end(Outcome.DISCONNECTED, error.code)
             return
         told = told_of(error)
         reply = self._exchange.error(
@@ -210,22 +222,23 @@ class Answering:
         )
         if responder.state is ResponseState.STREAMING:
             responder.abort(flush=True, last=error_event(reply, self._dialect.errors))
-        await self._record_end(self._ending(Outcome.UPSTREAM_FAILED, error.code, reply.status))
+        await self._record_end(Outcome.UPSTREAM_FAILED, error.code, reply.status)
         send_reply(responder, reply)
 
     async def stopped(self, refusal: Refusal) -> None:
         """Record an exchange that was stopped, and say so where nothing has left yet."""
-        await self._record_end(self._ending(Outcome.STOPPED, refusal.code))
+        await self._record_end(Outcome.STOPPED, refusal.code)
         reply = self._exchange.error(refusal.code, refusal.message)
         send_reply(self._exchange.responder, reply)
 
-    async def _record_end(self, ending: Ending) -> None:
+    async def _record_end(self, outcome: Outcome, reason: str, status: int = 200) -> None:
         recorder = self._exchange.recorder
         if recorder.start is None or recorder.finish is not None:
             return
         release = self._release
         answer = bytes(release.released) if release.released else None
+        ending, spent = self._ended(outcome, reason, status)
         try:
-            await self._exchange.finish(ending, answer, self._spent())
+            await self._exchange.finish(ending, answer, spent)
         except JournalError as error:
             self._exchange.journal_failed(error)

@@ -40,7 +40,8 @@ ROWS: Final[tuple[Failure, ...]] = (
     Failure(
         what="a worker is killed",
         sees="its open answers break, without `[DONE]`; other workers serve",
-        within="at once; `up` starts it again after 0.5 s, doubled up to 30 s if it dies again",
+        within="at once; `up` starts it again after 0.5 s, doubled up to 30 s if it dies again, and it "
+        "takes callers once it would serve, or after 5 s",
         on_call="nothing, if once; else read `run/worker-N.log`",
         tests=(f"{_HERE}test_a_killed_worker_breaks_its_own_answers_and_comes_back",),
     ),
@@ -118,9 +119,11 @@ ROWS: Final[tuple[Failure, ...]] = (
         tests=(f"{_WORKER}test_silence_of_control_closes_within_the_ttl",),
     ),
     Failure(
-        what="the witness is away",
-        sees="nothing; what is new is not certified until it cosigns again",
-        within="never",
+        what="the witness is away, or so many that their quorum is",
+        sees="nothing for long; what is new is not certified until it cosigns again. Then nothing is served, "
+        "as nobody outside vouches that the log still stands",
+        codes=("status_lapsed",),
+        within="`witness_max_age_ms` of the root (a day unless it says another)",
         on_call="call the witness's organisation; `gatelift status` says how far it is behind",
         tests=(
             f"{_HERE}test_nobody_notices_that_the_witness_is_away",
@@ -140,7 +143,8 @@ ROWS: Final[tuple[Failure, ...]] = (
         sees="nothing is served: another history is not taken for this one",
         codes=("status_lapsed",),
         within="`status_ttl`",
-        on_call="stop control, put the store back from its newest copy, start control",
+        on_call="stop control and keeper, put the store back from its newest copy; `gatelift ledger fsck` "
+        "says whether it is the newest, and control refuses any other",
         tests=(f"{_HERE}test_a_store_that_is_gone_is_not_made_anew_and_nothing_is_served",),
     ),
     Failure(

@@ -30,7 +30,7 @@ from gatelift.gateway.recording import Ending, Recorder
 from gatelift.gateway.standing import Standing
 from gatelift.gateway.upstream_identity import UpstreamIdentity
 from gatelift.journal import JournalError, Writer
-from gatelift.messages import Charge, Outcome, Placement, UpstreamTls
+from gatelift.messages import Outcome, Placement, UpstreamTls
 from gatelift.messages.frames import CredentialFrame
 from gatelift.safeguards import Suite, suite_key
 from gatelift.terms import (
@@ -71,14 +71,14 @@ class Orphan(NamedTuple):
     """A start whose finish could not be written: closed later, in the worst case for the caps."""
 
     recorder: Recorder
-    spent: tuple[Charge, ...]
+    spent: str
     forwarded: bool
 
 
 class OpenExchange:
     """An exchange on its way, as far as a stop must know it."""
 
-    __slots__ = ("admitted_ms", "envelope", "placement", "responder", "stopped_by", "task", "who")
+    __slots__ = ("envelope", "placement", "responder", "stopped_by", "task", "who")
 
     def __init__(
         self, who: Identified, envelope: Envelope, responder: Responder, task: asyncio.Task[Any]
@@ -88,7 +88,6 @@ class OpenExchange:
         self.envelope = envelope
         self.responder = responder
         self.stopped_by: Refusal | None = None
-        self.admitted_ms = boot_ms()
         self.placement: str | None = None
         """Where it was sent last, null before."""
 

@@ -39,6 +39,7 @@ from gatelift.wire.sse import SseError
 __all__ = ["Forward"]
 
 _CREDENTIAL_OR_ROUTE: Final = frozenset({401, 403, 404, 405})
+_CLOSED: Final = BreakerState.CLOSED
 
 
 class Forward:
@@ -102,17 +103,33 @@ class Forward:
         return self._place.enrolled
 
     async def __aenter__(self) -> Self:
+        placements = self._placements
         tried: frozenset[Place] = frozenset()
         last: UpstreamError | None = None
-        for _ in range(self._placements.terms.max_attempts):
-            place = self._next(tried, last)
+        for _ in range(placements.terms.max_attempts):
+            now_s = time.monotonic()
+            place = self._next(tried, last, now_s)
+            data = self._body(place.enrolled)
+            self._begin(place, now_s)
             try:
-                await self._attempt(place)
+                client = place.client or placements.connect(place)
+                response = await client.request(
+                    "POST",
+                    self._path,
+                    placements.headers() + self._extra,
+                    data,
+                    keep=not self._stream,
+                )
             except UpstreamError as error:
+                self._failed(error)
                 if error.sent:
                     raise
                 last, tried = error, tried | {place}
+            except BaseException:
+                self._leave(BreakerEvent.LEFT)
+                raise
             else:
+                self._take(place, response)
                 return self
         raise self._none_left(last)
 
@@ -130,9 +147,9 @@ class Forward:
         else:
             self._leave(BreakerEvent.LEFT)
 
-    def _next(self, tried: frozenset[Place], last: UpstreamError | None) -> Place:
+    def _next(self, tried: frozenset[Place], last: UpstreamError | None, now_s: float) -> Place:
         placements = self._placements
-        place = placements.choose(tried, time.monotonic())
+        place = placements.choose(tried, now_s)
         if place is None:
             raise self._none_left(last)
         refusal = self._judge(place.enrolled)
@@ -149,34 +166,24 @@ class Forward:
         # Where one was tried, what became of it says more than that no other is left.
         return last or self._placements.why_none(time.monotonic())
 
-    async def _attempt(self, place: Place) -> None:
-        placements = self._placements
-        data = self._body(place.enrolled)
+    def _begin(self, place: Place, now_s: float) -> None:
         self._place = place
-        self._begun = place.breaker.begin(time.monotonic())
+        self._begun = place.breaker.begin(now_s)
         place.open += 1
         self.sent = True
-        try:
-            response = await placements.client(place.enrolled).request(
-                "POST",
-                self._path,
-                placements.headers() + self._extra,
-                data,
-                keep=not self._stream,
-            )
-        except UpstreamError as error:
-            self.sent = error.sent
-            ours = error.code in {"too_many_connections", "timeout_pool"}
-            self._leave(BreakerEvent.LEFT if ours else BreakerEvent.FAILED)
-            raise
-        except BaseException:
-            self._leave(BreakerEvent.LEFT)
-            raise
+
+    def _failed(self, error: UpstreamError) -> None:
+        """Tell the breaker of an attempt that got no answer; what was full was full of ours."""
+        self.sent = error.sent
+        ours = error.code in {"too_many_connections", "timeout_pool"}
+        self._leave(BreakerEvent.LEFT if ours else BreakerEvent.FAILED)
+
+    def _take(self, place: Place, response: UpstreamResponse) -> None:
         if response.status != 200:
             response.close()
             raise self._refused(response)
         self._response = response
-        if place.breaker.state is not BreakerState.CLOSED:
+        if place.breaker.state is not _CLOSED:
             place.on(BreakerEvent.ANSWERED, self._begun, time.monotonic())
 
     def _refused(self, response: UpstreamResponse) -> PlacementError:

@@ -22,6 +22,7 @@ import msgspec
 
 from gatelift.encoding import Digest
 from gatelift.errors import CallerError
+from gatelift.gateway.key_book import Identified, KeyBook
 from gatelift.gateway.order_book import OrderBook
 from gatelift.gateway.probed import ProbedPlacements
 from gatelift.gateway.standing import Standing, StandingBook, edges_of, permit_as_sealed
@@ -35,14 +36,11 @@ from gatelift.messages import (
 from gatelift.terms import Durability, Sealing
 from gatelift.trust import (
     Grant,
-    KeyBinding,
     Refusal,
     Root,
     StandingOrder,
     Status,
     VerifiedCertificate,
-    matches_key,
-    public_id_of,
     verify_status,
 )
 
@@ -55,17 +53,6 @@ class HoldingsError(CallerError):
     """Something arrived that may not be adopted."""
 
     code = "not_adopted"
-
-
-class Identified:
-    """A grant and the key that was shown for it."""
-
-    __slots__ = ("binding", "grant", "public_id")
-
-    def __init__(self, grant: Grant, public_id: str, binding: KeyBinding | None = None) -> None:
-        self.grant = grant
-        self.public_id = public_id
-        self.binding = binding
 
 
 class Holdings:
@@ -93,6 +80,7 @@ class Holdings:
         self._alive_until_ms = 0
         self._newest: dict[str, int] = {}
         self._judged = StandingBook()
+        self._keys = KeyBook()
 
     @property
     def orders(self) -> tuple[StandingOrder, ...]:
@@ -263,19 +251,26 @@ class Holdings:
         """The weakest sealing that the node's probes show now, null while no placement is up."""
         return None if self.bundle is None else self._probed.sealing(self.bundle)
 
-    def identify(self, api_key: str) -> Identified | None:
+    def identify(self, shown: bytes) -> Identified | None:
         """Return the grant of an API key, null when it is nobody's. Constant time in the secret."""
-        public_id = public_id_of(api_key)
-        grant = self.roster.by_public_id.get(public_id) if self.roster else None
-        if grant is None:
-            return None
-        for key in grant.keys:
-            if key.public_id == public_id and matches_key(api_key, key):
-                return Identified(grant, public_id, key.binding)
-        return None
+        return None if self.roster is None else self._keys.identify(shown, self.roster)
 
     def standing(self, who: Identified, now_ms: int, boot_ms: int) -> Standing | Refusal:
         """Return what a grant may do now."""
+        grant, roster = who.grant, self.roster
+        if (
+            roster is not None
+            and self._next_roster is None
+            and roster.by_public_id.get(who.public_id) is grant
+            and self.is_alive(boot_ms)
+        ):
+            # What was judged of the grant in force, under all that is held now, is the answer.
+            judged = self._judged.get(who.public_id, grant, now_ms)
+            if judged is not None:
+                return judged
+        return self._judge(who, now_ms, boot_ms)
+
+    def _judge(self, who: Identified, now_ms: int, boot_ms: int) -> Standing | Refusal:
         if self.bundle is None or self.roster is None or not self.is_alive(boot_ms):
             return Refusal(
                 code="status_lapsed",

@@ -32,7 +32,7 @@ from gatelift.gateway.honey import source_tag
 from gatelift.gateway.http_messages import Request
 from gatelift.gateway.recording import Ending, Recorder, Subject
 from gatelift.journal import JournalError
-from gatelift.messages import Outcome
+from gatelift.messages import NO_CHARGES, Outcome
 from gatelift.safeguards import PartKind, Verdict
 from gatelift.terms import Band, Category, Posture, Side
 from gatelift.watch import make_session
@@ -92,11 +92,11 @@ def _record(context: Context, what: str, who: Identified, request: Request) -> N
     )
     recorder = Recorder(context.journal, subject)
     try:
-        recorder.write_start(b"", None)
+        recorder.write_start(b"", NO_CHARGES)
         recorder.write_finish(
             Ending(outcome=Outcome.STOPPED, reason="honey", status=404, verdicts=(verdict,)),
             None,
-            (),
+            NO_CHARGES,
         )
     except JournalError as error:
         _LOG.error("a touch of bait could not be recorded: %s", error.code)

@@ -30,7 +30,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import cast
+from typing import Final, cast
 
 from gatelift.gateway.http_gate import WriteGate
 from gatelift.gateway.http_head import RequestHead
@@ -48,6 +48,11 @@ from gatelift.trust import thumbprint_of
 from gatelift.wire.deadlines import NEVER
 
 __all__ = ["HttpServerProtocol"]
+
+
+_IDLE: Final = ConnectionState.IDLE
+_EXCHANGE: Final = ConnectionState.EXCHANGE
+_SENT: Final = ResponseState.SENT
 
 
 class HttpServerProtocol(asyncio.Protocol):
@@ -80,7 +85,7 @@ class HttpServerProtocol(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._state = ConnectionState.IDLE
-        self._reader = RequestReader(hub.limits)
+        self._reader = RequestReader(hub.limits, hub.known_heads)
         self._responder: Responder | None = None
         self._task: asyncio.Task[None] | None = None
         self._gate = WriteGate()
@@ -124,6 +129,12 @@ class HttpServerProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, keep for later, or throw away, by state."""
+        if self._state is _IDLE:
+            # The way of nearly every request of a kept connection: nothing is kept, or counted.
+            whole = self._reader.take_whole(data)
+            if whole is not None:
+                self._begin_exchange(*whole)
+                return
         match self._state:
             case ConnectionState.IDLE | ConnectionState.HEAD | ConnectionState.BODY:
                 self._reader.feed(data)
@@ -255,6 +266,8 @@ class HttpServerProtocol(asyncio.Protocol):
             self._refuse(error)
             return
         if taken is not None:
+            if self._reader.buffered > self._limits.max_buffered_bytes:
+                self._pause_reading()
             self._begin_exchange(*taken)
             return
         match self._reader.phase:
@@ -272,12 +285,11 @@ class HttpServerProtocol(asyncio.Protocol):
                 pass
 
     def _begin_exchange(self, head: RequestHead, body: bytes) -> None:
-        self._state = ConnectionState.EXCHANGE
+        self._state = _EXCHANGE
         if not self.write_paused:
             self.deadline = NEVER
-        self.closes_after = self.closes_after or not head.keep_alive or self._hub.draining
-        if self._reader.buffered > self._limits.max_buffered_bytes:
-            self._pause_reading()
+        if not head.keep_alive or self._hub.draining:
+            self.closes_after = True
         request = Request(
             method=head.method,
             path=head.path,
@@ -288,11 +300,12 @@ class HttpServerProtocol(asyncio.Protocol):
             received_at_monotonic=time.monotonic(),
             tls=self._tls,
             client_certificate=self._certificate,
+            by_name=head.by_name,
         )
         responder = Responder(self, head_only=head.method == "HEAD", http_1_1=head.http_1_1)
         self._responder = responder
         self._task = self._loop.create_task(self._run(request, responder))
-        self._hub.began(self._task)
+        self._hub.exchanges.add(self._task)
 
     async def _run(self, request: Request, responder: Responder) -> None:
         try:
@@ -309,9 +322,13 @@ class HttpServerProtocol(asyncio.Protocol):
     def _end_exchange(self, responder: Responder) -> None:
         self._responder = None
         if self._task is not None:
-            self._hub.ended(self._task)
+            self._hub.exchanges.discard(self._task)
             self._task = None
-        if self._state is ConnectionState.CLOSED:
+        state = self._state
+        if state is _EXCHANGE and responder.state is _SENT and not self.write_paused:
+            self._next_request()
+            return
+        if state is ConnectionState.CLOSED:
             return
         match responder.state:
             case ResponseState.AWAITED:
@@ -328,7 +345,7 @@ class HttpServerProtocol(asyncio.Protocol):
         if self.closes_after:
             self._finish_connection()
             return
-        self._state = ConnectionState.IDLE
+        self._state = _IDLE
         draining = self._hub.draining
         self.deadline = self._loop.time() + (
             self._limits.linger_timeout_s if draining else self._limits.idle_timeout_s

@@ -22,6 +22,7 @@ Follows RFC 9112 sections 2, 3, 5, 6 and RFC 9110 sections 7.2, 7.8, 10.1.1.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import httptools
@@ -57,6 +58,8 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     path: str
     query: str
     headers: HeaderList
+    by_name: Mapping[bytes, bytes | None]
+    """As in `Request`."""
     body_length: int
     """Bytes, or `CHUNKED`."""
     http_1_1: bool
@@ -91,21 +94,23 @@ def parse_request_head(head: bytes, limits: ServerLimits) -> RequestHead:
         raise HttpRejectionError(
             431, "too_many_headers", f"expected at most {limits.max_headers} headers"
         )
-    single: dict[bytes, bytes] = {}
+    by_name: dict[bytes, bytes | None] = {}
     keep_alive = version == "HTTP/1.1"
     for name, value in headers:
-        if name in _SINGLE:
-            if name in single:
-                raise HttpRejectionError(
-                    400, "duplicate_header", f"expected {name.decode('ascii')} once: send it once"
-                )
-            single[name] = value
-        elif name == b"connection":
+        if name not in by_name:
+            by_name[name] = value
+        elif name in _SINGLE:
+            raise HttpRejectionError(
+                400, "duplicate_header", f"expected {name.decode('ascii')} once: send it once"
+            )
+        else:
+            by_name[name] = None
+        if name == b"connection":
             keep_alive = keep_alive and not _lists_close(value)
-    host = single.get(b"host", b"")
+    host = by_name.get(b"host") or b""
     if len(host) > 255 or not _HOST.fullmatch(host):
         raise HttpRejectionError(400, "bad_host", "expected one Host header: name, optional port")
-    body_length = _body_length(single, version=version, limits=limits)
+    body_length = _body_length(by_name, version=version, limits=limits)
     if version != "HTTP/1.1" and (body_length != 0 or method not in {"GET", "HEAD"}):
         raise HttpRejectionError(
             505, "http_1_1_needed", "expected HTTP/1.1: HTTP/1.0 is taken for GET and HEAD only"
@@ -116,10 +121,11 @@ def parse_request_head(head: bytes, limits: ServerLimits) -> RequestHead:
         path=path,
         query=query,
         headers=tuple(headers),
+        by_name=by_name,
         body_length=body_length,
         http_1_1=version == "HTTP/1.1",
         keep_alive=keep_alive,
-        expects_continue=_expects_continue(single.get(b"expect")),
+        expects_continue=_expects_continue(by_name.get(b"expect")),
     )
 
 
@@ -161,9 +167,11 @@ def _parse_headers(head: bytes, *, method: str, target: str) -> list[tuple[bytes
     return collected.headers
 
 
-def _body_length(single: dict[bytes, bytes], *, version: str, limits: ServerLimits) -> int:
-    coding = single.get(b"transfer-encoding")
-    length = single.get(b"content-length")
+def _body_length(
+    by_name: Mapping[bytes, bytes | None], *, version: str, limits: ServerLimits
+) -> int:
+    coding = by_name.get(b"transfer-encoding")
+    length = by_name.get(b"content-length")
     if coding is not None:
         if length is not None:
             raise HttpRejectionError(

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeVar
 
+from gatelift.gateway.http_known_heads import KnownHeads
 from gatelift.gateway.http_messages import Request, ServerLimits
 from gatelift.gateway.http_responder import Responder
 
@@ -47,6 +48,9 @@ class Hub(Protocol[ConnectionT_contra]):
     handler: Handler
     limits: ServerLimits
     draining: bool
+    known_heads: KnownHeads
+    exchanges: set[asyncio.Task[None]]
+    """Every exchange that runs: its connection adds it and takes it out."""
 
     def opened(self, connection: ConnectionT_contra) -> bool:
         """Count a connection in; False if there are too many."""
@@ -56,12 +60,6 @@ class Hub(Protocol[ConnectionT_contra]):
 
     def hold(self, connection: ConnectionT_contra, count: int) -> None:
         """Note how many bytes of unfinished requests a connection holds now."""
-
-    def began(self, task: asyncio.Task[None]) -> None:
-        """Count an exchange in."""
-
-    def ended(self, task: asyncio.Task[None]) -> None:
-        """Count an exchange out."""
 
     def failed(self, error: BaseException) -> None:
         """Report what a handler raised."""

@@ -15,6 +15,7 @@ from typing import Final
 
 from gatelift.gateway.http_body import ChunkedBody
 from gatelift.gateway.http_head import CHUNKED, RequestHead, parse_request_head
+from gatelift.gateway.http_known_heads import KnownHeads
 from gatelift.gateway.http_messages import HttpRejectionError, ServerLimits
 
 __all__ = ["ReadingPhase", "RequestReader"]
@@ -33,19 +34,19 @@ class ReadingPhase(enum.Enum):
 
 
 class RequestReader:
-    """Reads the requests of one connection in order."""
+    """Reads the requests of one connection in order; `known_heads` is shared with the others."""
 
     __slots__ = (
         "_body",
         "_buffer",
         "_head",
-        "_known_head",
+        "_known_heads",
         "_limits",
         "_scanned",
         "_skipped_line",
     )
 
-    def __init__(self, limits: ServerLimits) -> None:
+    def __init__(self, limits: ServerLimits, known_heads: KnownHeads | None = None) -> None:
         self._limits = limits
         # What came in one piece, as nearly every request does, is read where it lies; only what is
         # cut or pipelined is copied into a bytearray, which grows and shrinks cheaply.
@@ -54,8 +55,7 @@ class RequestReader:
         self._skipped_line = False
         self._head: RequestHead | None = None
         self._body: ChunkedBody | None = None
-        # A client says nearly the same head again and again: the bytes of the last and its meaning.
-        self._known_head: tuple[bytes, RequestHead | None] = (b"", None)
+        self._known_heads = KnownHeads() if known_heads is None else known_heads
 
     @property
     def buffered(self) -> int:
@@ -91,6 +91,16 @@ class RequestReader:
         """Forget everything: the connection reads no more."""
         self._buffer = b""
         self._head = self._body = None
+
+    def take_whole(self, data: bytes) -> tuple[RequestHead, bytes] | None:
+        """Return the request that `data` is, if it is one whole and its head is known.
+
+        Only while nothing of a request has come. Null says nothing of `data`: `feed` it and `take`.
+        """
+        taken = self._known_heads.find_whole(data)
+        if taken is not None:
+            self._skipped_line = False
+        return taken
 
     def take(self) -> tuple[RequestHead, bytes] | None:
         """Return the next whole request, None if it isn't; raise `HttpRejectionError`."""
@@ -131,10 +141,10 @@ class RequestReader:
             self._scanned = len(buffer)
             return None
         raw = bytes(buffer[:size])
-        known, head = self._known_head
-        if raw != known or head is None:
+        head = self._known_heads.get(raw)
+        if head is None:
             head = self._parse_head(raw)
-            self._known_head = (raw, head)
+            self._known_heads.learn(raw, head)
         self._drop(size)
         self._scanned = 0
         return head

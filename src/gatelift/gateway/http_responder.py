@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from gatelift.gateway.http_messages import (
@@ -38,6 +38,12 @@ class ResponseState(enum.Enum):
     STREAMING = "streaming"
     SENT = "sent"
     CUT = "cut"
+
+
+# Asked at every request and chunk: a name of the module is found sooner than one of the enumeration.
+_AWAITED: Final = ResponseState.AWAITED
+_SENT: Final = ResponseState.SENT
+_STREAMING: Final = ResponseState.STREAMING
 
 
 class Connection(Protocol):
@@ -65,9 +71,9 @@ class Responder:
         self._connection = connection
         self._head_only = head_only
         self._http_1_1 = http_1_1
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], None]] | None = None
         self._future: asyncio.Future[None] | None = None
-        self.state = ResponseState.AWAITED
+        self.state = _AWAITED
         self.gone = False
         """True once the client has closed (even only its sending side) or was cut off."""
 
@@ -84,12 +90,15 @@ class Responder:
         """Call `callback` once when the client is gone; at once if it is. It must not raise."""
         if self.gone:
             callback()
+        elif self._callbacks is None:
+            self._callbacks = [callback]
         else:
             self._callbacks.append(callback)
 
-    def send(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    def send(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send the whole answer in one segment, with its length."""
-        self._expect(ResponseState.AWAITED)
+        if self.state is not _AWAITED:
+            self._expect(_AWAITED)
         data = render_response(
             status,
             headers,
@@ -98,11 +107,11 @@ class Responder:
             close=self._connection.closes_after,
             head_only=self._head_only,
         )
-        self.state = ResponseState.SENT
+        self.state = _SENT
         self._connection.write(data)
 
     def start_stream(
-        self, status: int, headers: list[tuple[bytes, bytes]], first: bytes = b""
+        self, status: int, headers: Sequence[tuple[bytes, bytes]], first: bytes = b""
     ) -> None:
         """Send the head of a chunked answer, with the bytes of `first` in the same segment."""
         self._expect(ResponseState.AWAITED)
@@ -117,13 +126,28 @@ class Responder:
         self.state = ResponseState.STREAMING
         self._connection.write(data)
 
-    async def write(self, data: bytes) -> None:
-        """Send a part of the stream; wait while the client has too much unread."""
-        self._expect(ResponseState.STREAMING)
+    def push(self, data: bytes) -> bool:
+        """Send a part of the stream, waiting for nothing; return whether the client keeps up.
+
+        If it does not, `drained` is to be awaited before the next part.
+        """
+        if self.state is not _STREAMING:
+            self._expect(_STREAMING)
+        connection = self._connection
         if data and not self._head_only:
-            self._connection.write(render_chunk(data))
+            connection.write(render_chunk(data))
+        return not connection.write_paused
+
+    async def drained(self) -> None:
+        """Wait while the client has too much unread; raises `ClientGoneError` once it is gone."""
+        self._expect(ResponseState.STREAMING)
         if self._connection.write_paused:
             await self._connection.drained()
+
+    async def write(self, data: bytes) -> None:
+        """Send a part of the stream; wait while the client has too much unread."""
+        if not self.push(data):
+            await self.drained()
 
     async def finish(self, data: bytes = b"") -> None:
         """End the stream in order, with the last part `data` in the same segment."""
@@ -154,8 +178,8 @@ class Responder:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
         failed: list[Exception] = []
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
+        callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
             try:
                 callback()
             except Exception as error:  # noqa: BLE001 - all must be told; the connection reports it

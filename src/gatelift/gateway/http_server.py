@@ -23,6 +23,7 @@ from typing import Any
 
 from gatelift.gateway.http_connection import HttpServerProtocol
 from gatelift.gateway.http_hub import ConnectionState, Handler
+from gatelift.gateway.http_known_heads import KnownHeads
 from gatelift.gateway.http_messages import Request, ServerLimits
 from gatelift.gateway.http_responder import Responder
 from gatelift.gateway.http_room import Room, connections_that_fit
@@ -63,6 +64,7 @@ class HttpServer:
         self.handler = handler
         self.limits = limits
         self.draining = False
+        self.known_heads = KnownHeads()
         self.failed = on_error
         self._deadlines = Deadlines(
             tick_s=tick_for(
@@ -76,7 +78,7 @@ class HttpServer:
         self._room: Room[HttpServerProtocol] = Room(
             max_guests=limits.max_connections, max_held_bytes=limits.max_held_bytes
         )
-        self._exchanges: set[asyncio.Task[None]] = set()
+        self.exchanges: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
         self.tls: dict[str, Any] = {}
         """How connections are accepted: empty in the clear."""
@@ -95,7 +97,7 @@ class HttpServer:
     @property
     def in_flight(self) -> int:
         """How many handlers run."""
-        return len(self._exchanges)
+        return len(self.exchanges)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -134,8 +136,8 @@ class HttpServer:
         shaking_until = loop.time() + (idle_grace_s if self.tls else 0)
         # Again and again, as a request that was half here when draining began may still start.
         while (left_s := until - loop.time()) > 0:
-            if self._exchanges:
-                await asyncio.wait(self._exchanges, timeout=left_s)
+            if self.exchanges:
+                await asyncio.wait(self.exchanges, timeout=left_s)
             elif loop.time() < shaking_until or (
                 idle_grace_s and any(c.state.awaits_request for c in self._room.guests)
             ):
@@ -143,10 +145,10 @@ class HttpServer:
             else:
                 break
         cut = 0
-        if self._exchanges:
+        if self.exchanges:
             cut = self.abort_all()
-            await asyncio.wait(self._exchanges, timeout=_STOP_GRACE_S)
-        stuck = list(self._exchanges)
+            await asyncio.wait(self.exchanges, timeout=_STOP_GRACE_S)
+        stuck = list(self.exchanges)
         for task in stuck:
             task.cancel()
         await asyncio.gather(*stuck, return_exceptions=True)
@@ -210,14 +212,6 @@ class HttpServer:
     def hold(self, connection: HttpServerProtocol, count: int) -> None:
         """Note how many bytes of unfinished requests a connection holds now."""
         self._room.hold(connection, count)
-
-    def began(self, task: asyncio.Task[None]) -> None:
-        """Count an exchange in."""
-        self._exchanges.add(task)
-
-    def ended(self, task: asyncio.Task[None]) -> None:
-        """Count an exchange out."""
-        self._exchanges.discard(task)
 
 
 async def serve(

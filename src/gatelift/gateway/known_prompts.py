@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gatelift.gateway.dialects import ModelRequest
-from gatelift.gateway.leases import CapLine
+from gatelift.gateway.reservation import CapLine
 from gatelift.terms import CapUnit
 
 __all__ = ["MAX_OF_A_COUNTER", "MAX_PROMPTS", "KnownPrompts"]

@@ -17,164 +17,23 @@ Pure but for its own state; the clock is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
 from gatelift.gateway.keeper_link import KeeperUnavailableError
-from gatelift.messages import Charge
+from gatelift.gateway.reservation import Balance, CapWindows, Reservation, Slot
 from gatelift.messages.frames import Denied, Granted, Lease, Want
-from gatelift.terms import WINDOWLESS, Cap, CapUnit, Envelope, Subject, window_ms
-from gatelift.trust import Grant
+from gatelift.terms import CapUnit
 
-__all__ = ["CapLine", "CapLines", "LeaseBook", "Reservation", "cap_lines"]
+__all__ = ["LeaseBook", "Reservation"]
 
-_SLICES = 32
-_AHEAD = 64
-"""How many requests' worth a worker would like to hold, so that it seldom asks."""
 _RECALLED_FOR = 2
 _KEPT_MS = 60_000
-
-Slot = tuple[str, int, int]
-"""Counter, window and the limit it was drawn under."""
-
-
-class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """What one exchange has set aside, by counter; `units` says what each counter counts.
-
-    A want of `parallel` or of `coverage` has no end (`until` is 0). Counters of one unit need the same,
-    but those of `coverage`: a prompt is new to one and known to another.
-    """
-
-    wants: tuple[Want, ...]
-    units: tuple[CapUnit, ...]
-    slots: tuple[Slot, ...] = ()
-    """Where each want is booked."""
-
-    def __post_init__(self) -> None:
-        if len(self.slots) != len(self.wants):
-            slots = tuple([_slot(want) for want in self.wants])
-            msgspec.structs.force_setattr(self, "slots", slots)
-
-    def charges(self) -> tuple[Charge, ...]:
-        """Return the reserved amounts for the start record; `parallel` is never charged."""
-        return tuple(
-            [
-                Charge(counter=want.counter, window=want.window, amount=want.need)
-                for want, unit in zip(self.wants, self.units, strict=True)
-                if unit is not CapUnit.PARALLEL
-            ]
-        )
-
-    def spent(self, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
-        """Return what was spent of each counter, for the finish record; never above the reserve."""
-        return tuple(
-            [
-                Charge(counter=want.counter, window=want.window, amount=min(want.need, spent[unit]))
-                for want, unit in zip(self.wants, self.units, strict=True)
-                if unit is not CapUnit.PARALLEL
-            ]
-        )
-
-    def amount(self, unit: CapUnit) -> int | None:
-        """Return the most of a unit that was reserved under a counter, null when no cap counts it."""
-        found = [w.need for w, held in zip(self.wants, self.units, strict=True) if held is unit]
-        return max(found, default=None)
-
-
-def _subject(cap: Cap, grant: Grant, stage: str) -> str:
-    match cap.subject:
-        case Subject.PRINCIPAL:
-            return grant.principal
-        case Subject.ORGANISATION:
-            return grant.organisation
-        case Subject.AUDIENCE:
-            return grant.tier.value
-        case Subject.STAGE:
-            return stage
 
 
 def _slot(want: Want) -> Slot:
     return (want.counter, want.window, want.limit)
-
-
-class CapLine:
-    """One cap as it counts for one grant: everything of a `Want` but the need and the time.
-
-    `window_ms` is 0 where the unit has no window.
-    """
-
-    __slots__ = ("_last", "counter", "limit", "unit", "window_ms")
-
-    def __init__(self, counter: str, unit: CapUnit, window_ms: int, limit: int) -> None:
-        self.counter = counter
-        self.unit = unit
-        self.window_ms = window_ms
-        self.limit = limit
-        self._last: tuple[Want, Slot] | None = None
-
-    def want(self, need: int, now_ms: int) -> tuple[Want, Slot]:
-        """Return the want of a request that comes now, and where it is booked.
-
-        Of most caps a request needs what the last one did, in the same window: then it is the same.
-        """
-        # Counted from the epoch, as `terms.window_start_ms` does.
-        start = now_ms - now_ms % self.window_ms if self.window_ms else 0
-        last = self._last
-        if last is None or last[0].need != need or last[0].window != start:
-            like = need
-            if self.unit is not CapUnit.PARALLEL:
-                like = max(need, min(need * _AHEAD, self.limit // _SLICES))
-            want = Want(
-                counter=self.counter,
-                window=start,
-                until=start + self.window_ms,
-                limit=self.limit,
-                need=need,
-                like=like,
-            )
-            last = self._last = (want, _slot(want))
-        return last
-
-
-class CapLines:
-    """The caps that count for one grant, in the order of its envelope."""
-
-    __slots__ = ("_lines", "_units")
-
-    def __init__(self, lines: Iterable[CapLine]) -> None:
-        self._lines = tuple(lines)
-        self._units = tuple([line.unit for line in self._lines])
-
-    def __iter__(self) -> Iterator[CapLine]:
-        return iter(self._lines)
-
-    def wanted(
-        self, needs: dict[CapUnit, int], now_ms: int, known: frozenset[str] = frozenset()
-    ) -> Reservation:
-        """Return what a request must set aside: one want for each cap, of `known` counters nothing."""
-        pairs = [
-            line.want(0 if line.counter in known else needs[line.unit], now_ms)
-            for line in self._lines
-        ]
-        return Reservation(
-            wants=tuple([want for want, _ in pairs]),
-            units=self._units,
-            slots=tuple([slot for _, slot in pairs]),
-        )
-
-
-def cap_lines(envelope: Envelope, grant: Grant, stage: str) -> CapLines:
-    """Return the caps of an envelope as they count for a grant."""
-    return CapLines(
-        CapLine(
-            counter=f"{stage}:{cap.key}:{_subject(cap, grant, stage)}",
-            unit=cap.unit,
-            window_ms=0 if cap.unit in WINDOWLESS else window_ms(cap.window),
-            limit=cap.limit,
-        )
-        for cap in envelope.caps
-    )
 
 
 class LeaseBook:
@@ -193,7 +52,7 @@ class LeaseBook:
         # Counters that the keeper has recalled, and for how many more calls of `forget_past`.
         self._recalled: dict[str, int] = {}
         # By the limit it was drawn under as well: what an order lowered is asked for anew.
-        self._free: dict[tuple[str, int, int], int] = {}
+        self._balances: dict[Slot, Balance] = {}
         self._granted: dict[tuple[str, int], int] = {}
         self._until: dict[tuple[str, int], int] = {}
         self._used: dict[tuple[str, int], int] = {}
@@ -215,18 +74,44 @@ class LeaseBook:
         for key in [k for k, until in self._until.items() if 0 < until <= self.past_ms]:
             for table in (self._granted, self._until, self._used):
                 table.pop(key, None)
-        for slot in [s for s in self._free if s[:2] not in self._until]:
-            del self._free[slot]
+        for balance in [b for b in self._balances.values() if 0 < b.until_ms <= self.past_ms]:
+            # Who still looks at it finds nothing, and gives nothing back.
+            balance.free, balance.kept = 0, False
+            del self._balances[balance.slot]
+
+    def take(self, wanted: Reservation) -> bool:
+        """Set aside everything a request needs if all of it is at hand, else nothing; say which."""
+        # What is set aside here is of windows that are kept: a forgotten one has no balance.
+        balances = self._balances_of(wanted.caps)
+        for balance, need in zip(balances, wanted.needs, strict=True):
+            if balance.free < need:
+                return False
+        for balance, need in zip(balances, wanted.needs, strict=True):
+            balance.free -= need
+        return True
+
+    def _balances_of(self, caps: CapWindows) -> tuple[Balance, ...]:
+        """Return where caps are booked in this book, looked up once for their windows."""
+        if caps.book is not self:
+            pairs = zip(caps.slots, caps.untils_ms, strict=True)
+            caps.balances = tuple([self._balance(slot, until_ms) for slot, until_ms in pairs])
+            caps.book = self
+        return caps.balances
+
+    def _balance(self, slot: Slot, until_ms: int) -> Balance:
+        found = self._balances.get(slot)
+        if found is None:
+            found = self._balances[slot] = Balance(slot, until_ms)
+        return found
 
     async def reserve(self, wanted: Reservation) -> Denied | None:
         """Set aside everything a request needs; return the keeper's denial if it may not.
 
         Raises `KeeperUnavailableError`; then nothing is set aside.
         """
-        # What is set aside here is of windows that are kept: a forgotten one has no balance.
-        short = self._take(wanted)
-        if not short:
+        if self.take(wanted):
             return None
+        short = self._short(wanted)
         self._check_kept(wanted.wants)
         for want in wanted.wants:
             self._until[want.counter, want.window] = want.until
@@ -235,14 +120,14 @@ class LeaseBook:
         answer = await self._draw(tuple(map(self._whole, short)))
         if isinstance(answer, Granted):
             self._book(answer, wanted.wants)
-            if not self._take(wanted):
+            if self.take(wanted):
                 return None
             # The rest went elsewhere meanwhile: now all at once, which leaves nothing to chance.
             answer = await self._draw(tuple(map(self._whole, wanted.wants)))
         if isinstance(answer, Denied):
             return answer
         self._book(answer, wanted.wants)
-        if self._take(wanted):
+        if not self.take(wanted):
             raise KeeperUnavailableError("the keeper granted less than was asked")
         return None
 
@@ -253,22 +138,15 @@ class LeaseBook:
                 "until this worker has begun anew"
             )
 
-    def _take(self, wanted: Reservation) -> list[Want]:
-        """Set aside everything, or nothing: then return the wants that are short."""
-        free = self._free
-        rows = [
-            (slot, free.get(slot, 0) - want.need, want)
-            for slot, want in zip(wanted.slots, wanted.wants, strict=True)
-        ]
-        short = [want for _, left, want in rows if left < 0]
-        if not short:
-            for slot, left, _ in rows:
-                free[slot] = left
-        return short
+    def _short(self, wanted: Reservation) -> list[Want]:
+        """Return the wants of which too little is at hand."""
+        balances = self._balances_of(wanted.caps)
+        rows = zip(balances, wanted.needs, wanted.wants, strict=True)
+        return [want for balance, need, want in rows if balance.free < need]
 
     def _whole(self, want: Want) -> Want:
-        like = max(want.need, want.like - self._free.get(_slot(want), 0))
-        return msgspec.structs.replace(want, like=like)
+        free = self._balance(_slot(want), want.until).free
+        return msgspec.structs.replace(want, like=max(want.need, want.like - free))
 
     def _book(self, granted: Granted, wants: tuple[Want, ...]) -> None:
         try:
@@ -284,29 +162,35 @@ class LeaseBook:
             key = (lease.counter, lease.window)
             want = asked[key]
             self._granted[key] = self._granted.get(key, 0) + lease.amount
-            self._free[_slot(want)] = self._free.get(_slot(want), 0) + lease.amount
+            self._balance(_slot(want), want.until).free += lease.amount
 
-    def left(self, want: Want) -> int | None:
+    def left(self, slot: Slot) -> int | None:
         """Return how much of a cap is left at least, as the keeper last said; null before it did."""
-        used = self._used.get((want.counter, want.window))
+        counter, window, limit = slot
+        used = self._used.get((counter, window))
         if used is None:
             return None
-        free = self._free.get((want.counter, want.window, want.limit), 0)
-        return max(0, want.limit - used) + free
+        balance = self._balances.get(slot)
+        return max(0, limit - used) + (0 if balance is None else balance.free)
 
     def settle(self, reservation: Reservation, spent: dict[CapUnit, int]) -> None:
         """Give back what was reserved and not spent; `parallel` comes back whole."""
-        idle = []
-        free, known = self._free, self._until
-        for want, unit, slot in zip(
-            reservation.wants, reservation.units, reservation.slots, strict=True
+        caps = reservation.caps
+        for balance, need, gone, comes_back in zip(
+            self._balances_of(caps),
+            reservation.needs,
+            caps.amounts_of(spent),
+            caps.come_back,
+            strict=True,
         ):
-            gone = 0 if unit is CapUnit.PARALLEL else min(want.need, spent[unit])
-            left = want.need - gone
-            if left and slot[:2] in known:
-                free[slot] = free.get(slot, 0) + left
-            if want.counter in self._recalled:
-                idle.append(want.counter)
+            left = need if comes_back else need - gone
+            if left > 0 and balance.kept:
+                balance.free += left
+        if self._recalled:
+            self._release_recalled(caps)
+
+    def _release_recalled(self, caps: CapWindows) -> None:
+        idle = [counter for counter, _, _ in caps.slots if counter in self._recalled]
         if idle and (leases := self._take_idle(idle)):
             self._release(leases)
 
@@ -322,10 +206,10 @@ class LeaseBook:
     def _take_idle(self, counters: Iterable[str]) -> tuple[Lease, ...]:
         wanted = set(counters)
         returned = []
-        for slot, amount in list(self._free.items()):
-            key = slot[:2]
-            if key[0] in wanted and amount:
-                self._free[slot] = 0
+        for (counter, window, _), balance in self._balances.items():
+            if counter in wanted and balance.free:
+                amount, balance.free = balance.free, 0
+                key = (counter, window)
                 self._granted[key] = self._granted.get(key, 0) - amount
-                returned.append(Lease(counter=key[0], window=key[1], amount=amount))
+                returned.append(Lease(counter=counter, window=window, amount=amount))
         return tuple(returned)

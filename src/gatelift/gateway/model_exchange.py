@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from typing import NamedTuple
+
+import msgspec
 
 from gatelift.errors import GateliftError
 from gatelift.gateway.admission import (
@@ -26,6 +27,7 @@ from gatelift.gateway.admission import (
     inspect_prompt,
     needs_of,
     reserve,
+    reserve_at_hand,
 )
 from gatelift.gateway.answering import Answering
 from gatelift.gateway.context import Context, OpenExchange
@@ -41,21 +43,19 @@ from gatelift.gateway.recording import Subject
 from gatelift.gateway.refusals import refusal_completion
 from gatelift.gateway.releasing import Release, may_be_tokens
 from gatelift.gateway.replies import Reply
-from gatelift.gateway.standing import Standing
 from gatelift.journal import JournalError
 from gatelift.messages import Outcome, VerifiedBundle
 from gatelift.plan import RefusalForm
 from gatelift.safeguards import Verdict
-from gatelift.terms import CapUnit
 
 __all__ = ["ModelExchange"]
 
 
-class _Asked(NamedTuple):
-    """Who asked for what, and what is served from while it is answered."""
+class _Asked(msgspec.Struct, frozen=True, gc=False):
+    """A request that was admitted: what it says, what it may do, and what it is served from."""
 
-    who: Identified
     request: ModelRequest
+    admitted: Admitted
     bundle: VerifiedBundle
 
 
@@ -76,24 +76,51 @@ class ModelExchange(RecordedExchange):
 
     async def run(self) -> None:
         """Serve the request."""
-        bundle = self.context.holdings.bundle
-        if bundle is None or self.context.holdings.roster is None:
-            self.turn_away("status_lapsed", "the gateway has nothing to serve from yet")
+        bundle, who = self.context.holdings.bundle, self._identify()
+        if bundle is None or who is None:
             return
+        asked = self._admit(who, _carried(self._parse(bundle), bundle), bundle)
+        if isinstance(asked, Denial):
+            await self.deny(asked, self._body)
+            return
+        self.steps.on(Event.ADMIT)
+        standing = asked.admitted.standing
+        exchange = self.context.open_exchange(who, standing.envelope, self.responder)
+        self._open = exchange
+        try:
+            denial = self._nowhere() or await self._reserve(asked)
+            if denial is None:
+                await self._serve(asked)
+            else:
+                await self._turn_down(denial, self._said(denial, asked))
+        except asyncio.CancelledError:
+            if exchange.stopped_by is None:
+                raise
+            exchange.task.uncancel()
+            await self._stopped()
+        finally:
+            self.context.open.discard(exchange)
+            self._learn()
+            self.abandon()
+            self.settle(NOTHING_SPENT)
+            # They point back here: let go by hand, an exchange is no work for the garbage collector.
+            self._answering = self.way = None
+
+    def _identify(self) -> Identified | None:
+        """Return whose request it is; where that is nobody, turn it away."""
+        holdings = self.context.holdings
+        if holdings.bundle is None or holdings.roster is None:
+            self.turn_away("status_lapsed", "the gateway has nothing to serve from yet")
+            return None
         who = identify(self.context, self._request)
         if who is None:
             self.turn_away(
                 "invalid_api_key",
                 "expected one key, as 'Authorization: Bearer gl_...' or 'x-api-key: gl_...', of a grant in force",
             )
-            return
+            return None
         self.steps.on(Event.IDENTIFY)
-        request = _carried(self._parse(bundle), bundle)
-        if isinstance(request, Denial):
-            self.begin(self._subject(who, bundle, request, None))
-            await self.deny(request, self._body)
-            return
-        await self._admit(_Asked(who, request, bundle))
+        return who
 
     def _parse(self, bundle: VerifiedBundle) -> ModelRequest | Denial:
         code, param = "invalid_request", None
@@ -137,58 +164,49 @@ class ModelExchange(RecordedExchange):
             images=request.images if request else 0,
         )
 
-    async def _admit(self, asked: _Asked) -> None:
-        who, request, bundle = asked
+    def _admit(
+        self, who: Identified, request: ModelRequest | Denial, bundle: VerifiedBundle
+    ) -> _Asked | Denial:
+        """Return a request with what it may do, or why it may not go on; from here it is recorded."""
+        if isinstance(request, Denial):
+            self.begin(self._subject(who, bundle, request, None))
+            return request
         admitted = admit(self.context, who, self._dialect.endpoint, request)
         self.begin(self._subject(who, bundle, admitted, request))
-        if isinstance(admitted, Denial):
-            await self.deny(admitted, self._body)
-            return
-        self.steps.on(Event.ADMIT)
-        self._open = self.context.open_exchange(who, admitted.standing.envelope, self.responder)
-        try:
-            await self._reserve(asked, admitted)
-        except asyncio.CancelledError:
-            if self._open.stopped_by is None:
-                raise
-            self._open.task.uncancel()
-            await self._stopped()
-        finally:
-            self.context.open.discard(self._open)
-            self._learn()
-            self.abandon()
-            self.settle(NOTHING_SPENT)
-            # They point back here: let go by hand, an exchange is no work for the garbage collector.
-            self._answering = self.way = None
+        return admitted if isinstance(admitted, Denial) else _Asked(request, admitted, bundle)
 
-    async def _reserve(self, asked: _Asked, admitted: Admitted) -> None:
+    def _nowhere(self) -> Denial | None:
+        """Return the denial of a request that no placement would take.
+
+        Asked before anything is reserved: our own failure spends nothing of the caller's.
+        """
         lacking = self.context.placements.lacking()
-        if lacking is not None:
-            # Before anything is reserved: our own failure spends nothing of the caller's.
-            nowhere = Denial(
-                code=lacking.code,
-                message=str(lacking),
-                outcome=Outcome.UPSTREAM_FAILED,
-                retry_after_s=lacking.retry_after_s,
-            )
-            await self._turn_down(nowhere)
-            return
-        needs = needs_of(admitted, asked.bundle.plan.prices)
-        known = self._known_counters(asked, admitted.standing)
-        held = await reserve(self.context, admitted.standing, needs, known)
-        if isinstance(held, Denial):
-            await self._turn_down(held)
-            return
-        self.reserved(held)
-        self.verdicts, denial = inspect_prompt(self.context, admitted.standing, asked.request)
-        if denial is not None:
-            await self._turn_down(denial, self._said(denial, asked, admitted))
-            return
-        await self._serve(asked, admitted)
+        if lacking is None:
+            return None
+        return Denial(
+            code=lacking.code,
+            message=str(lacking),
+            outcome=Outcome.UPSTREAM_FAILED,
+            retry_after_s=lacking.retry_after_s,
+        )
 
-    def _known_counters(self, asked: _Asked, standing: Standing) -> frozenset[str]:
+    async def _reserve(self, asked: _Asked) -> Denial | None:
+        """Reserve, then inspect the prompt; return why the request may not go on."""
+        context, standing = self.context, asked.admitted.standing
+        needs = needs_of(asked.admitted, asked.bundle.plan.prices)
+        known = self._known_counters(asked)
+        held = reserve_at_hand(context, standing, needs, known) or await reserve(
+            context, standing, needs, known
+        )
+        if isinstance(held, Denial):
+            return held
+        self.reserved(held)
+        self.verdicts, denial = inspect_prompt(context, standing, asked.request)
+        return denial
+
+    def _known_counters(self, asked: _Asked) -> frozenset[str]:
         """Return the counters of coverage that need nothing of this prompt."""
-        lines = [line for line in standing.cap_lines if line.unit is CapUnit.COVERAGE]
+        lines = asked.admitted.standing.cap_lines.coverage
         if not lines:
             return frozenset()
         if not asked.request.costs_input:
@@ -204,10 +222,12 @@ class ModelExchange(RecordedExchange):
         if self._covers and self.forwarded:
             self.context.known_prompts.learn(self._covers, self._prompt)
 
-    def _said(self, denial: Denial, asked: _Asked, admitted: Admitted) -> Reply | None:
+    def _said(self, denial: Denial, asked: _Asked) -> Reply | None:
         """Return the completion that says a safeguard's refusal, null where the stage errs."""
-        form = asked.bundle.plan.stage(admitted.standing.stage).refusal
-        if form is RefusalForm.ERROR or denial.refused_by is None:
+        if denial.refused_by is None:
+            return None
+        form = asked.bundle.plan.stage(asked.admitted.standing.stage).refusal
+        if form is RefusalForm.ERROR:
             return None
         return refusal_completion(
             denial.refused_by,
@@ -224,8 +244,9 @@ class ModelExchange(RecordedExchange):
             self.context.open.discard(self._open)
         await self.deny(denial, self._body, said)
 
-    def _answer(self, asked: _Asked, admitted: Admitted) -> tuple[Answering, Release]:
-        request, suite = asked.request, self.context.suite(admitted.standing)
+    def _answer(self, asked: _Asked) -> tuple[Answering, Release]:
+        request, admitted = asked.request, asked.admitted
+        suite = self.context.suite(admitted.standing)
         codec = self._dialect.open_answer(request, request_id=self.id, created_s=int(time.time()))
         release = Release(
             lambda: suite.open_answer(request.parts),
@@ -252,12 +273,12 @@ class ModelExchange(RecordedExchange):
         )
         return answering, release
 
-    async def _serve(self, asked: _Asked, admitted: Admitted) -> None:
-        answering, release = self._answer(asked, admitted)
+    async def _serve(self, asked: _Asked) -> None:
+        answering, release = self._answer(asked)
         self._answering = answering
         try:
             start = self.write_start(self._body)
-            async with self._forward(asked, admitted) as served:
+            async with self._forward(asked) as served:
                 self._learn()
                 try:
                     await answering.answer(served.response, start)
@@ -272,7 +293,7 @@ class ModelExchange(RecordedExchange):
             else:
                 await answering.failed(error)
 
-    def _forward(self, asked: _Asked, admitted: Admitted) -> Forward:
+    def _forward(self, asked: _Asked) -> Forward:
         if self._open is None:
             raise GateliftError("an exchange is forwarded only after it was admitted")
         self.steps.on(Event.FORWARD)
@@ -285,7 +306,7 @@ class ModelExchange(RecordedExchange):
                 asked.request,
                 asked.bundle.candidate,
                 model=placement.model,
-                max_tokens=admitted.max_tokens,
+                max_tokens=asked.admitted.max_tokens,
             ),
             judge=functools.partial(self.context.judge_again, self._open),
             stream=asked.request.stream,

@@ -34,6 +34,7 @@ __all__ = ["MAX_RETRY_AFTER_S", "Headers", "Place", "PlacementTerms", "Placement
 
 _LOG = logging.getLogger(__name__)
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+_CLOSED: Final = BreakerState.CLOSED
 MAX_RETRY_AFTER_S: Final = 60
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -56,17 +57,22 @@ class PlacementTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class Place:
     """What a worker knows of one enrolled placement."""
 
-    __slots__ = ("breaker", "busy_until_s", "enrolled", "open")
+    __slots__ = ("breaker", "busy_until_s", "client", "enrolled", "open")
 
     def __init__(self, enrolled: Placement, terms: BreakerTerms) -> None:
         self.enrolled = enrolled
+        self.client: Upstream | None = None
+        """Its client, null until the first exchange under this enrolment."""
         self.breaker = Breaker(terms)
         self.open = 0
         self.busy_until_s = 0.0
 
     def takes(self, now_s: float) -> bool:
         """Return whether an exchange may begin here."""
-        return now_s >= self.busy_until_s and self.breaker.lets_through(now_s)
+        breaker = self.breaker
+        return now_s >= self.busy_until_s and (
+            breaker.state is _CLOSED or breaker.lets_through(now_s)
+        )
 
     def rest(self, until_s: float) -> None:
         """Begin nothing here before `until_s`."""
@@ -97,7 +103,7 @@ class Placements:
     ) -> None:
         self.terms = terms
         self._holdings = holdings
-        self.client = client
+        self._client = client
         self.headers = headers
         self._usable: tuple[Placement, ...] = ()
         self._ordered: list[Place] = []
@@ -111,12 +117,18 @@ class Placements:
     def choose(self, tried: frozenset[Place], now_s: float) -> Place | None:
         """Return where an attempt would go."""
         best: Place | None = None
-        for place in self._places():
+        usable = self._holdings.placements()
+        for place in self._ordered if usable is self._usable else self._enrol(usable):
             if place in tried or not place.takes(now_s):
                 continue
             if best is None or place.open < best.open:
                 best = place
         return best
+
+    def connect(self, place: Place) -> Upstream:
+        """Return the client of a place, and keep it there while its enrolment is the same."""
+        place.client = self._client(place.enrolled)
+        return place.client
 
     def serves(self, candidate: Digest) -> bool:
         """Return whether the bundle in force is of this candidate."""
@@ -148,15 +160,18 @@ class Placements:
 
     def _places(self) -> list[Place]:
         usable = self._holdings.placements()
-        if usable is not self._usable:
-            self._usable = usable
-            known = {key: place for key, place in self._known.items() if place.open}
-            self._ordered = []
-            for enrolled in usable:
-                key = (enrolled.name, enrolled.base_url)
-                place = self._known.get(key) or Place(enrolled, self.terms.breaker)
-                place.enrolled = enrolled
-                known[key] = place
-                self._ordered.append(place)
-            self._known = known
+        return self._ordered if usable is self._usable else self._enrol(usable)
+
+    def _enrol(self, usable: tuple[Placement, ...]) -> list[Place]:
+        self._usable = usable
+        known = {key: place for key, place in self._known.items() if place.open}
+        self._ordered = []
+        for enrolled in usable:
+            key = (enrolled.name, enrolled.base_url)
+            place = self._known.get(key) or Place(enrolled, self.terms.breaker)
+            if place.enrolled is not enrolled:
+                place.enrolled, place.client = enrolled, None
+            known[key] = place
+            self._ordered.append(place)
+        self._known = known
         return self._ordered

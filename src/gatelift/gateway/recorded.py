@@ -8,9 +8,10 @@ Invariants
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, Final
 
-from gatelift.encoding import ID_ENTROPY_BYTES, make_id
+from gatelift.encoding import ID_LETTERS_BYTES, Digest, make_id_of_letters
 from gatelift.errors import GateliftError
 from gatelift.gateway.admission import Denial
 from gatelift.gateway.context import Context, Orphan, now_ms
@@ -22,7 +23,7 @@ from gatelift.gateway.leases import Reservation
 from gatelift.gateway.recording import Ending, Recorder, Subject
 from gatelift.gateway.replies import Reply, error_reply, request_id_headers
 from gatelift.journal import JournalError, Pending
-from gatelift.messages import Charge
+from gatelift.messages import NO_CHARGES
 from gatelift.safeguards import Verdict
 from gatelift.terms import CapUnit
 
@@ -31,10 +32,27 @@ __all__ = ["NOTHING_SPENT", "RecordedExchange", "send_reply"]
 NOTHING_SPENT: dict[CapUnit, int] = dict.fromkeys(CapUnit, 0)
 
 
+# Named once: a look into the class of an enum costs as much as what is done with it.
+_REQUESTS: Final = CapUnit.REQUESTS
+
+
+@functools.lru_cache(maxsize=256)
+def _served_from(stage: str, fingerprint: Digest) -> tuple[tuple[bytes, bytes], ...]:
+    return (
+        (b"gatelift-stage", stage.encode()),
+        (b"gatelift-candidate", fingerprint.encode()),
+    )
+
+
+def _with_its_request(spent: dict[CapUnit, int]) -> dict[CapUnit, int]:
+    # A request that came as far as a record spends one request, whatever else it spent.
+    return spent if spent.get(_REQUESTS) == 1 else {**spent, _REQUESTS: 1}
+
+
 def send_reply(responder: Responder, reply: Reply) -> None:
     """Send a whole reply if the caller is still there to read it."""
     if responder.state is ResponseState.AWAITED:
-        responder.send(reply.status, list(reply.headers), reply.body)
+        responder.send(reply.status, reply.headers, reply.body)
 
 
 class RecordedExchange:
@@ -47,7 +65,8 @@ class RecordedExchange:
         self.responder = responder
         self._shape = shape
         self.steps = Exchange()
-        self.id = make_id("req", now_ms(), context.journal.entropy.take(ID_ENTROPY_BYTES))
+        letters = context.journal.entropy.take(ID_LETTERS_BYTES)
+        self.id = make_id_of_letters("req", now_ms(), letters)
         self.headers = request_id_headers(self.id, shape)
         self.verdicts: tuple[Verdict, ...] = ()
         self.reservation: Reservation | None = None
@@ -96,49 +115,46 @@ class RecordedExchange:
     def begin(self, subject: Subject) -> None:
         """Name what is to be recorded."""
         self._recorder = Recorder(self.context.journal, subject)
-        self.headers = (
-            *self.headers,
-            (b"gatelift-stage", subject.stage.encode()),
-            (b"gatelift-candidate", subject.fingerprint.encode()),
-        )
+        self.headers += _served_from(subject.stage, subject.fingerprint)
 
     def reserved(self, held: Reservation) -> None:
         """Note what was set aside, and tell the caller its request cap."""
         self.reservation = held
         self.steps.on(Event.RESERVE)
-        for want, unit in zip(held.wants, held.units, strict=True):
-            if unit is not CapUnit.REQUESTS:
-                continue
-            reset_s = max(0, want.until - now_ms()) // 1000
-            self.headers = (
-                *self.headers,
-                (b"x-ratelimit-limit-requests", b"%d" % want.limit),
-                (b"x-ratelimit-reset-requests", b"%ds" % reset_s),
-            )
-            left = self.context.leases.left(want)
-            if left is not None:
-                self.headers = (*self.headers, (b"x-ratelimit-remaining-requests", b"%d" % left))
+        caps = held.caps
+        if _REQUESTS not in caps.units:
             return
-
-    def _charges(self, spent: dict[CapUnit, int]) -> tuple[Charge, ...]:
-        held = self.reservation
-        return () if held is None else held.spent({**spent, CapUnit.REQUESTS: 1})
+        number = caps.units.index(_REQUESTS)
+        slot = caps.slots[number]
+        reset_s = max(0, caps.untils_ms[number] - now_ms()) // 1000
+        said: tuple[tuple[bytes, bytes], ...] = (
+            (b"x-ratelimit-limit-requests", b"%d" % slot[2]),
+            (b"x-ratelimit-reset-requests", b"%ds" % reset_s),
+        )
+        left = self.context.leases.left(slot)
+        if left is not None:
+            said += ((b"x-ratelimit-remaining-requests", b"%d" % left),)
+        self.headers += said
 
     def settle(self, spent: dict[CapUnit, int]) -> None:
         """Give back what was not spent; a request that came this far spends one request."""
         held, self.reservation = self.reservation, None
         if held is not None:
-            self.context.leases.settle(held, {**spent, CapUnit.REQUESTS: 1})
+            self.context.leases.settle(held, _with_its_request(spent))
 
     def write_start(self, request: bytes) -> Pending:
         """Write the start, not yet durable. Raises `JournalError`."""
-        pending = self.recorder.write_start(request, self.reservation)
+        held = self.reservation
+        reserved = NO_CHARGES if held is None else held.charges()
+        pending = self.recorder.write_start(request, reserved)
         self.steps.on(Event.START)
         return pending
 
     async def finish(self, ending: Ending, answer: bytes | None, spent: dict[CapUnit, int]) -> None:
         """Settle and write the finish; return once it is durable. Raises `JournalError`."""
-        charges = self._charges(spent)
+        spent = _with_its_request(spent)
+        held = self.reservation
+        charges = NO_CHARGES if held is None else held.spent(spent)
         self.steps.on(Event.SETTLE)
         # Settled only once written: what was not is closed later, in the worst case for the caps.
         pending = self.recorder.write_finish(ending, answer, charges)
@@ -148,9 +164,9 @@ class RecordedExchange:
 
     def send_with_ticket(self, reply: Reply) -> None:
         """Send a reply with the ticket of its finish."""
-        ticket = (b"gatelift-ticket", self.recorder.finish_ticket().encode())
-        headers = (*reply.headers, ticket)
-        send_reply(self.responder, Reply(status=reply.status, headers=headers, body=reply.body))
+        ticket = self.recorder.finish_header()
+        if self.responder.state is ResponseState.AWAITED:
+            self.responder.send(reply.status, [*reply.headers, ticket], reply.body)
 
     async def deny(self, denial: Denial, request: bytes, said: Reply | None = None) -> None:
         """Record a denial and answer it: as an error, or as `said` where a stage words it anew."""
@@ -188,7 +204,7 @@ class RecordedExchange:
         if recorder.start is not None and recorder.finish is None:
             self._abandoned = True
             held, self.reservation = self.reservation, None
-            spent = held.charges() if held else ()
+            spent = held.charges() if held else NO_CHARGES
             if held is not None:
                 self.context.leases.settle(held, {u: held.amount(u) or 0 for u in CapUnit})
             self.context.orphans.append(Orphan(recorder, spent, self.forwarded))

@@ -9,24 +9,19 @@ Invariants
 
 from __future__ import annotations
 
+import functools
 import time
 
 import msgspec
 
 from gatelift.encoding import Digest
-from gatelift.gateway.leases import Reservation
 from gatelift.journal import Pending, Writer
 from gatelift.messages import (
     SALT_BYTES,
-    Charge,
-    Finish,
     Outcome,
-    Record,
     RecordedVerdict,
-    RecordRef,
-    Start,
+    RecordForm,
     commit_content,
-    encode_ticket,
 )
 from gatelift.safeguards import Verdict
 from gatelift.terms import Endpoint
@@ -67,109 +62,124 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+# Few grants speak at a time, and the certificates they speak under change in days.
+@functools.lru_cache(maxsize=1024)
+def _form(
+    release: str,
+    stage: str,
+    certificate: Digest | None,
+    fingerprint: Digest,
+    grant: str,
+    principal: str,
+    organisation: str,
+    endpoint: Endpoint,
+) -> RecordForm:
+    return RecordForm(
+        release=release,
+        stage=stage,
+        certificate=certificate,
+        fingerprint=fingerprint,
+        grant=grant,
+        principal=principal,
+        organisation=organisation,
+        endpoint=endpoint,
+    )
+
+
 class Recorder:
     """Writes one exchange's records into the worker's journal."""
+
+    __slots__ = ("_form", "_journal", "_salts", "_subject", "finish", "start")
 
     def __init__(self, journal: Writer, subject: Subject) -> None:
         self._journal = journal
         self._subject = subject
-        self._request_salt = journal.entropy.take(SALT_BYTES)
-        self._answer_salt = journal.entropy.take(SALT_BYTES)
+        grant = subject.grant
+        self._form = _form(
+            subject.release,
+            subject.stage,
+            subject.certificate,
+            subject.fingerprint,
+            grant.id,
+            grant.principal,
+            grant.organisation,
+            subject.endpoint,
+        )
+        # The request's, and behind it the answer's.
+        self._salts = journal.entropy.take(2 * SALT_BYTES)
         self.start: Pending | None = None
         self.finish: Pending | None = None
 
-    def write_start(self, request: bytes, reservation: Reservation | None) -> Pending:
-        """Write the start; raises `JournalError` when the disk does not take it."""
-        subject, journal = self._subject, self._journal
-        at = _now_ms()
+    def write_start(self, request: bytes, reserved: str) -> Pending:
+        """Write the start; raises `JournalError` when the disk does not take it.
 
-        def make(seq: int) -> Record:
-            return Start(
-                v=1,
-                node=journal.node,
-                worker=journal.worker,
-                run=journal.run,
-                seq=seq,
-                at=at,
-                request_id=subject.request_id,
-                release=subject.release,
-                stage=subject.stage,
-                certificate=subject.certificate,
-                fingerprint=subject.fingerprint,
-                grant=subject.grant.id,
-                principal=subject.grant.principal,
-                organisation=subject.grant.organisation,
-                session=subject.session,
-                endpoint=subject.endpoint,
-                stream=subject.stream,
-                request=commit_content(self._request_salt, request),
-                request_bytes=len(request),
-                reserved=reservation.charges() if reservation else (),
-                images=subject.images,
-            )
-
-        self.start = journal.append(make)
+        `reserved` is the JSON of the charges (`charging`), `NO_CHARGES` where nothing is reserved.
+        """
+        subject = self._subject
+        fields = self._form.start(
+            at=_now_ms(),
+            request_id=subject.request_id,
+            session=subject.session,
+            stream=subject.stream,
+            request=commit_content(self._salts[:SALT_BYTES], request),
+            request_bytes=len(request),
+            reserved=reserved,
+            images=subject.images,
+        )
+        self.start = self._journal.append_fields("start", fields)
         return self.start
 
-    def write_finish(
-        self, ending: Ending, answer: bytes | None, spent: tuple[Charge, ...]
-    ) -> Pending:
+    def write_finish(self, ending: Ending, answer: bytes | None, spent: str) -> Pending:
         """Write the finish of the start written before; raises `JournalError`."""
-        subject, journal, start = self._subject, self._journal, self.start
+        subject, start = self._subject, self.start
         if start is None:
             raise RuntimeError("a finish was asked for before a start")
-        at = _now_ms()
-        of = RecordRef(node=journal.node, worker=journal.worker, run=journal.run, seq=start.seq)
-
-        def make(seq: int) -> Record:
-            return Finish(
-                v=1,
-                node=journal.node,
-                worker=journal.worker,
-                run=journal.run,
-                seq=seq,
-                at=at,
-                of=of,
-                request_id=subject.request_id,
-                release=subject.release,
-                stage=subject.stage,
-                grant=subject.grant.id,
-                organisation=subject.grant.organisation,
-                session=subject.session,
-                outcome=ending.outcome,
-                reason=ending.reason,
-                upstream=ending.upstream,
-                status=ending.status,
-                answer=None if answer is None else commit_content(self._answer_salt, answer),
-                answer_bytes=len(answer or b""),
-                input_tokens=ending.input_tokens,
-                output_tokens=ending.output_tokens,
-                spent=spent,
-                overrun_tokens=ending.overrun_tokens,
-                verdicts=tuple(
-                    RecordedVerdict(
-                        category=verdict.category,
-                        band=verdict.band,
-                        rule=verdict.rule,
-                        side=verdict.side,
-                        action=verdict.action,
-                    )
-                    for verdict in ending.verdicts
-                ),
-            )
-
+        fields = self._form.finish(
+            at=_now_ms(),
+            of=f"{{{self._journal.place}{start.seq}}}",
+            request_id=subject.request_id,
+            session=subject.session,
+            outcome=ending.outcome,
+            reason=ending.reason,
+            upstream=ending.upstream,
+            status=ending.status,
+            answer=None if answer is None else commit_content(self._salts[SALT_BYTES:], answer),
+            answer_bytes=len(answer or b""),
+            input_tokens=ending.input_tokens,
+            output_tokens=ending.output_tokens,
+            spent=spent,
+            overrun_tokens=ending.overrun_tokens,
+            verdicts=_recorded(ending.verdicts) if ending.verdicts else (),
+        )
         # Until it is durable the start stands for it: a kill leaves an orphan, charged in full.
-        self.finish = journal.append(make, lazily=True)
+        self.finish = self._journal.append_fields("finish", fields, lazily=True)
         return self.finish
 
     def start_ticket(self) -> str:
         """Return the ticket of the start; only once it is durable."""
         if self.start is None:
             raise RuntimeError("no start was written")
-        return encode_ticket(self.start.ticket(self._request_salt))
+        return self.start.ticket(self._salts[:SALT_BYTES]).decode()
 
     def finish_ticket(self) -> str:
         """Return the ticket of the finish; only once it is durable."""
+        return self.finish_header()[1].decode()
+
+    def finish_header(self) -> tuple[bytes, bytes]:
+        """Return the header that carries the ticket of the finish; only once it is durable."""
         if self.finish is None:
             raise RuntimeError("no finish was written")
-        return encode_ticket(self.finish.ticket(self._answer_salt))
+        return b"gatelift-ticket", self.finish.ticket(self._salts[SALT_BYTES:])
+
+
+def _recorded(verdicts: tuple[Verdict, ...]) -> tuple[RecordedVerdict, ...]:
+    return tuple(
+        RecordedVerdict(
+            category=verdict.category,
+            band=verdict.band,
+            rule=verdict.rule,
+            side=verdict.side,
+            action=verdict.action,
+        )
+        for verdict in verdicts
+    )

@@ -18,12 +18,14 @@ from collections.abc import Callable
 from typing import Any
 
 from gatelift.gateway.dialects import Answer, AnswerCodec, AnswerEnd, FinishReason, Piece
-from gatelift.safeguards import AnswerInspector, Verdict
+from gatelift.safeguards import AnswerInspector, AnswerStep, Verdict
 
 __all__ = ["BYTES_PER_TOKEN_BOUND", "Release", "least_tokens", "may_be_tokens"]
 
 BYTES_PER_TOKEN_BOUND = 32
+_MAX_BYTES_OF_CHAR = 4
 _BLANKS = b" \n\t\r\x0b\x0c"
+_ONE_CHOICE = frozenset({0})
 
 
 def least_tokens(text: bytes | bytearray) -> int:
@@ -51,6 +53,30 @@ class Release:
     the inspector of one choice; `may_have_read` says whether the prompt may have as few tokens.
     """
 
+    __slots__ = (
+        "_believed_input",
+        "_believed_output",
+        "_choices",
+        "_codec",
+        "_counted",
+        "_data_bytes",
+        "_finishes",
+        "_inspectors",
+        "_max_bytes",
+        "_max_tokens",
+        "_may_have_read",
+        "_open_inspector",
+        "_usage_input",
+        "_usage_output",
+        "_whole",
+        "cut_by",
+        "exhausted",
+        "released",
+        "stopped",
+        "verdicts",
+        "withheld",
+    )
+
     def __init__(
         self,
         open_inspector: Callable[[], AnswerInspector],
@@ -62,7 +88,8 @@ class Release:
     ) -> None:
         self._open_inspector = open_inspector
         self._codec = codec
-        self._choices = frozenset(range(codec.choices))
+        choices = codec.choices
+        self._choices = _ONE_CHOICE if choices == 1 else frozenset(range(choices))
         self._max_tokens = max_tokens
         self._max_bytes = max_bytes
         self._inspectors: dict[int, AnswerInspector] = {}
@@ -80,11 +107,8 @@ class Release:
         self.cut_by: Verdict | None = None
         self.withheld = False
         self.exhausted = False
-
-    @property
-    def stopped(self) -> bool:
-        """Whether nothing more may be released."""
-        return self.cut_by is not None or self.exhausted
+        self.stopped = False
+        """Whether nothing more may be released: it was cut, or its reserve is spent."""
 
     @property
     def ended(self) -> bool:
@@ -151,7 +175,15 @@ class Release:
 
     def take(self, answer: Answer, *, whole: bool = False) -> bytes:
         """Return what may leave of an answer or of an event of one."""
-        self._note(answer)
+        if (
+            answer.finishes
+            or answer.data_bytes
+            or answer.input_tokens is not None
+            or answer.output_tokens is not None
+        ):
+            self._note(answer)
+        if whole and len(answer.pieces) == 1 and self._passes_whole(answer.pieces[0]):
+            return self._let_go(answer.pieces[0], answer.pieces[0].text)
         out = b""
         for piece in answer.pieces:
             if self.stopped:
@@ -162,16 +194,33 @@ class Release:
             if not whole:
                 self._counted += 1
                 if self._counted > self._max_tokens:
-                    self.exhausted = True
+                    self._exhaust()
                     break
-            inspector = self._inspectors.get(piece.choice)
-            if inspector is None:
-                inspector = self._inspectors[piece.choice] = self._open_inspector()
+            inspector = self._inspectors.get(piece.choice) or self._open(piece.choice)
+            clean = inspector.feed_clean(piece.kind, piece.text, piece.channel)
+            if clean is not None:
+                out += self._let_go(piece, clean)
+                continue
             step = inspector.feed(piece.kind, piece.text, channel=piece.channel)
-            out += self._let_go(piece, step.release, step.verdicts)
-            if step.stop:
-                self._cut(step.withhold)
+            out += self._after(piece, step)
         return out
+
+    def _open(self, choice: int) -> AnswerInspector:
+        inspector = self._inspectors[choice] = self._open_inspector()
+        return inspector
+
+    def _passes_whole(self, piece: Piece) -> bool:
+        """Return whether a piece that is the whole answer may leave at once, all of it.
+
+        One that may be beyond the reserve leaves as far as it goes: by the long way.
+        """
+        text = piece.text
+        left = self._max_bytes - self.bytes_out
+        if self.stopped or piece.ends or self._inspectors:
+            return False
+        if len(text) * (1 if text.isascii() else _MAX_BYTES_OF_CHAR) > left:
+            return False
+        return self._open(piece.choice).whole_is_clean(piece.kind, text, piece.channel)
 
     def end(self) -> bytes:
         """Return what was held back and may leave now that the answer has ended."""
@@ -180,18 +229,19 @@ class Release:
             if self.stopped:
                 break
             for step in inspector.finish():
-                piece = Piece(step.kind, step.release, step.channel, choice)
-                out += self._let_go(piece, step.release, step.verdicts)
-                if step.stop:
-                    self._cut(step.withhold)
+                out += self._after(Piece(step.kind, step.release, step.channel, choice), step)
         return out
 
     def _end_of(self, piece: Piece) -> bytes:
         inspector = self._inspectors.get(piece.choice)
         if inspector is None:
             return b""
-        step = inspector.close(piece.kind, channel=piece.channel)
-        out = self._let_go(piece, step.release, step.verdicts)
+        return self._after(piece, inspector.close(piece.kind, channel=piece.channel))
+
+    def _after(self, piece: Piece, step: AnswerStep) -> bytes:
+        """Act on what the safeguards say of a piece; return what may leave of it."""
+        self.verdicts.extend(step.verdicts)
+        out = self._let_go(piece, step.release)
         if step.stop:
             self._cut(step.withhold)
         return out
@@ -204,20 +254,25 @@ class Release:
         self._finishes.update(answer.finishes)
         self._data_bytes += answer.data_bytes
         if answer.data_bytes and self.bytes_out > self._max_bytes:
-            self.exhausted = self.withheld = True
+            self._exhaust()
+            self.withheld = True
 
     def _cut(self, withhold: bool) -> None:
         stops = [verdict for verdict in self.verdicts if verdict.stops]
         self.cut_by = stops[-1]
+        self.stopped = True
         self.withheld = self.withheld or withhold
 
-    def _let_go(self, piece: Piece, text: str, verdicts: tuple[Verdict, ...]) -> bytes:
-        self.verdicts.extend(verdicts)
+    def _exhaust(self) -> None:
+        self.exhausted = self.stopped = True
+
+    def _let_go(self, piece: Piece, text: str) -> bytes:
         if not text:
             return b""
         data = text.encode("utf-8", "surrogatepass")
-        if self.bytes_out + len(data) > self._max_bytes:
-            self.exhausted = True
+        released = self.released
+        if len(released) + self._data_bytes + len(data) > self._max_bytes:
+            self._exhaust()
             return b""
-        self.released += data
+        released += data
         return self._codec.release(piece, text)

@@ -14,14 +14,21 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import msgspec
 
 from gatelift.encoding import ID_ENTROPY_BYTES, make_id
 from gatelift.gateway.admission import WrongDoorError, identify
 from gatelift.gateway.context import Context, now_ms
-from gatelift.gateway.dialects import DIALECTS, DialectError, ErrorShape, check_headers
+from gatelift.gateway.dialects import (
+    DIALECTS,
+    Dialect,
+    DialectError,
+    ErrorShape,
+    check_headers,
+)
 from gatelift.gateway.honey_touch import touch_honey
 from gatelift.gateway.http_messages import DuplicateHeaderError, Request
 from gatelift.gateway.http_responder import Responder, ResponseState
@@ -42,8 +49,10 @@ __all__ = ["ROUTES", "Router"]
 _LOG = logging.getLogger(__name__)
 _RECEIPTS: Final = "/v1/receipts/"
 _PRIVATE: Final = "/e/"
+_JSON: Final = b"application/json"
 _MODELS: Final = "/v1/models/"
 _MESSAGES: Final = "/v1/messages"
+_ANTHROPIC: Final = ErrorShape.ANTHROPIC
 ROUTES: Final[dict[str, str]] = {
     **dict.fromkeys(DIALECTS, "POST"),
     "/v1/models": "GET",
@@ -62,10 +71,13 @@ class Router:
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Answer one request."""
-        inner = _at_endpoint(request)
+        inner = _at_endpoint(request) if request.path.startswith(_PRIVATE) else request
         path = inner.path
         try:
-            await self._route(inner, responder)
+            # Not every route waits for something, and what does not is over by now.
+            work = self._route(inner, responder)
+            if work is not None:
+                await work
         except WrongDoorError as error:
             self._context.refused[error.code] += 1
             send_reply(responder, _fault("not_found", _no_route(request.path), path))
@@ -83,8 +95,12 @@ class Router:
             else:
                 responder.abort()
 
-    async def _route(self, request: Request, responder: Responder) -> None:
+    def _route(self, request: Request, responder: Responder) -> Coroutine[Any, Any, None] | None:
+        """Answer a request, or return what will."""
         path = request.path
+        dialect = DIALECTS.get(path)
+        if dialect is not None:
+            return self._to_model(dialect, request, responder)
         named = path.startswith(_RECEIPTS) or _names_model(path)
         method = "GET" if named else ROUTES.get(path)
         if method is None:
@@ -93,39 +109,48 @@ class Router:
             elsewhere = refused_route(path)
             message = elsewhere.message if elsewhere else _no_route(path)
             self._away(responder, "not_found", message, path)
-            return
+            return None
         if request.method != method:
             self._away(responder, "method_not_allowed", f"{path[:80]} takes {method}", path)
-            return
-        dialect = DIALECTS.get(path)
-        if dialect is not None:
-            if not _is_json(request):
-                self._away(responder, "unsupported_media_type", "expected application/json", path)
-                return
-            if dialect.errors is ErrorShape.ANTHROPIC:
-                try:
-                    check_headers(request)
-                except DialectError as error:
-                    self._away(responder, "invalid_request", str(error), path, error.param)
-                    return
-            if not self._shed(responder, dialect.errors):
-                await ModelExchange(self._context, dialect, request, responder).run()
-            return
+            return None
         match path:
             case "/v1/models":
-                if not self._shed(responder):
-                    await ModelsExchange(self._context, responder).run(request)
+                if self._shed(responder):
+                    return None
+                return ModelsExchange(self._context, responder).run(request)
             case "/v1/access":
-                await serve_access(self._context, request, responder)
+                return serve_access(self._context, request, responder)
             case "/healthz":
                 serve_health(self._context, responder)
+                return None
             case _ if path.startswith(_MODELS):
+                if self._shed(responder):
+                    return None
                 name = path.removeprefix(_MODELS)
-                if not self._shed(responder):
-                    await ModelsExchange(self._context, responder).run(request, name)
+                return ModelsExchange(self._context, responder).run(request, name)
             case _:
                 hexes = path.removeprefix(_RECEIPTS)
-                await serve_receipt(self._context, request, responder, hexes)
+                return serve_receipt(self._context, request, responder, hexes)
+
+    def _to_model(
+        self, dialect: Dialect, request: Request, responder: Responder
+    ) -> Coroutine[Any, Any, None] | None:
+        path, method = request.path, ROUTES[request.path]
+        if request.method != method:
+            self._away(responder, "method_not_allowed", f"{path[:80]} takes {method}", path)
+            return None
+        if not _is_json(request):
+            self._away(responder, "unsupported_media_type", "expected application/json", path)
+            return None
+        if dialect.errors is _ANTHROPIC:
+            try:
+                check_headers(request)
+            except DialectError as error:
+                self._away(responder, "invalid_request", str(error), path, error.param)
+                return None
+        if self._shed(responder, dialect.errors):
+            return None
+        return ModelExchange(self._context, dialect, request, responder).run()
 
     def _shed(self, responder: Responder, shape: ErrorShape = ErrorShape.OPENAI) -> bool:
         """Turn an exchange away if this worker has too much; return whether it did."""
@@ -172,8 +197,6 @@ def _no_route(path: str) -> str:
 
 def _at_endpoint(request: Request) -> Request:
     """Return the request without the segment of a private endpoint, if it has one."""
-    if not request.path.startswith(_PRIVATE):
-        return request
     segment, _, rest = request.path.removeprefix(_PRIVATE).partition("/")
     if not is_segment(segment) or not rest.startswith("v1/"):
         return request
@@ -191,4 +214,6 @@ def _is_json(request: Request) -> bool:
         value = request.header(b"content-type")
     except DuplicateHeaderError:
         return False
-    return value is not None and value.split(b";")[0].strip().lower() == b"application/json"
+    if value == _JSON:
+        return True
+    return value is not None and value.split(b";")[0].strip().lower() == _JSON

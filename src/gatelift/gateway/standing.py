@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from gatelift.encoding import Digest
-from gatelift.gateway.leases import cap_lines
+from gatelift.gateway.reservation import cap_lines
 from gatelift.plan import Plan
 from gatelift.safeguards import Suite
 from gatelift.terms import Envelope, Sealing

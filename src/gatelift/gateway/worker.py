@@ -10,6 +10,8 @@ Invariants
 - A wall clock set back past what is forgotten ends it like SIGTERM; it says no hello any more.
 - SIGTERM: accept nothing new, let answers end (10 s), settle, give leases back.
 - A worker that takes over from another listens only once it would serve: it says so on `ready_fd`.
+  One that is started again waits for that too, but not for ever (`listen_within_s`): the kernel gives
+  it its share of the callers as soon as it listens, and others may be serving.
 """
 
 from __future__ import annotations
@@ -261,9 +263,13 @@ class _Worker:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each()) for each in (self._link.run, self._beats)]
             leaving = group.create_task(self._stop.wait())
-            if self._settings.ready_fd is not None:
+            if self._settings.ready_fd is not None or self._settings.listen_within_s:
                 tasks.append(group.create_task(self._until_serving()))
-                await asyncio.wait((tasks[-1], leaving), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    (tasks[-1], leaving),
+                    timeout=self._settings.listen_within_s or None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
             server = await self._listen()
             settle_collector()
             self._say_ready()

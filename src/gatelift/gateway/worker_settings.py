@@ -42,6 +42,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A bound socket that was inherited, instead of one of its own."""
     ready_fd: int | None = None
     """Wait with listening until status stands, then write a line here."""
+    listen_within_s: float = 0.0
+    """Wait with listening until status stands, but so long at most: then callers are told why not."""
 
 
 def read_upstream_key(directory: Path) -> str | None:

@@ -7,8 +7,9 @@ committed, and what was not. `is_locked` tells whether the writer still lives.
 
 from gatelift.journal.batches import Pending, SignedBatch
 from gatelift.journal.errors import JournalError
-from gatelift.journal.lock import holder, is_locked
+from gatelift.journal.lock import holder, is_locked, keep_still
 from gatelift.journal.reader import (
+    Batch,
     CommittedBatch,
     Position,
     RunFollower,
@@ -27,6 +28,7 @@ from gatelift.journal.writer import MAX_PENDING, SEGMENT_BYTES, Writer
 __all__ = [
     "MAX_PENDING",
     "SEGMENT_BYTES",
+    "Batch",
     "CommittedBatch",
     "Frame",
     "FrameKind",
@@ -40,6 +42,7 @@ __all__ = [
     "Writer",
     "holder",
     "is_locked",
+    "keep_still",
     "list_runs",
     "list_segments",
     "read_frames",

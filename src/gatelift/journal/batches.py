@@ -1,11 +1,14 @@
 """A commit batch as it was signed, and the records that wait for one.
 
 Invariants
-- A batch's tree is RFC 6962's over the record leaves, so `path` is what `verify_ticket` takes.
+- A batch's tree is RFC 6962's over the record leaves, so a ticket's path is what `verify_ticket`
+  takes, and its text is what `encode_ticket` would write.
 - `Pending.durable` has a result only after the batch was synced to disk.
 - A failed `durable` promises nothing either way: the record may still be committed later, with the
   same sequence number and bytes, when the disk works again.
 - Who waits for `durable` waits alone: giving up takes nothing from anybody else.
+- Records that gather together are told of together, by one `Acknowledgement`: most are asked by
+  nobody, and cost nothing then.
 
 It does not touch the disk (`writer`).
 """
@@ -13,21 +16,22 @@ It does not touch the disk (`writer`).
 from __future__ import annotations
 
 import asyncio
+from binascii import b2a_base64
 from collections.abc import Sequence
 
-from gatelift.encoding import Digest, encode_base64, sha256_digest
+from gatelift.encoding import Digest, encode_base64, encode_json, sha256_digest
 from gatelift.journal.errors import JournalError
-from gatelift.messages import BatchEntry, Ticket, record_leaf, sign_batch
-from gatelift.tlog import node_hash
+from gatelift.messages import SALT_BYTES, BatchEntry, sign_batch
+from gatelift.tlog import tree_rows
 from gatelift.trust import SigningKey
 
-__all__ = ["Pending", "SignedBatch", "make_batch"]
+__all__ = ["Acknowledgement", "Pending", "SignedBatch", "make_batch"]
 
 
 class SignedBatch:
     """A batch entry, its stored bytes, the node's signature and the tree below its root."""
 
-    __slots__ = ("_rows", "_written_rows", "data", "entry", "signature")
+    __slots__ = ("_paths", "_rows", "_ticket_head", "data", "entry", "signature")
 
     def __init__(
         self, entry: BatchEntry, data: bytes, signature: bytes, rows: list[list[bytes]]
@@ -36,113 +40,140 @@ class SignedBatch:
         self.data = data
         self.signature = signature
         self._rows = rows
-        self._written_rows: list[list[str]] | None = None
+        self._ticket_head = b""
+        self._paths: list[str] = []
 
     @property
     def digest(self) -> Digest:
         """The digest of the stored entry, under which a receipt is asked for."""
         return sha256_digest(self.data)
 
-    def path(self, index: int) -> tuple[str, ...]:
-        """Return the inclusion proof of record `index` in base64, leaf's sibling first."""
-        if self._written_rows is None:
-            # Once for all: the upper rows are in the proof of nearly every record.
-            self._written_rows = [[encode_base64(node) for node in row] for row in self._rows]
-        steps: list[str] = []
-        for row in self._written_rows:
-            sibling = index ^ 1
-            if sibling < len(row):
-                steps.append(row[sibling])
-            index >>= 1
-        return tuple(steps)
+    def ticket(self, index: int, salted: bytes, content_salt: bytes) -> bytes:
+        """Return the ticket of record `index`, given as its salt with the stored bytes behind it.
+
+        It is what `encode_ticket` writes, from parts that tickets of one batch share.
+        """
+        if not self._ticket_head:
+            self._prepare_tickets()
+        salt, stored = salted[:SALT_BYTES], salted[SALT_BYTES:]
+        place = f'{index},"path":[{self._path(index)}],"salt":"{encode_base64(salt)}","record":'
+        opening = f',"content_salt":"{encode_base64(content_salt)}"}}'
+        parts = (self._ticket_head, place.encode(), _quoted(stored), opening.encode())
+        return b2a_base64(b"".join(parts), newline=False)
+
+    def _path(self, index: int) -> str:
+        """Return the inclusion proof of record `index` as JSON, its sibling first."""
+        leaves, above = self._rows[0], self._paths[index >> 1]
+        return _joined(leaves[index ^ 1], above) if index ^ 1 < len(leaves) else above
+
+    def _prepare_tickets(self) -> None:
+        """Write what tickets share: the batch, and the paths from all nodes above the leaves."""
+        paths = [""]
+        for row in reversed(self._rows[1:-1]):
+            paths = [
+                _joined(row[i ^ 1], paths[i >> 1]) if i ^ 1 < len(row) else paths[i >> 1]
+                for i in range(len(row))
+            ]
+        self._paths = paths
+        signed = f',"signature":"{encode_base64(self.signature)}","index":'
+        self._ticket_head = b'{"v":1,"entry":' + _quoted(self.data) + signed.encode()
 
 
-class Pending:
-    """An appended record: on disk when `durable` is done.
+def _quoted(stored: bytes) -> bytes:
+    """Return stored JSON as it stands inside a ticket: a text."""
+    return encode_json(stored.decode())
 
-    `durable` yields the signed batch, or raises `JournalError`.
-    """
 
-    __slots__ = ("_batch", "_error", "_loop", "_waiters", "data", "salt", "seq")
+def _joined(step: bytes, path: str) -> str:
+    return f'"{encode_base64(step)}",{path}' if path else f'"{encode_base64(step)}"'
 
-    def __init__(self, seq: int, salt: bytes, data: bytes, loop: asyncio.AbstractEventLoop) -> None:
-        self.seq = seq
-        self.salt = salt
-        self.data = data
+
+class Acknowledgement:
+    """What becomes of the records that gather together: told once, to all who wait for it."""
+
+    __slots__ = ("_loop", "_waiters", "batch", "error")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._batch: SignedBatch | None = None
-        self._error: JournalError | None = None
-        self._waiters: tuple[asyncio.Future[SignedBatch], ...] = ()
+        self._waiters: list[asyncio.Future[SignedBatch]] = []
+        self.batch: SignedBatch | None = None
+        self.error: JournalError | None = None
 
-    @property
-    def durable(self) -> asyncio.Future[SignedBatch]:
-        """A future of its own for whoever asks; most starts are never asked, and cost none."""
+    def wait(self) -> asyncio.Future[SignedBatch]:
+        """Return a future of its own for whoever asks."""
         waiter: asyncio.Future[SignedBatch] = self._loop.create_future()
-        if self._batch is not None:
-            waiter.set_result(self._batch)
-        elif self._error is not None:
-            waiter.set_exception(self._error)
+        if self.batch is not None:
+            waiter.set_result(self.batch)
+        elif self.error is not None:
+            waiter.set_exception(_again(self.error))
         else:
-            self._waiters += (waiter,)
+            self._waiters.append(waiter)
         return waiter
 
     def resolve(self, batch: SignedBatch) -> None:
-        """Tell that it is on disk. On the loop's thread; what was told before stays."""
-        if self._batch is None and self._error is None:
-            self._batch = batch
+        """Tell that all is on disk. On the loop's thread; what was told before stays."""
+        if self.batch is None and self.error is None:
+            self.batch = batch
             for waiter in self._take_waiters():
                 waiter.set_result(batch)
 
     def reject(self, error: JournalError) -> None:
         """Tell that nothing is promised. On the loop's thread; what was told before stays."""
-        if self._batch is None and self._error is None:
-            self._error = error
+        if self.batch is None and self.error is None:
+            self.error = error
             for waiter in self._take_waiters():
-                waiter.set_exception(error)
+                waiter.set_exception(_again(error))
 
     def _take_waiters(self) -> list[asyncio.Future[SignedBatch]]:
-        waiters, self._waiters = self._waiters, ()
+        waiters, self._waiters = self._waiters, []
         return [waiter for waiter in waiters if not waiter.done()]
 
-    def ticket(self, content_salt: bytes) -> Ticket:
+
+def _again(error: JournalError) -> JournalError:
+    # Each who waited raises one of its own: a raised error remembers where.
+    return JournalError(str(error), code=error.code)
+
+
+class Pending:
+    """An appended record: on disk when `durable` is done."""
+
+    __slots__ = ("_acknowledged", "leaf", "salted", "seq")
+
+    def __init__(self, seq: int, salted: bytes, leaf: bytes, acknowledged: Acknowledgement) -> None:
+        self.seq = seq
+        self.salted = salted
+        """The salt of its leaf, and behind it the stored bytes."""
+        self.leaf = leaf
+        self._acknowledged = acknowledged
+
+    @property
+    def durable(self) -> asyncio.Future[SignedBatch]:
+        """A future of its own for whoever asks: the signed batch, or `JournalError`."""
+        return self._acknowledged.wait()
+
+    def ticket(self, content_salt: bytes) -> bytes:
         """Return the caller's ticket; `content_salt` opens the record's commitment to content.
 
         Raises `JournalError` (`journal_not_durable`) before `durable` is done, and its own error
         after it failed.
         """
-        if self._error is not None:
-            raise JournalError(str(self._error), code=self._error.code)
-        batch = self._batch
+        acknowledged = self._acknowledged
+        if acknowledged.error is not None:
+            raise _again(acknowledged.error)
+        batch = acknowledged.batch
         if batch is None:
             raise JournalError(
                 f"record {self.seq} is not on disk yet: await `durable` first",
                 code="journal_not_durable",
             )
-        index = self.seq - batch.entry.seq
-        return Ticket(
-            v=1,
-            entry=batch.data.decode("utf-8"),
-            signature=encode_base64(batch.signature),
-            index=index,
-            path=batch.path(index),
-            salt=encode_base64(self.salt),
-            record=self.data.decode("utf-8"),
-            content_salt=encode_base64(content_salt),
-        )
+        return batch.ticket(self.seq - batch.entry.seq, self.salted, content_salt)
 
 
 def make_batch(
     pendings: Sequence[Pending], *, node: str, worker: str, run: str, at: int, key: SigningKey
 ) -> SignedBatch:
     """Return the signed batch over `pendings`, which are consecutive by `seq`. `at` in ms UTC."""
-    row = [record_leaf(pending.salt, pending.data) for pending in pendings]
-    rows: list[list[bytes]] = []
-    while len(row) > 1:
-        rows.append(row)
-        above = [node_hash(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)]
-        if len(row) % 2:
-            above.append(row[-1])
-        row = above
+    rows = tree_rows([pending.leaf for pending in pendings])
     entry = BatchEntry(
         v=1,
         node=node,
@@ -150,7 +181,7 @@ def make_batch(
         run=run,
         seq=pendings[0].seq,
         n=len(pendings),
-        root=Digest(f"sha256:{row[0].hex()}"),
+        root=Digest(f"sha256:{rows[-1][0].hex()}"),
         at=at,
     )
     data, signature = sign_batch(entry, key)

@@ -1,10 +1,10 @@
-"""The one error of the journal."""
+"""The one error of the journal, and how it is told."""
 
 from __future__ import annotations
 
 from gatelift.errors import PeerError
 
-__all__ = ["JournalError"]
+__all__ = ["JournalError", "write_failed"]
 
 
 class JournalError(PeerError):
@@ -18,3 +18,11 @@ class JournalError(PeerError):
     """
 
     code = "journal_failed"
+
+
+def write_failed(error: Exception) -> JournalError:
+    """Return what is told of a write or sync that failed."""
+    return JournalError(
+        f"the journal could not be written: {error}. Nothing was acknowledged; "
+        "free or mend the disk, writing goes on in a new segment"
+    )

@@ -12,16 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gatelift.journal.batches import Pending, SignedBatch
+from gatelift.journal.batches import Acknowledgement, Pending, SignedBatch
 from gatelift.journal.segments import FrameKind, encode_frame
 
-__all__ = ["Group", "Unsure", "batch_frame", "frames_of", "record_frame"]
+__all__ = ["Group", "Unsure", "batch_frame", "frames_of"]
 
 
 @dataclass(slots=True)
 class Group:
-    """Consecutive records, and the batch over them once it is signed."""
+    """Consecutive records, the batch over them once it is signed, and how they are told of it."""
 
+    acknowledged: Acknowledgement
     pendings: list[Pending] = field(default_factory=list)
     batch: SignedBatch | None = None
 
@@ -45,17 +46,10 @@ class Unsure:
         Under the numbers, salts and signatures that may have been read from the old segment: whoever
         saw it finds the same batch again. What is signed here is kept in case this try fails too.
         """
-        signed = [group for group in self._groups if group.batch is not None]
-        rest = [p for group in self._groups if group.batch is None for p in group.pendings]
-        if rest:
-            signed.append(Group(rest, sign(rest)))
-        self._groups = signed
-        return signed
-
-
-def record_frame(salt: bytes, data: bytes) -> bytes:
-    """Return the frame of a record's stored bytes."""
-    return encode_frame(FrameKind.RECORD, salt + data)
+        for group in self._groups:
+            if group.batch is None:
+                group.batch = sign(group.pendings)
+        return self._groups
 
 
 def batch_frame(batch: SignedBatch) -> bytes:
@@ -65,7 +59,7 @@ def batch_frame(batch: SignedBatch) -> bytes:
 
 def frames_of(group: Group) -> bytes:
     """Return all frames of a group, the batch's last."""
-    frames = [record_frame(pending.salt, pending.data) for pending in group.pendings]
+    frames = [encode_frame(FrameKind.RECORD, pending.salted) for pending in group.pendings]
     if group.batch is not None:
         frames.append(batch_frame(group.batch))
     return b"".join(frames)

@@ -15,12 +15,14 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from gatelift.journal.errors import JournalError
 
-__all__ = ["JournalLock", "holder", "is_locked"]
+__all__ = ["JournalLock", "holder", "is_locked", "keep_still"]
 
 _NAME: Final = "lock"
 _TRIES: Final = 25
@@ -90,3 +92,27 @@ def holder(directory: Path) -> str | None:
     finally:
         os.close(fd)
     return None
+
+
+@contextmanager
+def keep_still(directory: Path) -> Iterator[None]:
+    """Keep everybody from writing the journal in `directory` while the block runs.
+
+    Raises `JournalError` (`journal_locked`) when somebody writes it. One that is not there is still.
+    """
+    try:
+        fd = os.open(directory / _NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise JournalError(
+                f"another process writes the journal {directory.name!r}: stop it first",
+                code="journal_locked",
+            ) from error
+        yield
+    finally:
+        os.close(fd)

@@ -56,12 +56,13 @@ class SegmentFiles:
 
     def write(self, fd: int, frame: bytes) -> None:
         """Append all of `frame` to the file; raises `OSError`, part of it may then stand there."""
-        left = frame
-        while left:
-            written = self._write(fd, left)
+        left, written = frame, self._write(fd, frame)
+        # Nearly always that was all of it.
+        while written != len(left):
             if written <= 0:
                 raise OSError(f"wrote {written} of {len(left)} bytes")
             left = left[written:]
+            written = self._write(fd, left)
         self.size += len(frame)
 
 

@@ -69,16 +69,16 @@ class Stores:
         """Whether it is time for the next segment."""
         return self._segments.size >= self._segment_bytes
 
-    def write(self, frame: bytes) -> None:
-        """Append a frame to the open segment, after all that waits to be written."""
-        if self._unwritten:
-            frame = b"".join((*self._unwritten, frame))
-            self._unwritten.clear()
-        self._segments.write(self.fd, frame)
+    def write(self, *frame: bytes) -> None:
+        """Append a frame, given in parts, to the open segment, after all that waits to be written."""
+        self._unwritten += frame
+        waiting = b"".join(self._unwritten)
+        self._unwritten.clear()
+        self._segments.write(self.fd, waiting)
 
-    def write_lazily(self, frame: bytes) -> None:
-        """Append a frame when the next one is written."""
-        self._unwritten.append(frame)
+    def write_lazily(self, *frame: bytes) -> None:
+        """Append a frame, given in parts, when the next one is written."""
+        self._unwritten += frame
 
     def copy(self, groups: Iterable[Group], *, anew: bool = False) -> None:
         """Begin the second store's copy of these groups, in a new segment of its if `anew`."""

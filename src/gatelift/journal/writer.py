@@ -39,16 +39,23 @@ from queue import SimpleQueue
 from typing import Final
 
 from gatelift.encoding import encode_json
-from gatelift.journal.batches import Pending, SignedBatch, make_batch
+from gatelift.journal.batches import Acknowledgement, Pending, SignedBatch, make_batch
 from gatelift.journal.entropy import Entropy
-from gatelift.journal.errors import JournalError
-from gatelift.journal.groups import Group, Unsure, batch_frame, record_frame
+from gatelift.journal.errors import JournalError, write_failed
+from gatelift.journal.groups import Group, Unsure, batch_frame
 from gatelift.journal.lock import JournalLock
 from gatelift.journal.replica import REPLICA_TIMEOUT_S
 from gatelift.journal.segment_files import make_directory
-from gatelift.journal.segments import list_segments
+from gatelift.journal.segments import FrameKind, frame_head, list_segments
 from gatelift.journal.stores import SEGMENT_BYTES, Stores
-from gatelift.messages import SALT_BYTES, Record, RecordError
+from gatelift.messages import (
+    SALT_BYTES,
+    Record,
+    RecordError,
+    record_head,
+    record_place,
+    salted_leaf,
+)
 from gatelift.trust import SigningKey
 
 __all__ = ["MAX_PENDING", "SEGMENT_BYTES", "Writer"]
@@ -104,12 +111,15 @@ class Writer:
         self._now_ms = now_ms
         # Guards all below; held while a frame is written, never while syncing.
         self._lock = threading.Lock()
-        self._waiting: list[Pending] = []
+        self._gathering = self._new_group()
         self._unsure = Unsure()
         self._busy = False
         self._broken: JournalError | None = None
         self._closing = False
         self._next_seq = 0
+        self.place = record_place(node, worker, run)
+        """How records say that they are of this journal, up to their number."""
+        self._heads = {kind: record_head(kind, self.place) for kind in ("start", "finish")}
         self.entropy = Entropy()
         """For salts and ids that are made on the thread that appends."""
         # Holds a token from the moment that the commit thread has something to do until it looks.
@@ -146,7 +156,7 @@ class Writer:
     @property
     def waiting(self) -> int:
         """How many records wait for the commit thread to take them."""
-        return len(self._waiting)
+        return len(self._gathering.pendings)
 
     @property
     def broken(self) -> JournalError | None:
@@ -161,30 +171,49 @@ class Writer:
         commit thread: a kill before that forgets the record, and a disk that fails is told by
         `durable` alone.
         """
-        # Looked at before the lock: `try_recover` may hold that for as long as a sync takes.
-        self._check_open()
+        if self._broken is not None:
+            self._check_open()
         seq = self._next_seq
         record = make(seq)
         place = (seq, self.run, self.worker, self.node)
         said = (record.seq, record.run, record.worker, record.node)
         if said != place:
             raise RecordError(f"expected the record of {place}, got that of {said}")
-        data = encode_json(record)
-        salt = self.entropy.take(SALT_BYTES)
-        frame = record_frame(salt, data)
-        pending = Pending(seq, salt, data, self._loop)
+        return self._append(seq, encode_json(record), lazily)
+
+    def append_fields(self, kind: str, fields: str, *, lazily: bool = False) -> Pending:
+        """Write the start or finish with these JSON fields behind its place; as `append` does.
+
+        `fields` is what `RecordForm` makes.
+        """
+        if self._broken is not None:
+            self._check_open()
+        seq = self._next_seq
+        return self._append(seq, f"{self._heads[kind]}{seq},{fields}".encode(), lazily)
+
+    def _append(self, seq: int, data: bytes, lazily: bool) -> Pending:
+        # Who calls has looked whether the journal is broken: while it is, `try_recover` may hold the
+        # lock for as long as a sync takes.
+        salted = self.entropy.take(SALT_BYTES) + data
+        head = frame_head(FrameKind.RECORD, salted)
+        # Hashed here, while the processor still has the bytes at hand; the commit thread would wait
+        # for them.
+        leaf = salted_leaf(salted)
         with self._lock:
             self._check_open()
             if lazily:
-                self._stores.write_lazily(frame)
+                self._stores.write_lazily(head, salted)
             else:
                 try:
-                    self._stores.write(frame)
+                    self._stores.write(head, salted)
                 except OSError as error:
-                    raise self._fail(error, Group()) from error
-            self._waiting.append(pending)
+                    raise self._fail(error) from error
+            gathering = self._gathering
+            pending = Pending(seq, salted, leaf, gathering.acknowledged)
+            gathering.pendings.append(pending)
             self._next_seq = seq + 1
-            self._rouse()
+            if not self._woken:
+                self._rouse()
         return pending
 
     def try_recover(self) -> bool:
@@ -199,7 +228,7 @@ class Writer:
             try:
                 self._stores.begin_anew(self._unsure.all_signed(self._sign))
             except OSError as error:
-                self._broken = _failed(error)
+                self._broken = write_failed(error)
                 return False
             self._unsure, self._broken = Unsure(), None
             return True
@@ -220,7 +249,7 @@ class Writer:
             raise JournalError(str(self._broken))
         if self._closing:
             raise JournalError("the journal is closed", code="journal_closed")
-        if len(self._waiting) >= self._max_pending:
+        if len(self._gathering.pendings) >= self._max_pending:
             raise JournalError(
                 f"{self._max_pending} records wait for the disk: refuse requests until it is faster",
                 code="journal_full",
@@ -232,8 +261,7 @@ class Writer:
             self._wake.get()
             with self._lock:
                 self._woken = False
-                group = Group(self._waiting)
-                self._waiting = []
+                group = self._take_gathered()
                 self._busy = bool(group.pendings)
                 closing = self._closing
             if group.pendings and self._commit(group) and self._stores.is_full:
@@ -263,20 +291,20 @@ class Writer:
             with self._lock:
                 self._fail(error, group)
             return False
-        self._tell(self._resolve, group.pendings, batch)
+        self._tell(self._resolve, group.acknowledged, batch)
         return True
 
     def _rotate(self) -> None:
         # The last batch of the old segment is written in the same breath as the switch, so that no
         # batch is parted from its records.
         old = -1
-        group = Group()
+        group = None
         try:
             with self._lock:
                 if self._broken is not None:
                     return
-                if self._waiting:
-                    group.pendings, self._waiting = self._waiting, []
+                if self._gathering.pendings:
+                    group = self._take_gathered()
                     group.batch = self._sign(group.pendings)
                     self._stores.write(batch_frame(group.batch))
                     self._stores.copy([group])
@@ -286,8 +314,8 @@ class Writer:
             with self._lock:
                 self._fail(error, group)
         else:
-            if group.batch is not None:
-                self._tell(self._resolve, group.pendings, group.batch)
+            if group is not None and group.batch is not None:
+                self._tell(self._resolve, group.acknowledged, group.batch)
         if old >= 0:
             os.close(old)
 
@@ -301,15 +329,23 @@ class Writer:
             key=self._key,
         )
 
-    def _fail(self, error: Exception, group: Group) -> JournalError:
-        # Called with the lock held.
-        failed = _failed(error)
+    def _new_group(self) -> Group:
+        return Group(Acknowledgement(self._loop))
+
+    def _take_gathered(self) -> Group:
+        # With the lock held.
+        gathered, self._gathering = self._gathering, self._new_group()
+        return gathered
+
+    def _fail(self, error: Exception, group: Group | None = None) -> JournalError:
+        # With the lock held.
+        failed = write_failed(error)
         if self._broken is None:
             self._broken = failed
             self._stores.give_up()
-        waiting, self._waiting = self._waiting, []
-        self._refuse(group, failed)
-        self._refuse(Group(waiting), failed)
+        if group is not None:
+            self._refuse(group, failed)
+        self._refuse(self._take_gathered(), failed)
         self._rouse()
         return failed
 
@@ -322,11 +358,10 @@ class Writer:
     def _refuse(self, group: Group, why: JournalError) -> None:
         if group.pendings:
             self._unsure.add(group)
-            self._tell(_reject, group.pendings, str(why))
+            self._tell(group.acknowledged.reject, why)
 
-    def _resolve(self, taken: list[Pending], batch: SignedBatch) -> None:
-        for pending in taken:
-            pending.resolve(batch)
+    def _resolve(self, acknowledged: Acknowledgement, batch: SignedBatch) -> None:
+        acknowledged.resolve(batch)
         if self._on_committed is not None:
             self._on_committed(batch)
 
@@ -336,15 +371,3 @@ class Writer:
         except RuntimeError:
             # The loop is closed: nobody is left to be told, and what is on disk stays there.
             return
-
-
-def _reject(pendings: list[Pending], message: str) -> None:
-    for pending in pendings:
-        pending.reject(JournalError(message))
-
-
-def _failed(error: Exception) -> JournalError:
-    return JournalError(
-        f"the journal could not be written: {error}. Nothing was acknowledged; "
-        "free or mend the disk, writing goes on in a new segment"
-    )

@@ -26,6 +26,7 @@ from gatelift.keeper.orders import OrderDesk
 from gatelift.keeper.releases import ReleasesFollower
 from gatelift.keeper.sealing import Issuer
 from gatelift.keeper.serving import Serving
+from gatelift.ledger import HEADS
 from gatelift.messages import releases_policy
 from gatelift.tlog import public_key_of
 from gatelift.trust import Root, parse_public_key, verify_root
@@ -99,9 +100,10 @@ def make_node(directory: Path, node: str, replica: Path | None = None) -> Node:
         journals=Journals(
             directory=directory / "journal",
             logs=directory / "logs" / "requests",
+            heads=directory / HEADS / "requests",
             deployment=root.name,
             node=node,
-            batch_key=batch_key.public,
+            batch_key=batch_key,
             log_key=log_key,
         ),
         own=own,

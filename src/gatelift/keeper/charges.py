@@ -16,32 +16,46 @@ from collections.abc import Iterable, Mapping
 
 from gatelift.keeper.counters import Past, PoolKey, WorkerRun, window_end_ms
 from gatelift.keeper.errors import KeeperError
-from gatelift.messages import Charge, Finish, Record, Start
+from gatelift.messages import BriefRecord, BriefStart, Charge, Finish, Record, Start, StartTerms
 
 __all__ = ["Charges"]
 
 
+AnyStart = Start | BriefStart
+
+
 class _Run:
-    """Running starts by sequence number, what finishes spent, and the last start of all."""
+    """Running starts by sequence number, what finishes spent, and the last start of all.
+
+    `spent` is by counter, then by window: that is found faster than by both in one key.
+    """
 
     __slots__ = ("last_seq", "running", "spent")
 
     def __init__(self) -> None:
         self.last_seq = -1
-        self.running: dict[int, Start] = {}
-        self.spent: dict[PoolKey, int] = {}
+        self.running: dict[int, AnyStart] = {}
+        self.spent: dict[str, dict[int, int]] = {}
 
     def spend(self, charges: Iterable[Charge], past: Past) -> None:
         spent = self.spent
         for charge in charges:
-            key = (charge.counter, charge.window)
-            held = spent.get(key)
-            # What is over is judged where a key is new: `roll` moves `past` and drops what it covers
+            counter, window = charge.counter, charge.window
+            by_window = spent.get(counter)
+            # What is over is judged where a window is new: `roll` moves `past` and drops what it covers
             # in one go. To ask for each of the nine charges of a chat doubled the cost of this.
-            if held is not None:
-                spent[key] = held + charge.amount
-            elif not past.covers(window_end_ms(*key)):
-                spent[key] = charge.amount
+            if by_window is not None and (held := by_window.get(window)) is not None:
+                by_window[window] = held + charge.amount
+            elif not past.covers(window_end_ms(counter, window)):
+                spent.setdefault(counter, {})[window] = charge.amount
+
+    def forget(self, past: Past) -> None:
+        """Forget the windows that are past."""
+        for counter, by_window in list(self.spent.items()):
+            for window in [w for w in by_window if past.covers(window_end_ms(counter, w))]:
+                del by_window[window]
+            if not by_window:
+                del self.spent[counter]
 
 
 class Charges:
@@ -51,22 +65,16 @@ class Charges:
         self.past = Past()
         self._runs: dict[WorkerRun, _Run] = {}
 
-    def fold(self, records: Iterable[Record]) -> None:
+    def fold(self, records: Iterable[Record | BriefRecord]) -> None:
         """Take a run's next records; raises `KeeperError` when a finish has no running start."""
         # Looked up anew only when the name changes, which it does not within a worker's batch.
-        name, run = WorkerRun("", ""), None
+        worker, life, run = "", "", None
         for record in records:
-            if isinstance(record, Start):
-                if run is None or name != (record.worker, record.run):
-                    name = WorkerRun(record.worker, record.run)
-                    run = self._runs.setdefault(name, _Run())
-                run.running[record.seq] = record
-                run.last_seq = record.seq
-            elif isinstance(record, Finish):
+            if isinstance(record, Finish):
                 of = record.of
-                if run is None or name != (of.worker, of.run):
-                    name = WorkerRun(of.worker, of.run)
-                    run = self._runs.get(name)
+                if run is None or of.worker != worker or of.run != life:
+                    worker, life = of.worker, of.run
+                    run = self._runs.get(WorkerRun(worker, life))
                 if run is None or run.running.pop(of.seq, None) is None:
                     raise KeeperError(
                         f"finish {record.worker}/{record.run}/{record.seq} closes "
@@ -74,25 +82,36 @@ class Charges:
                         code="bad_journal",
                     )
                 run.spend(record.spent, self.past)
+            elif isinstance(record, StartTerms):
+                if run is None or record.worker != worker or record.run != life:
+                    worker, life = record.worker, record.run
+                    run = self._runs.setdefault(WorkerRun(worker, life), _Run())
+                run.running[record.seq] = record
+                run.last_seq = record.seq
 
-    def charged(self, worker: WorkerRun, loose: Iterable[Start] = ()) -> Mapping[PoolKey, int]:
+    def charged(self, worker: WorkerRun, loose: Iterable[AnyStart] = ()) -> Mapping[PoolKey, int]:
         """Return what a run has spent and reserved so far in windows that still count.
 
         `loose` are starts after the last that was folded; older ones among them are passed over.
         """
         run, total = self._runs.get(worker, _Run()), _Run()
-        total.spent.update(run.spent)
+        total.spent = {counter: dict(amounts) for counter, amounts in run.spent.items()}
         later = [start for start in loose if start.seq > run.last_seq]
         for start in (*run.running.values(), *later):
             total.spend(start.reserved, self.past)
-        return total.spent
+        return {
+            (counter, window): amount
+            for counter, amounts in total.spent.items()
+            for window, amount in amounts.items()
+        }
 
     def spent(self, worker: WorkerRun, key: PoolKey) -> int:
         """Return what a run's finished exchanges have spent of one counter."""
         run = self._runs.get(worker)
-        return 0 if run is None else run.spent.get(key, 0)
+        counter, window = key
+        return 0 if run is None else run.spent.get(counter, {}).get(window, 0)
 
-    def orphans(self, worker: WorkerRun) -> tuple[Start, ...]:
+    def orphans(self, worker: WorkerRun) -> tuple[AnyStart, ...]:
         """Return the starts of a run that have no finish, in order."""
         run = self._runs.get(worker)
         return () if run is None else tuple(run.running.values())
@@ -112,7 +131,6 @@ class Charges:
         if not self.past.move(now_ms):
             return
         for name, run in list(self._runs.items()):
-            for key in [k for k in run.spent if self.past.covers(window_end_ms(*k))]:
-                del run.spent[key]
+            run.forget(self.past)
             if not run.running and not run.spent:
                 del self._runs[name]

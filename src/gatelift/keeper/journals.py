@@ -21,6 +21,7 @@ be called from another at any time.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -30,14 +31,24 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatelift.encoding import Digest, decode_json
-from gatelift.journal import CommittedBatch, RunFollower, list_runs
+from gatelift.journal import Batch, RunFollower, list_runs
 from gatelift.keeper.charges import Charges
 from gatelift.keeper.counters import Past, PoolKey, WorkerRun
 from gatelift.keeper.errors import KeeperError
-from gatelift.ledger import RequestsLog, TileLog
-from gatelift.messages import BatchEntry, EventCount, Observation, Start, verify_batch
+from gatelift.ledger import HeadMemory, RequestsLog, TileLog
+from gatelift.messages import (
+    BatchEntry,
+    BriefRecord,
+    BriefStart,
+    EventCount,
+    Observation,
+    Start,
+    decode_briefly,
+    verify_own_batch,
+)
 from gatelift.plan import Plan
 from gatelift.tlog import NoteSigner, format_proof
+from gatelift.trust import SigningKey
 from gatelift.watch import UnitCounter
 
 __all__ = ["KEEPER", "Journals"]
@@ -52,7 +63,7 @@ class _Cursor:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._followers: dict[WorkerRun, RunFollower] = {}
-        self._ready: dict[WorkerRun, deque[CommittedBatch]] = {}
+        self._ready: dict[WorkerRun, deque[Batch]] = {}
         self._retired: set[WorkerRun] = set()
 
     def find(self) -> list[WorkerRun]:
@@ -60,23 +71,30 @@ class _Cursor:
 
         What the keeper writes is about starts of dead workers, which must have been read before.
         """
-        if not self._directory.is_dir():
+        # By names alone: with an object for each path, this was a third of a round.
+        try:
+            with os.scandir(self._directory) as entries:
+                folders = [entry.name for entry in entries if entry.is_dir()]
+        except FileNotFoundError:
             return []
-        folders = [path for path in self._directory.iterdir() if path.is_dir()]
-        folders.sort(key=lambda path: (path.name == KEEPER, path.name))
-        found = [WorkerRun(path.name, run) for path in folders for run in list_runs(path)]
+        folders.sort(key=lambda name: (name == KEEPER, name))
+        found = [
+            WorkerRun(name, run)
+            for name in folders
+            for run in list_runs(os.path.join(self._directory, name))  # noqa: PTH118
+        ]
         return [name for name in found if name not in self._retired]
 
-    def take(self, name: WorkerRun) -> list[CommittedBatch]:
+    def take(self, name: WorkerRun) -> list[Batch]:
         """Return what is ready, or else what one look at the disk finds."""
         ready = self._ready.pop(name, None)
-        return list(ready) if ready else self._follower(name).poll()
+        return list(ready) if ready else self._follower(name).poll_batches()
 
-    def next(self, name: WorkerRun) -> CommittedBatch | None:
+    def next(self, name: WorkerRun) -> Batch | None:
         """Return the next batch of a run, null when its journal ends here."""
         ready = self._ready.setdefault(name, deque())
         if not ready:
-            ready.extend(self._follower(name).poll())
+            ready.extend(self._follower(name).poll_batches())
         return ready.popleft() if ready else None
 
     def uncommitted(self, name: WorkerRun) -> list[Start]:
@@ -107,13 +125,15 @@ class Journals:
         *,
         directory: Path,
         logs: Path,
+        heads: Path,
         deployment: str,
         node: str,
-        batch_key: bytes,
+        batch_key: SigningKey,
         log_key: Ed25519PrivateKey,
     ) -> None:
         self._directory = directory
         self._logs = logs
+        self._heads = heads
         self._deployment = deployment
         self._node = node
         self._batch_key = batch_key
@@ -152,16 +172,16 @@ class Journals:
             for path in sorted(self._logs.iterdir()):
                 if path.is_dir() and path.name.startswith(prefix):
                     self._open_month(path.name.removeprefix(prefix))
-        for log, index, batch in self._replay(self._cursor):
-            self._fold(log, index, batch)
+        for log, index, records in self._replay(self._cursor):
+            self._fold(log, index, records)
 
     def add_plans(self, plans: Mapping[Digest, Plan]) -> None:
         """Count under plans that are new here too, from the first record on."""
         for digest in plans.keys() - self._counters.keys():
             self.publish()
             counter = UnitCounter(plans[digest])
-            for log, index, batch in self._replay(_Cursor(self._directory)):
-                counter.fold([stored.record for stored in batch.records], log.origin, index)
+            for log, index, records in self._replay(_Cursor(self._directory)):
+                counter.fold(records, log.origin, index)
             self._counters[digest] = counter
 
     def step(self, now_ms: int, dead: Collection[WorkerRun] = ()) -> int:
@@ -174,9 +194,10 @@ class Journals:
         log = self._month_of(now_ms)
         for name in self._cursor.find():
             while batches := self._cursor.take(name):
+                indices = log.append_each([batch.data for batch in batches])
                 for batch in batches:
-                    self._check(name, batch)
-                    self._fold(log, log.append(batch.data), batch)
+                    records = self._verified(name, batch)
+                    self._fold(log, next(indices), records)
                 taken += len(batches)
                 if name not in dead:
                     break
@@ -225,7 +246,7 @@ class Journals:
         with self._lock:
             return self._charges.spent(name, key)
 
-    def orphans(self, name: WorkerRun) -> tuple[Start, ...]:
+    def orphans(self, name: WorkerRun) -> tuple[Start | BriefStart, ...]:
         """Return the starts of a run that have no finish yet."""
         with self._lock:
             return self._charges.orphans(name)
@@ -251,7 +272,7 @@ class Journals:
             self._charges.forget(name)
             self._loose.pop(name, None)
 
-    def _replay(self, cursor: _Cursor) -> Iterator[tuple[RequestsLog, int, CommittedBatch]]:
+    def _replay(self, cursor: _Cursor) -> Iterator[tuple[RequestsLog, int, list[BriefRecord]]]:
         for month in sorted(self._months):
             log = self._months[month]
             for index, data in TileLog(self._folder(month), log.head).entries(0, log.head.size):
@@ -265,28 +286,22 @@ class Journals:
                         code="bad_journal",
                     )
                 # Its signature was verified before it was logged, and it is the logged bytes.
-                self._check_place(name, batch)
-                yield log, index, batch
+                yield log, index, self._records(name, batch)
 
-    def _check(self, name: WorkerRun, batch: CommittedBatch) -> None:
-        verify_batch(batch.data, batch.signature, self._batch_key)
-        self._check_place(name, batch)
+    def _verified(self, name: WorkerRun, batch: Batch) -> list[BriefRecord]:
+        verify_own_batch(batch.data, batch.signature, self._batch_key)
+        return self._records(name, batch)
 
-    def _check_place(self, name: WorkerRun, batch: CommittedBatch) -> None:
+    def _records(self, name: WorkerRun, batch: Batch) -> list[BriefRecord]:
         entry = batch.entry
-        node, worker, run = place = (self._node, name.worker, name.run)
-        ours = (entry.node, entry.worker, entry.run) == place
-        for record, _, _ in batch.records:
-            if record.node != node or record.worker != worker or record.run != run:
-                ours = False
-        if not ours:
+        if (entry.node, entry.worker, entry.run) != (self._node, *name):
             raise KeeperError(
                 f"batch {entry.seq} in the journal of {name.worker}/{name.run} is another's",
                 code="bad_journal",
             )
+        return batch.decode(decode_briefly)
 
-    def _fold(self, log: RequestsLog, index: int, batch: CommittedBatch) -> None:
-        records = [stored.record for stored in batch.records]
+    def _fold(self, log: RequestsLog, index: int, records: list[BriefRecord]) -> None:
         with self._lock:
             self._charges.fold(records)
         for counter in self._counters.values():
@@ -306,7 +321,13 @@ class Journals:
     def _open_month(self, month: str) -> RequestsLog:
         origin = f"{self._deployment}/requests/{self._node}/{month}"
         signer = NoteSigner(origin, self._log_key)
-        found = RequestsLog(self._folder(month), signer)
+        folder = self._folder(month)
+        memory = HeadMemory(self._heads / folder.name, signer.key)
+        try:
+            found = RequestsLog(folder, signer, memory)
+        except BaseException:
+            memory.close()
+            raise
         self._months[month] = found
         return found
 

@@ -129,10 +129,11 @@ class OrderDesk:
         """Return a status that may be passed on to workers.
 
         Raises `KeeperError` (`incomplete_status`, `superseded`, `not_logged`, `went_back`,
-        `bad_log`) or the error of its verification.
+        `bad_log`, `stale_head`) or the error of its verification.
         """
         status = verify_status(envelope, self._root, last=self._last)
         self._take(self._follower.read_to(status.checkpoint.encode("utf-8")))
+        self._follower.check_fresh(now_ms, self._root.witness_max_age_ms)
         named = set(status.orders)
         lacking = [d for d in self._must_be_named(now_ms) if d not in named]
         if lacking:

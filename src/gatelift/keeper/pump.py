@@ -3,9 +3,10 @@
 Each round: find who is dead, read all journals (the dead ones to their end), settle the dead,
 publish what was appended, tell control what changed.
 
-A round costs about as much as the records of ten exchanges, so rounds are apart: the first batch
+A round costs about as much as the records of fifty exchanges, so rounds are apart: the first batch
 after a quiet time is read at once, under load what gathers in `_BUSY_S`. (On one core at 1,500 chats
-a second there had been a hundred rounds a second, and they cost 25 us a chat.)
+a second there had been a hundred rounds a second, and they cost 25 us a chat.) Who waits for a
+round hurries it, and is not kept waiting for that long.
 
 Invariants
 - One round at a time; the journals are touched by one thread only.
@@ -39,7 +40,8 @@ from gatelift.plan import Plan
 __all__ = ["JournalPump"]
 
 _LOG = logging.getLogger(__name__)
-_BUSY_S: Final = 0.05
+_BUSY_S: Final = 0.1
+_ALERT_APART_S: Final = 0.05
 _IDLE_S: Final = 0.2
 _ALERT_S: Final = 2.0
 _GATHER_S: Final = 0.005
@@ -148,7 +150,9 @@ class JournalPump:
     async def _rest(self, began_s: float, *, busy: bool) -> None:
         """Wait until the next round is due."""
         awaited = self._urgent if busy else self._news
-        apart_s = _BUSY_S if busy or time.monotonic() < self._alert_until_s else _IDLE_S
+        is_alert = time.monotonic() < self._alert_until_s
+        calm_s = _BUSY_S if busy else _IDLE_S
+        apart_s = _ALERT_APART_S if is_alert else calm_s
         # Not wait_for: on 3.11 that swallows a cancel which comes as the event is set.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(began_s + apart_s - time.monotonic()):

@@ -7,6 +7,8 @@ Invariants
 - No entry is returned that is not under a verified checkpoint, and each is returned once.
 - A log that shrank, changed its past or lacks an entry is an error, each time, until it is mended.
 - A checkpoint is remembered durably before its entries are returned.
+- Whether a checkpoint still is the newest is judged by how old its quorum's word is (`check_fresh`),
+  on this host's clock; without a quorum there is nothing to judge. It fails closed.
 
 It does not judge entries (`orders`) and writes nothing but `largest-checkpoint`.
 """
@@ -18,12 +20,13 @@ from pathlib import Path
 from gatelift.errors import GateliftError
 from gatelift.keeper.errors import KeeperError
 from gatelift.ledger import TileLog
-from gatelift.tlog import Checkpoint, Policy, verify_witnessed
+from gatelift.tlog import Checkpoint, Policy, WitnessedCheckpoint, verify_witnessed
 from gatelift.wire.files import replace_durably
 
 __all__ = ["ReleasesFollower"]
 
 _MAX_CHECKPOINT_BYTES = 64 * 1024
+_CLOCK_SLACK_MS = 300_000
 
 
 class ReleasesFollower:
@@ -37,8 +40,9 @@ class ReleasesFollower:
         self._read = 0
         self._largest: Checkpoint | None = None
         self._last_note = b""
+        self._confirmed_at_ms: int | None = None
         if memory.exists():
-            self._largest = self._verify(memory.read_bytes())
+            self._largest = self._verify(memory.read_bytes()).checkpoint
 
     @property
     def largest_size(self) -> int:
@@ -66,21 +70,38 @@ class ReleasesFollower:
         """
         if note == self._last_note:
             return []
-        checkpoint = self._verify(note)
-        if checkpoint.size < self.largest_size:
+        witnessed = self._verify(note)
+        if witnessed.checkpoint.size < self.largest_size:
             raise KeeperError(
-                f"a checkpoint of {checkpoint.size} entries came after one of {self.largest_size}",
+                f"a checkpoint of {witnessed.checkpoint.size} entries came after one of "
+                f"{self.largest_size}",
                 code="went_back",
             )
-        return self._advance(note, checkpoint)
+        return self._advance(note, witnessed)
 
-    def _verify(self, note: bytes) -> Checkpoint:
+    def check_fresh(self, now_ms: int, max_age_ms: int) -> None:
+        """Return if a quorum confirmed the checkpoint read last within `max_age_ms`.
+
+        Raises `KeeperError` (`stale_head`).
+        """
+        at_ms = self._confirmed_at_ms
+        if at_ms is not None and not now_ms - max_age_ms <= at_ms <= now_ms + _CLOCK_SLACK_MS:
+            raise KeeperError(
+                f"the head of {self.largest_size} entries was confirmed by a quorum of witnesses "
+                f"{(now_ms - at_ms) // 1000} s ago, expected at most {max_age_ms // 1000} s: the log "
+                "stands still or its witnesses are away. `gatelift status` says which, look there",
+                code="stale_head",
+            )
+
+    def _verify(self, note: bytes) -> WitnessedCheckpoint:
         try:
-            return verify_witnessed(note, self._policy).checkpoint
+            return verify_witnessed(note, self._policy)
         except GateliftError as error:
             raise KeeperError(f"the releases log's checkpoint: {error}", code="bad_log") from error
 
-    def _advance(self, note: bytes, checkpoint: Checkpoint) -> list[bytes]:
+    def _advance(self, note: bytes, witnessed: WitnessedCheckpoint) -> list[bytes]:
+        checkpoint = witnessed.checkpoint
+        confirmed_at_s = witnessed.confirmed_at_s(self._policy)
         try:
             log = TileLog(self._directory, checkpoint)
             if self._largest is not None:
@@ -91,4 +112,5 @@ class ReleasesFollower:
         if checkpoint.size > self.largest_size:
             replace_durably(self._memory, note)
         self._read, self._largest, self._last_note = checkpoint.size, checkpoint, note
+        self._confirmed_at_ms = None if confirmed_at_s is None else confirmed_at_s * 1000
         return entries

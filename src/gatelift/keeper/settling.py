@@ -23,7 +23,7 @@ from pathlib import Path
 from gatelift.journal import Writer, holder
 from gatelift.keeper.counters import Counters, WorkerRun
 from gatelift.keeper.journals import KEEPER, Journals
-from gatelift.messages import Finish, Outcome, RecordRef, Start
+from gatelift.messages import BriefStart, Finish, Outcome, RecordRef, Start
 
 __all__ = ["Settling"]
 
@@ -87,7 +87,7 @@ class Settling:
             return False
         return holder(folder) != name.run
 
-    def _close(self, name: WorkerRun, start: Start) -> None:
+    def _close(self, name: WorkerRun, start: Start | BriefStart) -> None:
         mark = (name, start.seq)
         if mark in self._closing:
             return  # written; it counts once our own journal was read

@@ -10,12 +10,15 @@ It is a SQLite file of its own that nobody else reads.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from gatelift.ledger.errors import LedgerError
 
 __all__ = ["EntryIndex"]
+
+_ASKED_AT_ONCE: Final = 64
 
 
 class EntryIndex:
@@ -43,6 +46,16 @@ class EntryIndex:
         query = "SELECT position FROM entry WHERE digest = ?"
         row = self._connection.execute(query, (digest,)).fetchone()
         return None if row is None else int(row[0])
+
+    def find_all(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the positions of those entries that are held, by their SHA-256."""
+        found: dict[bytes, int] = {}
+        for start in range(0, len(digests), _ASKED_AT_ONCE):
+            asked = digests[start : start + _ASKED_AT_ONCE]
+            marks = ",".join("?" * len(asked))
+            query = f"SELECT digest, position FROM entry WHERE digest IN ({marks})"
+            found.update(self._connection.execute(query, asked))
+        return found
 
     def add(self, first: int, digests: Iterable[bytes]) -> None:
         """Hold the digests of the entries from `first` on."""

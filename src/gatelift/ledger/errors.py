@@ -10,10 +10,12 @@ __all__ = ["LedgerError"]
 class LedgerError(PeerError):
     """A log is not what it was, or does not hold what was asked for.
 
-    Codes: `rolled_back` (what is published is ahead of what is stored, or differs from it),
-    `corrupt` (stored bytes do not lead to the stored root), `moved` (the log grew since the caller
-    read it), `bad_group` (entries that may not be appended), `not_logged`, `tile_missing`,
-    `tile_corrupt`, `index_failed`, `witness_failed`, `witness_refused`.
+    Codes: `rolled_back` (what was signed is ahead of what is stored, or differs from it),
+    `corrupt` (stored bytes do not lead to the stored root), `checkpoint_corrupt` (the published one),
+    `memory_corrupt`, `two_writers`, `two_roots` (`head_memory`), `moved` (the log grew since the
+    caller read it), `bad_group` (entries that may not be appended), `not_logged`, `tile_missing`,
+    `tile_corrupt`, `index_failed`, `witness_failed`, `witness_refused`, `keeper_running` (`fsck`),
+    `no_deployment`.
     """
 
     code = "corrupt"

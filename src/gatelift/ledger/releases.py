@@ -5,17 +5,20 @@
 
 Invariants
 - An entry whose index was returned is durable, and so is its body; the index is never used again.
+- Opening computes the whole log again (`recompute`): a changed bit in an entry, a stored hash or a
+  stored head stops it (`corrupt`); a published tile that differs is written again (`mended`).
 - What is signed was computed again from the entries as the store gives them back, after the commit,
-  and has to agree with the stored tree. A wrong bit ends signing, it does not enter the log.
-- One root a size: a head is stored, in a transaction that refuses a second root, before anybody
-  sees it.
-- A published head that the store does not lead to stops the log at its opening (`rolled_back`): a
-  store restored from a backup must not tell another history under the same name.
+  and has to agree with the stored tree; so was each entry of a bundle that is published with it.
+- One root a size: a head is remembered outside the store (`head_memory`), then stored, each time
+  refusing a second root, before anybody sees it.
+- A head that was published, remembered, or that a witness holds, and that the store does not lead
+  to, stops the log (`rolled_back`): a store restored from a backup must not tell another history
+  under the same name.
 - Publishing only repeats what the store says; after a crash it is done again.
 
 It does not know who may write what, or what follows: `control` checks and decides before it
-appends. Heads that were signed but never published are remembered by the store and by witnesses
-only; a store rolled back behind such a head is caught by a witness, not here.
+appends. An entry that was acknowledged and never under a signed head is remembered by the store
+alone.
 
 Follows C2SP tlog-tiles and tlog-checkpoint.
 """
@@ -29,11 +32,14 @@ import msgspec
 
 from gatelift.encoding import encode_json, sha256_digest
 from gatelift.ledger.errors import LedgerError
+from gatelift.ledger.head_memory import HeadMemory
+from gatelift.ledger.opening import HEADS_TRIED, check_leads_to, check_opening
+from gatelift.ledger.recompute import LEAVES_AT_ONCE
 from gatelift.ledger.tile_files import (
     Place,
+    differing_places,
     drop_partials,
     drop_unpublished,
-    missing_places,
     places_for_growth,
     publish_checkpoint,
     read_checkpoint,
@@ -42,7 +48,7 @@ from gatelift.ledger.tile_files import (
 from gatelift.messages import EntryHeader, EntryKind, Visibility
 from gatelift.store import Store, Transaction
 from gatelift.tlog import (
-    EMPTY_FRONTIER,
+    TILE_WIDTH,
     Checkpoint,
     Frontier,
     HashReader,
@@ -68,9 +74,6 @@ from gatelift.tlog import (
 from gatelift.wire.files import FileStore, make_directory
 
 __all__ = ["NewEntry", "ReleasesLog"]
-
-_LEAVES_AT_ONCE = 1024
-_HEADS_TRIED = 32
 
 
 class NewEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,34 +103,45 @@ class NewEntry(msgspec.Struct, frozen=True, kw_only=True):
 class ReleasesLog:
     """The log kept in `store` and `files` and published in `publish_dir`.
 
-    `signer` is named as the log's origin. Used by one thread. Raises `LedgerError` (`rolled_back`,
-    `corrupt`) if store and publication disagree.
+    `signer` is named as the log's origin; `memory` holds the largest head that it ever signed;
+    stored lines of `witnesses` are verified at the opening. Used by one thread. Raises `LedgerError` (`rolled_back`, `corrupt`, `checkpoint_corrupt`) if store,
+    memory and publication disagree.
     """
 
     def __init__(
-        self, store: Store, files: FileStore, publish_dir: Path, signer: NoteSigner
+        self,
+        store: Store,
+        files: FileStore,
+        publish_dir: Path,
+        signer: NoteSigner,
+        memory: HeadMemory,
+        witnesses: Sequence[VerifierKey] = (),
     ) -> None:
         self._store = store
         self._files = files
         self._directory = publish_dir
         self._signer = signer
+        self._memory = memory
         self._grown: Frontier | None = None
-        self._signed = EMPTY_FRONTIER
         make_directory(publish_dir)
-        self._published = self._check_published()
+        self._published = check_opening(store, publish_dir, signer.key, memory, witnesses)
         head = store.checkpoint()
-        if head is not None:
-            self._signed = _frontier_at(store, head.size)
-            if self._signed.root() != head.root:
-                raise self._corrupt(head.size)
+        self._signed = 0 if head is None else head.size
+        self._base = _frontier_at(store, self._signed // TILE_WIDTH * TILE_WIDTH)
         self._tiled = self._published
         drop_unpublished(publish_dir, self._published)
-        self._write(missing_places(publish_dir, self._published))
+        self.mended = self._mend()
+        """The published files that differed from the store, and were written again."""
 
     @property
     def origin(self) -> str:
         """The log's name."""
         return self._signer.name
+
+    @property
+    def key(self) -> VerifierKey:
+        """The key that its heads verify under."""
+        return self._signer.key
 
     @property
     def size(self) -> int:
@@ -176,8 +190,9 @@ class ReleasesLog:
         """
         with self._store.transaction() as transaction:
             size = transaction.size()
-            grown, _ = _grow(transaction, self._signed, size)
-            root = grown.root()
+            # From the last whole tile on: the bundles that will be published with this head.
+            base, _ = _grow(transaction, self._base, size // TILE_WIDTH * TILE_WIDTH)
+            root = _grow(transaction, base, size)[0].root()
             if root != root_at(transaction, size):
                 raise self._corrupt(size)
             held = transaction.checkpoint(size)
@@ -185,19 +200,27 @@ class ReleasesLog:
                 note = sign_checkpoint(
                     Checkpoint(origin=self.origin, size=size, root=root), self._signer
                 )
+                self._memory.advance(note)
                 transaction.put_checkpoint(size, root, note, signatures=1)
             elif held.root == root:
                 note = held.note
             else:
                 raise self._corrupt(size)
-        self._signed = grown
+        self._base, self._signed = base, size
         return note
+
+    def check_seen(self, seen: Checkpoint) -> None:
+        """Return if this log holds all that `seen`, which it signed, covers.
+
+        Raises `LedgerError` (`rolled_back`): whoever holds `seen` has seen more, or another history.
+        """
+        check_leads_to(self._store, seen, "a witness holds it")
 
     def publish_tiles(self) -> None:
         """Write the tiles of the largest signed head, so that its proofs can be fetched."""
-        if self._signed.size > self._tiled:
-            self._write(places_for_growth(self._tiled, self._signed.size))
-            self._tiled = self._signed.size
+        if self._signed > self._tiled:
+            self._write(places_for_growth(self._tiled, self._signed))
+            self._tiled = self._signed
 
     def publish(self, policy: Policy) -> bytes | None:
         """Publish the tiles and the largest head that meets `policy`; return the head that stands.
@@ -208,7 +231,7 @@ class ReleasesLog:
         self.publish_tiles()
         standing = read_checkpoint(self._directory)
         head = self._store.checkpoint()
-        for _ in range(_HEADS_TRIED):
+        for _ in range(HEADS_TRIED):
             if head is None or head.size < self._published:
                 break
             if _meets(head.note, policy):
@@ -257,20 +280,11 @@ class ReleasesLog:
         """Return the proof that the log at `new_size` only adds to the log at `old_size`."""
         return consistency_proof(self._store, old_size, new_size)
 
-    def _check_published(self) -> int:
-        note = read_checkpoint(self._directory)
-        if note is None:
-            return 0
-        published = verify_checkpoint(note, self._signer.key)
-        size = self._store.size()
-        if published.size > size or root_at(self._store, published.size) != published.root:
-            raise LedgerError(
-                f"{self.origin!r} is published at size {published.size}, but the store holds "
-                f"{size} entries that do not lead there: it was rolled back. Restore the newest "
-                "store; if it is lost, begin a log under a new name",
-                code="rolled_back",
-            )
-        return published.size
+    def _mend(self) -> tuple[str, ...]:
+        read = self._store.hashes, self._store.leaves
+        wrong = [place for place, _ in differing_places(self._directory, self._published, *read)]
+        self._write(wrong)
+        return tuple(place.path for place in wrong)
 
     def _write(self, places: Sequence[Place]) -> None:
         write_tiles(self._directory, places, self._store.hashes, self._store.leaves)
@@ -278,7 +292,7 @@ class ReleasesLog:
     def _corrupt(self, size: int) -> LedgerError:
         return LedgerError(
             f"the entries of {self.origin!r} do not lead to the stored tree at size {size}: "
-            "nothing was signed. Compare the store with the published log",
+            "nothing was signed. Stop, and run `gatelift ledger fsck`",
             code="corrupt",
         )
 
@@ -305,8 +319,8 @@ def _grow(
 ) -> tuple[Frontier, list[SubtreeHash]]:
     # From the bytes as the database gives them back, not from those that were handed to it.
     completed: list[SubtreeHash] = []
-    for first in range(frontier.size, size, _LEAVES_AT_ONCE):
-        for leaf in transaction.leaves(first, min(size, first + _LEAVES_AT_ONCE)):
+    for first in range(frontier.size, size, LEAVES_AT_ONCE):
+        for leaf in transaction.leaves(first, min(size, first + LEAVES_AT_ONCE)):
             frontier, hashes = frontier.grow(leaf_hash(leaf))
             completed += hashes
     return frontier, completed

@@ -4,12 +4,15 @@
     in memory only                  durable    and from here on what the log says
 
 Invariants
-- After `commit` the entries, tiles and checkpoint are durable, in this order. A head is signed over
+- After `commit` the entries, tiles, memory and checkpoint are durable, in this order. A head is signed over
   leaf hashes of the very bytes that lie in the bundles.
 - An entry that was appended before is not appended again: `append` returns its index. So whoever
   reads journals again after a crash loses nothing and repeats nothing.
-- After a crash the log is what its checkpoint says; tiles beyond it are removed. What was appended
-  and not committed comes again from the journals, which are the source.
+- After a crash the log is what its checkpoint says, or the memory where it is ahead by the commit
+  that was interrupted; tiles beyond it are removed. What was appended and not committed comes again
+  from the journals, which are the source.
+- A log whose files do not lead to the remembered head is not opened (`rolled_back`): journals would
+  fill it up in another order, under heads of the same sizes.
 - The part that is read back at opening is checked against the signed root (`TileLog`).
 - Memory holds the right edge only: no more than a tile a level, and what waits for a commit.
 
@@ -22,11 +25,14 @@ Follows C2SP tlog-tiles.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gatelift.encoding import Digest, parse_digest
+from gatelift.errors import CallerError
 from gatelift.ledger.entry_index import EntryIndex
 from gatelift.ledger.errors import LedgerError
+from gatelift.ledger.head_memory import HeadMemory
 from gatelift.ledger.tile_files import (
     drop_partials,
     drop_unpublished,
@@ -82,15 +88,21 @@ class _Edge:
 class RequestsLog:
     """The log in `directory`, opened or begun; `signer` is named as its origin.
 
-    Used by one thread of one process. Raises `LedgerError` if the files do not lead to the
-    checkpoint that was signed.
+    `memory` holds the largest head that it signed, and is closed with the log; without one only
+    anchored heads tell an old copy from the newest. Used by one thread of one process. Raises
+    `LedgerError` if the files do not lead to the checkpoint that was signed.
     """
 
-    def __init__(self, directory: Path, signer: NoteSigner) -> None:
+    def __init__(
+        self, directory: Path, signer: NoteSigner, memory: HeadMemory | None = None
+    ) -> None:
         self._directory = directory
         self._signer = signer
+        self._memory = memory
         make_directory(directory)
         note = read_checkpoint(directory)
+        if memory is not None:
+            note = _newest(directory, note, memory, signer)
         if note is None:
             self._head = Checkpoint(origin=signer.name, size=0, root=EMPTY_ROOT)
         else:
@@ -129,25 +141,20 @@ class RequestsLog:
 
         It is durable after the next `commit`, not before.
         """
-        if len(entry) > MAX_ENTRY_BYTES:
-            raise LedgerError(
-                f"expected an entry of at most {MAX_ENTRY_BYTES} bytes, got {len(entry)}",
-                code="bad_group",
-            )
-        digest = hashlib.sha256(entry).digest()
-        known = self._find(digest)
-        if known is not None:
-            return known
-        index = self._frontier.size
-        self._frontier, completed = self._frontier.grow(leaf_hash(entry))
-        self._entries.values.append(entry)
-        for level, _, hash_ in completed:
-            if level % TILE_HEIGHT == 0:
-                if level // TILE_HEIGHT == len(self._rows):
-                    self._rows.append(_Edge(0, []))
-                self._rows[level // TILE_HEIGHT].values.append(hash_)
-        self._waiting[digest] = index
-        return index
+        return next(self.append_each([entry]))
+
+    def append_each(self, entries: Sequence[bytes]) -> Iterator[int]:
+        """Yield the index of each entry, which is added, as by `append`, when its turn comes.
+
+        So the index on disk is asked once for all, and each may be verified just before its turn.
+        """
+        digests = [hashlib.sha256(entry).digest() for entry in entries]
+        known = self._index.find_all(digests)
+        for digest, entry in zip(digests, entries, strict=True):
+            index = known.get(digest)
+            if index is None:
+                index = self._waiting.get(digest)
+            yield self._add(digest, entry) if index is None else index
 
     def commit(self) -> bytes | None:
         """Make all entries durable and sign the head over them; None if nothing was added.
@@ -162,6 +169,8 @@ class RequestsLog:
         head = Checkpoint(origin=self.origin, size=size, root=self._frontier.root())
         log = TileLog(self._directory, head)  # reads back what is about to be signed
         note = sign_checkpoint(head, self._signer)
+        if self._memory is not None:
+            self._memory.advance(note)
         publish_checkpoint(self._directory, note)
         self._index.add(self._head.size, self._waiting)
         self._head, self._note, self._log = head, note, log
@@ -194,6 +203,25 @@ class RequestsLog:
     def close(self) -> None:
         """Close the index. What was not committed is forgotten."""
         self._index.close()
+        if self._memory is not None:
+            self._memory.close()
+
+    def _add(self, digest: bytes, entry: bytes) -> int:
+        if len(entry) > MAX_ENTRY_BYTES:
+            raise LedgerError(
+                f"expected an entry of at most {MAX_ENTRY_BYTES} bytes, got {len(entry)}",
+                code="bad_group",
+            )
+        index = self._frontier.size
+        self._frontier, completed = self._frontier.grow(leaf_hash(entry))
+        self._entries.values.append(entry)
+        for level, _, hash_ in completed:
+            if level % TILE_HEIGHT == 0:
+                if level // TILE_HEIGHT == len(self._rows):
+                    self._rows.append(_Edge(0, []))
+                self._rows[level // TILE_HEIGHT].values.append(hash_)
+        self._waiting[digest] = index
+        return index
 
     def _find(self, digest: bytes) -> int | None:
         waiting = self._waiting.get(digest)
@@ -231,6 +259,37 @@ class RequestsLog:
         for first in range(self._index.size(), size, _INDEXED_AT_ONCE):
             found = self._log.entries(first, min(size, first + _INDEXED_AT_ONCE))
             self._index.add(first, [hashlib.sha256(entry).digest() for _, entry in found])
+
+
+def _newest(
+    directory: Path, note: bytes | None, memory: HeadMemory, signer: NoteSigner
+) -> bytes | None:
+    """Return the note that the log stands at, published if it was not; raises `LedgerError`."""
+    published = None if note is None else verify_checkpoint(note, signer.key)
+    largest = memory.largest
+    if largest is None or (published is not None and published.size > largest.size):
+        if largest is not None and published is not None:
+            TileLog(directory, published).verify_extends(largest)
+        if note is not None:
+            memory.advance(note)
+        return note
+    if published == largest:
+        return note
+    try:
+        # Tiles were durable before it was remembered.
+        log = TileLog(directory, largest)
+        if published is not None:
+            log.verify_extends(published)
+    except (LedgerError, CallerError) as error:
+        raise LedgerError(
+            f"{signer.name!r} was signed at size {largest.size} (it is remembered outside the log), "
+            f"but its files do not lead there ({error}): it was rolled back. Restore the newest copy "
+            "of its folder; what that lacks comes from the journals",
+            code="rolled_back",
+        ) from error
+    if memory.note is not None:
+        publish_checkpoint(directory, memory.note)
+    return memory.note
 
 
 def _raw(digest: Digest) -> bytes:

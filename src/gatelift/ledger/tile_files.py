@@ -37,10 +37,11 @@ from gatelift.wire.files import replace_all_durably, replace_durably, sync_direc
 __all__ = [
     "CHECKPOINT_NAME",
     "Place",
+    "differing_places",
     "drop_partials",
     "drop_unpublished",
-    "missing_places",
     "places_for_growth",
+    "places_to_check",
     "publish_checkpoint",
     "read_bundle",
     "read_checkpoint",
@@ -77,10 +78,33 @@ def places_for_growth(old_size: int, new_size: int) -> list[Place]:
     return [*new_entry_tiles(old_size, new_size), *new_tiles(old_size, new_size)]
 
 
-def missing_places(directory: Path, size: int) -> list[Place]:
-    """Return the bundles and tiles that `size` implies and that have no file."""
-    places: list[Place] = [*entry_tiles_for_size(size), *tiles_for_size(size)]
-    return [place for place in places if not (directory / place.path).exists()]
+def differing_places(
+    directory: Path, size: int, hashes: HashesOf, entries: EntriesOf
+) -> list[tuple[Place, bytes | None]]:
+    """Return the bundles and tiles of `size` whose file is not what it must be, and what it is.
+
+    None where there is no file. Partial ones of smaller sizes are looked at where they lie.
+    `hashes` and `entries` are believed.
+    """
+    read = ((place, _read(directory, place.path)) for place in places_to_check(directory, size))
+    return [(place, data) for place, data in read if data != _data_of(place, hashes, entries)]
+
+
+def places_to_check(directory: Path, size: int) -> list[Place]:
+    """Return the bundles and tiles of `size`, and the partial ones of smaller sizes that lie there."""
+    found: list[Place] = []
+    newest: list[Place] = [*entry_tiles_for_size(size), *tiles_for_size(size)]
+    for place in newest:
+        older = sorted(int(path.name) for path in _partials(directory, _of_width(place)))
+        found += [_of_width(place, width) for width in older if 0 < width < place.width]
+        found.append(place)
+    return found
+
+
+def _of_width(place: Place, width: int = TILE_WIDTH) -> Place:
+    if isinstance(place, Tile):
+        return Tile(level=place.level, index=place.index, width=width)
+    return EntryTile(index=place.index, width=width)
 
 
 def write_tiles(
@@ -90,13 +114,7 @@ def write_tiles(
     for start in range(0, len(places), _FILES_AT_ONCE):
         files: dict[Path, bytes] = {}
         for place in places[start : start + _FILES_AT_ONCE]:
-            first = place.index * TILE_WIDTH
-            stop = first + place.width
-            if isinstance(place, Tile):
-                data = b"".join(hashes(TILE_HEIGHT * place.level, first, stop))
-            else:
-                data = encode_entries(entries(first, stop))
-            files[directory / place.path] = data
+            files[directory / place.path] = _data_of(place, hashes, entries)
         changed = {path: data for path, data in files.items() if not _holds(path, data)}
         replace_all_durably(changed)
         # Those that were there may stem from a process that died before their names were durable.
@@ -140,6 +158,14 @@ def read_bundle(directory: Path, bundle: EntryTile) -> tuple[bytes, ...]:
     if full is None:
         raise _missing(directory, bundle.path)
     return parse_entries(full, TILE_WIDTH)[: bundle.width]
+
+
+def _data_of(place: Place, hashes: HashesOf, entries: EntriesOf) -> bytes:
+    first = place.index * TILE_WIDTH
+    stop = first + place.width
+    if isinstance(place, Tile):
+        return b"".join(hashes(TILE_HEIGHT * place.level, first, stop))
+    return encode_entries(entries(first, stop))
 
 
 def _drop_beyond(directory: Path, count: int, level: int | None) -> bool:

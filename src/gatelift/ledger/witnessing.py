@@ -1,4 +1,4 @@
-"""Asking a witness to cosign a head.
+"""Asking a witness to cosign a head, and which head it holds.
 
 Invariants
 - What a witness answers is hostile until each line verifies under its own key, over the very note
@@ -6,15 +6,19 @@ Invariants
 - A witness that names another size than ours (409) is asked once more, with a proof from there. One
   that knows a *larger* tree than the head that was sent is not argued with: `witness_refused`, as
   this log may have been rolled back.
+- What it holds is believed as far as this log signed it: its own word proves nothing.
+- All of it ends within one deadline, also with a witness that sends a byte now and then.
 
 It does not retry later, and does not decide how many witnesses are enough (`tlog.policy`).
 
-Follows C2SP tlog-witness, "add-checkpoint".
+Follows C2SP tlog-witness, "add-checkpoint" and its read side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import httpx
@@ -30,18 +34,29 @@ from gatelift.tlog import (
     NoteSignature,
     VerifierKey,
     add_signatures,
+    origin_id,
     parse_checkpoint,
     parse_decimal,
     parse_note,
     parse_signatures,
+    verify_checkpoint,
     verify_cosignatures,
 )
 
-__all__ = ["ask_witness", "format_add_checkpoint", "parse_cosignatures"]
+__all__ = [
+    "Consistency",
+    "ask_witness",
+    "fetch_witness_head",
+    "format_add_checkpoint",
+    "parse_cosignatures",
+    "read_witness_head",
+]
 
 _SIZE_TYPE: Final = "text/x.tlog.size"
 _REFUSALS: Final = frozenset({400, 403, 404, 409, 422})
-_TIMEOUT_S: Final = 5.0
+
+Consistency = Callable[[int, int], Awaitable[Sequence[bytes]]]
+"""Returns the proof that the log at the second size only adds to the log at the first."""
 
 
 def format_add_checkpoint(old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
@@ -65,29 +80,30 @@ def parse_cosignatures(body: bytes, note: bytes, witness: VerifierKey) -> tuple[
     return lines
 
 
-def ask_witness(
-    client: httpx.Client,
+async def ask_witness(
+    client: httpx.AsyncClient,
     url: str,
     witness: VerifierKey,
     note: bytes,
     *,
     old_size: int,
-    consistency: Callable[[int, int], Sequence[bytes]],
-    timeout_s: float = _TIMEOUT_S,
+    consistency: Consistency,
+    timeout_s: float,
 ) -> bytes:
     """Return `note` with the cosignature of the witness at the submission prefix `url`.
 
-    `old_size` is where we think that it stands; `consistency(old, new)` proves growth. Raises
-    `LedgerError`: `witness_failed` may be tried again later, `witness_refused` needs a person.
+    `old_size` is where we think that it stands. Raises `LedgerError`: `witness_failed` may be tried
+    again later, `witness_refused` needs a person.
     """
     checkpoint = parse_checkpoint(parse_note(note).text)
-    answer = _submit(client, url, note, checkpoint, old_size, consistency, timeout_s)
-    if (
-        answer.status_code == httpx.codes.CONFLICT
-        and answer.headers.get("content-type") == _SIZE_TYPE
-    ):
-        old_size = _their_size(answer.content, checkpoint, witness)
-        answer = _submit(client, url, note, checkpoint, old_size, consistency, timeout_s)
+    async with _deadline(url, timeout_s):
+        answer = await _submit(client, url, note, checkpoint, old_size, consistency)
+        if (
+            answer.status_code == httpx.codes.CONFLICT
+            and answer.headers.get("content-type") == _SIZE_TYPE
+        ):
+            old_size = _their_size(answer.content, checkpoint, witness)
+            answer = await _submit(client, url, note, checkpoint, old_size, consistency)
     if answer.status_code != httpx.codes.OK:
         raise LedgerError(
             f"witness {witness.name!r} answered {answer.status_code} to {checkpoint.origin!r} at "
@@ -104,21 +120,77 @@ def ask_witness(
     return add_signatures(note, lines)
 
 
-def _submit(
-    client: httpx.Client,
+async def fetch_witness_head(
+    client: httpx.AsyncClient, url: str, origin: str, *, timeout_s: float
+) -> bytes | None:
+    """Return the last note of `origin` that the witness at `url` cosigned, unverified.
+
+    None if it tells of none: a witness need not offer its read side where it takes submissions, so
+    any refusal is none. Raises `LedgerError` (`witness_failed`) when it does not answer.
+    """
+    async with _deadline(url, timeout_s):
+        target = f"{url.rstrip('/')}/{origin_id(origin)}/checkpoint"
+        answer = await _send(client, "GET", target, None, url)
+    if answer.is_server_error:
+        raise LedgerError(
+            f"the witness at {url} answered {answer.status_code} when it was asked for its head of "
+            f"{origin!r}: ask again later",
+            code="witness_failed",
+        )
+    return answer.content if answer.status_code == httpx.codes.OK else None
+
+
+async def read_witness_head(
+    client: httpx.AsyncClient, url: str, log: VerifierKey, *, timeout_s: float
+) -> Checkpoint | None:
+    """Return the head of `log` that the witness at `url` holds; none if it tells of none.
+
+    Raises `LedgerError` (`witness_failed`) when it does not answer, or not with a head that the log
+    signed.
+    """
+    note = await fetch_witness_head(client, url, log.name, timeout_s=timeout_s)
+    try:
+        return None if note is None else verify_checkpoint(note, log)
+    except CallerError as error:
+        raise LedgerError(
+            f"the witness at {url} holds a head that {log.name!r} did not sign: {error}",
+            code="witness_failed",
+        ) from error
+
+
+@asynccontextmanager
+async def _deadline(url: str, timeout_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise LedgerError(
+            f"the witness at {url} did not answer within {timeout_s:g} s. Its cosignature is "
+            "missing until it does",
+            code="witness_failed",
+        ) from error
+
+
+async def _submit(
+    client: httpx.AsyncClient,
     url: str,
     note: bytes,
     checkpoint: Checkpoint,
     old_size: int,
-    consistency: Callable[[int, int], Sequence[bytes]],
-    timeout_s: float,
+    consistency: Consistency,
 ) -> httpx.Response:
-    body = format_add_checkpoint(old_size, consistency(old_size, checkpoint.size), note)
-    target = f"{url.rstrip('/')}/add-checkpoint"
+    proof = await consistency(old_size, checkpoint.size)
+    body = format_add_checkpoint(old_size, proof, note)
+    return await _send(client, "POST", f"{url.rstrip('/')}/add-checkpoint", body, url)
+
+
+async def _send(
+    client: httpx.AsyncClient, method: str, target: str, body: bytes | None, url: str
+) -> httpx.Response:
     try:
-        with client.stream("POST", target, content=body, timeout=timeout_s) as answer:
+        async with client.stream(method, target, content=body) as answer:
             content = b""
-            for chunk in answer.iter_bytes():
+            async for chunk in answer.aiter_bytes():
                 content += chunk
                 if len(content) > MAX_NOTE_BYTES:
                     raise LedgerError(
@@ -128,7 +200,7 @@ def _submit(
             return httpx.Response(
                 answer.status_code, headers=_plain(answer.headers), content=content
             )
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise LedgerError(
             f"the witness at {url} did not answer: {type(error).__name__}. Its cosignature is "
             "missing until it does",

@@ -5,6 +5,7 @@ form is stored UTF-8 JSON; msgpack is used in frames only.
 """
 
 from gatelift.messages.authority import AuthorityError, Body, may_sign, verify_body
+from gatelift.messages.brief import BriefRecord, BriefStart, decode_briefly
 from gatelift.messages.bundle import (
     BUNDLE_TYPE,
     ROSTER_TYPE,
@@ -46,6 +47,13 @@ from gatelift.messages.entries import (
     UpstreamTls,
     Visibility,
 )
+from gatelift.messages.record_forms import (
+    NO_CHARGES,
+    RecordForm,
+    charges_form,
+    record_head,
+    record_place,
+)
 from gatelift.messages.records import (
     RECORD_PREFIX,
     SALT_BYTES,
@@ -59,6 +67,7 @@ from gatelift.messages.records import (
     RecordError,
     RecordRef,
     Start,
+    StartTerms,
     Ticket,
     commit_content,
     decode_batch_entry,
@@ -66,13 +75,17 @@ from gatelift.messages.records import (
     encode_ticket,
     parse_ticket,
     record_leaf,
+    salted_leaf,
     sign_batch,
+    stored_leaves,
     verify_batch,
+    verify_own_batch,
     verify_ticket,
 )
 
 __all__ = [
     "BUNDLE_TYPE",
+    "NO_CHARGES",
     "PREDICATES",
     "RECORD_PREFIX",
     "ROSTER_TYPE",
@@ -81,6 +94,8 @@ __all__ = [
     "BatchEntry",
     "Beat",
     "Body",
+    "BriefRecord",
+    "BriefStart",
     "Bundle",
     "BundleError",
     "Charge",
@@ -107,6 +122,7 @@ __all__ = [
     "Reason",
     "Record",
     "RecordError",
+    "RecordForm",
     "RecordRange",
     "RecordRef",
     "RecordedVerdict",
@@ -115,28 +131,36 @@ __all__ = [
     "Revocation",
     "Roster",
     "Start",
+    "StartTerms",
     "Tick",
     "Ticket",
     "UpstreamTls",
     "VerifiedBundle",
     "VerifiedRoster",
     "Visibility",
+    "charges_form",
     "commit_content",
     "decode_batch_entry",
+    "decode_briefly",
     "decode_record",
     "encode_ticket",
     "may_sign",
     "parse_roster",
     "parse_ticket",
+    "record_head",
     "record_leaf",
+    "record_place",
     "releases_policy",
+    "salted_leaf",
     "sign_batch",
     "sign_bundle",
     "sign_roster",
+    "stored_leaves",
     "verify_batch",
     "verify_body",
     "verify_bundle",
     "verify_logged",
+    "verify_own_batch",
     "verify_roster",
     "verify_ticket",
 ]

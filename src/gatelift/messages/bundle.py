@@ -24,7 +24,6 @@ from gatelift.plan import Candidate, Plan, parse_candidate, parse_plan
 from gatelift.tlog import (
     Policy,
     WitnessedCheckpoint,
-    parse_policy,
     parse_proof,
     verify_proof,
 )
@@ -40,6 +39,7 @@ from gatelift.trust import (
     verify_grant,
     verify_root,
     verify_signers,
+    witness_policy,
 )
 
 __all__ = [
@@ -140,16 +140,8 @@ class VerifiedRoster(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def releases_policy(root: Root) -> Policy:
-    """Return the tlog policy of a root: its releases log and its quorum of witnesses."""
-    lines = [f"log {root.releases_vkey}"]
-    lines += [f"witness {witness.name} {witness.vkey}" for witness in root.witnesses]
-    if root.witness_quorum:
-        names = " ".join(witness.name for witness in root.witnesses)
-        lines.append(f"group witnesses {root.witness_quorum} {names}")
-        lines.append("quorum witnesses")
-    else:
-        lines.append("quorum none")
-    return parse_policy(("\n".join(lines) + "\n").encode("utf-8"))
+    """Return the tlog policy of a root: its releases log, and its quorum of organisations."""
+    return witness_policy(root.releases_vkey, root.witnesses, root.witness_quorum)
 
 
 def sign_bundle(bundle: Bundle, key: SigningKey) -> bytes:

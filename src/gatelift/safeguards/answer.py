@@ -42,6 +42,8 @@ ANSWER_KINDS = frozenset(
 # Asked of every piece: a name of the module is found sooner than one of the enumeration.
 _NAME = PartKind.TOOL_CALL_NAME
 _CALL = frozenset({PartKind.TOOL_CALL_NAME, PartKind.TOOL_CALL_ARGUMENTS})
+# In these nothing is sought but leaks.
+_PLAIN = ANSWER_KINDS - _CALL
 MAX_STREAMS = 128
 _ARGUMENTS_WITHOUT_NAME = "arguments_without_name"
 
@@ -74,6 +76,9 @@ class AnswerInspector:
         "_autonomy",
         "_closed",
         "_finished",
+        "_going",
+        "_going_channel",
+        "_going_kind",
         "_leak",
         "_leak_set",
         "_named",
@@ -99,6 +104,10 @@ class AnswerInspector:
         self._scope = scope
         self._steps_taken = steps_taken
         self._scanners: dict[tuple[PartKind, int], StreamScanner] = {}
+        # The stream that was fed last, while more of it may be fed: null once anything ends.
+        self._going: StreamScanner | None = None
+        self._going_kind = PartKind.ASSISTANT_TEXT
+        self._going_channel = 0
         self._named: set[int] = set()
         self._seen: set[str] = set()
         self._closed: set[tuple[PartKind, int]] = set()
@@ -139,8 +148,40 @@ class AnswerInspector:
         except Exception:  # noqa: BLE001  whatever failed, nothing passes: the promise is closed
             return self._fail(category, kind, channel)
 
+    def feed_clean(self, kind: PartKind, text: str, channel: int) -> str | None:
+        """Take a piece that `feed` would find nothing in, and return what may go.
+
+        Null, with nothing taken, where that is not certain: then `feed` judges it. Certain it is of
+        nearly all pieces, since they go on with the stream before them and hold no rare sign of a
+        leak; nothing else can be found in the middle of a stream (a name has none).
+        """
+        going = self._going
+        if going is None or kind is not self._going_kind or channel != self._going_channel:
+            return None
+        try:
+            return going.feed_clean(text)
+        except Exception:  # noqa: BLE001  `feed` fails by the same, and says so
+            return None
+
+    def whole_is_clean(self, kind: PartKind, text: str, channel: int) -> bool:
+        """Take a stream that comes whole, and return whether nothing is found in it.
+
+        If so all of it may go, and it is closed: nothing is held back of a text that has ended.
+        Otherwise nothing was taken, and `feed` judges it.
+        """
+        if kind not in _PLAIN or self._stopped or self._finished or self._scanners or self._closed:
+            return False
+        try:
+            if self._leak is not None and self._leak_set.needles.search(text) is not None:
+                return False
+        except Exception:  # noqa: BLE001  `feed` fails by the same, and says so
+            return False
+        self._closed.add((kind, channel))
+        return True
+
     def finish(self) -> tuple[AnswerStep, ...]:
         """End all streams; return a step for each that still held text, in order of opening."""
+        self._going = None
         if self._stopped:
             return ()
         self._finished = True
@@ -162,6 +203,7 @@ class AnswerInspector:
         if self._stopped:
             return AnswerStep(kind=kind, channel=channel, stop=True)
         self._closed.add((kind, channel))
+        self._going = None
         try:
             scanner = self._scanners.get((kind, channel))
             release = "" if scanner is None else scanner.finish().text
@@ -204,6 +246,8 @@ class AnswerInspector:
                 raise StreamError(f"expected at most {MAX_STREAMS} streams in one answer")
             scanner = StreamScanner(self._leak_set)
             self._scanners[kind, channel] = scanner
+        if kind is not _NAME:
+            self._going, self._going_kind, self._going_channel = scanner, kind, channel
         begin = scanner.released_chars
         out = scanner.feed(text)
         release = out.text
@@ -244,6 +288,8 @@ class AnswerInspector:
         if not verdicts:
             return AnswerStep(kind=kind, channel=channel, release=release)
         self._stopped = any(verdict.stops for verdict in verdicts)
+        if self._stopped:
+            self._going = None
         return AnswerStep(
             kind=kind,
             channel=channel,

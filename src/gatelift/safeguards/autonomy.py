@@ -35,6 +35,7 @@ AGENT_STEPS_EXCEEDED = "agent_steps_exceeded"
 
 _CALL = (PartKind.TOOL_CALL_NAME, PartKind.TOOL_CALL_ARGUMENTS)
 _NAMED = (PartKind.TOOL_DECLARATION, PartKind.TOOL_CALL_NAME)
+_OF_TOOLS = frozenset({*_CALL, *_NAMED})
 
 
 def count_steps(parts: Sequence[Part]) -> int:
@@ -54,6 +55,9 @@ def _in_scope(name: str, scope: Scope) -> bool:
 
 def prompt_violations(parts: Sequence[Part], scope: Scope) -> tuple[tuple[str, int], ...]:
     """Return (rule, number of the part) for each tool outside the scope and for steps too many."""
+    # Most prompts declare and call nothing: then there is no name and no step to look at.
+    if _OF_TOOLS.isdisjoint([part.kind for part in parts]):
+        return ()
     found = []
     if scope.tools is not None:
         found = [

@@ -59,6 +59,8 @@ class BlockRuleBook:
 
     def find(self, folded: FoldedText) -> tuple[tuple[BlockRule, tuple[int, int]], ...]:
         """Return each rule that matches, with the first place in the original text."""
+        if not self._rules:
+            return ()
         found = []
         for rule, expression in self._rules:
             match = expression.search(folded.text)

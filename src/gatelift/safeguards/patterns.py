@@ -319,7 +319,9 @@ class PatternSet:
 
     def open_start(self, text: str, begin: int, end: int) -> int:
         """Return the leftmost start in `text[begin:end]` that is open at `end`, or `end`."""
-        found = self.prefix.search(text, max(begin, end - self.longest + 1), end)
+        if end - begin >= self.longest:
+            begin = end - self.longest + 1
+        found = self.prefix.search(text, begin, end)
         return end if found is None else found.start()
 
 

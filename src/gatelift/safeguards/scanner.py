@@ -70,24 +70,37 @@ class StreamScanner:
         """Take the next piece; return what may go and what was found."""
         if not text:
             return _NOTHING
-        skip = self._skip
+        clean = self.feed_clean(text)
+        if clean is not None:
+            return Release(text=clean)
         buffer = self._buffer + text
-        patterns = self._set
         matches: tuple[Match, ...] = ()
-        if (
-            patterns.needles.search(buffer, skip) is not None
-            and patterns.full.search(buffer, skip) is not None
-        ):
+        if self._set.full.search(buffer, self._skip) is not None:
             matches = self._certain(buffer)
-        held = patterns.open_start(buffer, skip, len(buffer))
-        if held > skip:
+        return Release(text=self._let_go(buffer), matches=matches)
+
+    def feed_clean(self, text: str) -> str | None:
+        """Take a piece that completes no match, and return what may go.
+
+        Null, with nothing taken, where it may complete one: then it is `feed` that judges it.
+        """
+        buffer = self._buffer + text
+        if self._set.needles.search(buffer, self._skip) is not None:
+            return None
+        return self._let_go(buffer)
+
+    def _let_go(self, buffer: str) -> str:
+        skip = self._skip
+        held = self._set.open_start(buffer, skip, len(buffer))
+        released = buffer[skip:held]
+        if released:
             # One released character stays in front of the held text, as the boundary's witness.
-            self._base += held - 1
             self._buffer = buffer[held - 1 :]
+            self._base += held - 1
             self._skip = 1
         else:
             self._buffer = buffer
-        return Release(text=buffer[skip:held], matches=matches)
+        return released
 
     def finish(self) -> Release:
         """Release what is held: at the end of a stream a prefix of a match is no match."""

@@ -7,14 +7,16 @@ Invariants
 - A band that the scope unlocks is observed instead of stopped. `prohibited` is never unlocked.
 - Fails closed: an exception in a safeguard is a `block` verdict, `safeguard_error`, even where
   the posture was `observe`.
-- A suite is immutable and holds no state of an exchange: build once for each `suite_key`.
+- A suite is immutable and holds no state of an exchange: build once for each `suite_key`. That a
+  text was read before without a finding (`quiet_texts`) spares reading it again and changes nothing.
 
 What each category sees and misses is said in `cards`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import accumulate, groupby
 from operator import attrgetter
 
@@ -28,6 +30,7 @@ from gatelift.safeguards.parts import Part, PartKind
 from gatelift.safeguards.patterns import PatternSet
 from gatelift.safeguards.phrases import RuleBook
 from gatelift.safeguards.probing import PROBING_RULE_BOOK
+from gatelift.safeguards.quiet_texts import QuietTexts
 from gatelift.safeguards.verdict import Verdict, action_of, error_verdict
 from gatelift.terms import Band, Category, Posture, SafeguardTerms, Scope, Side
 
@@ -62,6 +65,16 @@ def refuses(verdicts: Iterable[Verdict]) -> bool:
     return any(verdict.stops for verdict in verdicts)
 
 
+@cache
+def _rules_of(categories: tuple[Category, ...]) -> tuple[RuleBook, QuietTexts]:
+    """Return all rules of some categories as one book, and the texts that it found nothing in.
+
+    One book looks at the words of a prompt once; all suites with its categories share it.
+    """
+    books = dict(_BOOKS)
+    return RuleBook([rule for name in categories for rule in books[name].rules]), QuietTexts()
+
+
 class Suite:
     """All safeguards of one effective envelope.
 
@@ -71,9 +84,11 @@ class Suite:
 
     __slots__ = (
         "_block_rules",
+        "_blocks",
         "_categories",
         "_leak_set",
         "_postures",
+        "_quiet",
         "_read_kinds",
         "_rules",
         "_scope",
@@ -86,9 +101,9 @@ class Suite:
         self._postures = dict(terms.postures)
         self._scope = scope
         self._block_rules = BlockRuleBook(terms.block_rules)
+        self._blocks = bool(terms.block_rules)
         books = {category: book for category, book in _BOOKS if category in self._postures}
-        # One book of all rules looks at the words of a prompt once.
-        self._rules = RuleBook([rule for book in books.values() for rule in book.rules])
+        self._rules, self._quiet = _rules_of(tuple(books))
         self._categories = {rule.id: name for name, book in books.items() for rule in book.rules}
         # Whatever else is in a prompt, nothing looks at it.
         asking = _ASKING if books else frozenset()
@@ -144,15 +159,22 @@ class Suite:
             texts = [part.text for part in group]
             kind = _KINDS[name]
             if kind in self._read_kinds:
-                for folded, breaks in _readings(texts):
-                    for verdict in self._verdicts(kind, index, folded, breaks):
+                for text, breaks in _readings(texts):
+                    # Of what block rules say nothing is kept: an order may bring new ones.
+                    digest = None if self._blocks else self._quiet.digest(text)
+                    if digest in self._quiet:
+                        continue
+                    verdicts = list(self._verdicts(kind, index, fold(text), breaks))
+                    for verdict in verdicts:
                         found.setdefault(verdict.rule, verdict)
+                    if not verdicts:
+                        self._quiet.learn(digest)
             index += len(texts)
         return list(found.values())
 
     def _verdicts(
         self, kind: PartKind, index: int, folded: FoldedText, breaks: tuple[int, ...]
-    ) -> Iterable[Verdict]:
+    ) -> Iterator[Verdict]:
         for rule, span in self._block_rules.find(folded):
             yield Verdict(
                 category=Category.MISUSE,
@@ -198,12 +220,12 @@ def _closed(
         return [error_verdict(category, Side.PROMPT, PartKind.USER)]
 
 
-def _readings(texts: Sequence[str]) -> tuple[tuple[FoldedText, tuple[int, ...]], ...]:
+def _readings(texts: Sequence[str]) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Return neighbours with and without a break between them, and the breaks of each reading."""
     if len(texts) == 1:
-        return ((fold(texts[0]), ()),)
+        return ((texts[0], ()),)
     breaks = tuple(at - 1 for at in accumulate(len(text) + 1 for text in texts[:-1]))
-    return (fold("\n".join(texts)), breaks), (fold("".join(texts)), ())
+    return ("\n".join(texts), breaks), ("".join(texts), ())
 
 
 def _without(breaks: tuple[int, ...], span: tuple[int, int]) -> tuple[int, int]:

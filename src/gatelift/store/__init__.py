@@ -5,6 +5,16 @@ of entries lie beside it in files named by digest.
 """
 
 from gatelift.store.errors import StoreError
-from gatelift.store.store import Store, StoredCheckpoint, Transaction
+from gatelift.store.lock import StoreLock
+from gatelift.store.reader import EntryRow, Reader, StoredCheckpoint
+from gatelift.store.store import Store, Transaction
 
-__all__ = ["Store", "StoreError", "StoredCheckpoint", "Transaction"]
+__all__ = [
+    "EntryRow",
+    "Reader",
+    "Store",
+    "StoreError",
+    "StoreLock",
+    "StoredCheckpoint",
+    "Transaction",
+]

@@ -34,12 +34,19 @@ def sqlite_path(where: Path | str) -> Path | None:
     return Path(where.removeprefix(prefix)) if where.startswith(prefix) else None
 
 
-def connect(where: Path | str) -> Engine:
-    """Return the engine for a folder (SQLite inside it) or a database URL."""
+def connect(where: Path | str, *, read_only: bool = False) -> Engine:
+    """Return the engine for a folder (SQLite inside it) or a database URL.
+
+    `read_only` is SQLite's own: neither data nor the journal beside them are changed.
+    """
     path = sqlite_path(where)
     if path is None:
         return create_engine(str(where), pool_pre_ping=True, hide_parameters=True)
-    engine = create_engine(URL.create("sqlite", database=str(path)), hide_parameters=True)
+    url = URL.create("sqlite", database=str(path))
+    if read_only:
+        query = {"mode": "ro", "uri": "true"}
+        url = URL.create("sqlite", database=path.absolute().as_uri(), query=query)
+    engine = create_engine(url, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

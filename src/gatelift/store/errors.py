@@ -11,7 +11,7 @@ class StoreError(PeerError):
     """The database is not as we left it, or not ours.
 
     Codes: `store_locked` (another process leads), `fenced` (another leader took over),
-    `unknown_schema`, `not_stored`, `not_durable` (the database will not promise durability),
+    `store_missing`, `unknown_schema`, `not_stored`, `not_durable` (the database will not promise durability),
     `conflict`.
     """
 

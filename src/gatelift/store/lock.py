@@ -16,18 +16,21 @@ __all__ = ["StoreLock"]
 
 
 class StoreLock:
-    """Holds the lock file at `path` from construction to `release` or death."""
+    """Holds the lock file at `path` from construction to `release` or death.
+
+    `does` is what another process that holds it is said to do.
+    """
 
     __slots__ = ("_fd",)
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, does: str = "leads with the store") -> None:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(fd)
             raise StoreError(
-                f"another process leads with the store beside {path}: stop it first",
+                f"another process {does} beside {path}: stop it first",
                 code="store_locked",
             ) from error
         self._fd = fd

@@ -4,8 +4,8 @@ Invariants
 - A transaction is durable as a whole when its `with` block ends, or leaves nothing behind.
 - There is one leader. Opening raises the epoch; a transaction of an older epoch fails (`fenced`),
   so a leader that was thought dead cannot write after its successor.
-- Entries are appended at exactly the present size; a stored entry, hash or root never changes. A
-  checkpoint's note may only be replaced by one with more signatures, at the same root.
+- Entries are appended at exactly the present size; a stored entry, hash or root never changes, but to
+  what it was before it decayed (`mend_*`, which only `fsck` calls, with control down). A checkpoint's note may only be replaced by one with more signatures, at the same root.
 
 Bodies lie beside it, by digest (`wire.files`). It does not know what entries mean, and it does not
 check hashes against leaves: the ledger does, before it signs.
@@ -16,15 +16,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Select, delete, func, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, Select, delete, insert, inspect, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from gatelift.messages import EntryHeader
 from gatelift.store.engine import WRITES, connect, sqlite_path
 from gatelift.store.errors import StoreError
 from gatelift.store.lock import StoreLock
+from gatelift.store.reader import Reader
 from gatelift.store.schema import (
     SCHEMA_VERSION,
     checkpoints,
@@ -36,109 +37,13 @@ from gatelift.store.schema import (
 )
 from gatelift.tlog import SubtreeHash
 
-__all__ = ["Store", "StoredCheckpoint", "Transaction"]
+__all__ = ["Store", "Transaction"]
 
 _VERSION: Final = "schema_version"
 _EPOCH: Final = "epoch"
 
 
-class StoredCheckpoint(NamedTuple):
-    """A head that was signed, with all signatures gathered so far."""
-
-    size: int
-    root: bytes
-    note: bytes
-
-
-class _Reader:
-    """What can be asked inside a transaction and outside one."""
-
-    def _rows(self, query: Select[Any]) -> list[Any]:
-        raise NotImplementedError
-
-    def size(self) -> int:
-        """Return how many entries there are."""
-        newest = self._rows(select(func.max(entries.c.position)))[0][0]
-        return 0 if newest is None else int(newest) + 1
-
-    def leaf(self, index: int) -> bytes:
-        """Return the stored bytes of entry `index`; raises `StoreError` (`not_stored`)."""
-        found = self.leaves(index, index + 1)
-        return found[0]
-
-    def leaves(self, first: int, stop: int) -> list[bytes]:
-        """Return the entries from `first` up to, not including, `stop`; all must be there."""
-        place = entries.c.position
-        query = select(entries.c.leaf).where(place >= first, place < stop).order_by(place)
-        found = [bytes(row.leaf) for row in self._rows(query)]
-        if first < 0 or len(found) != stop - first:
-            raise _missing(f"entries {first} to {stop - 1}")
-        return found
-
-    def last_at(self) -> int:
-        """Return the `at` of the newest entry, 0 if there is none."""
-        query = select(entries.c.at).order_by(entries.c.position.desc()).limit(1)
-        rows = self._rows(query)
-        return int(rows[0].at) if rows else 0
-
-    def positions(self, kind: str) -> list[int]:
-        """Return the indices of all entries of a kind, in order."""
-        place = entries.c.position
-        rows = self._rows(select(place).where(entries.c.kind == kind).order_by(place))
-        return [int(row.position) for row in rows]
-
-    def hash_at(self, level: int, index: int) -> bytes:
-        """Return the hash of a complete subtree, as `tlog.HashReader` asks for it."""
-        return self.hashes(level, index, index + 1)[0]
-
-    def hashes(self, level: int, first: int, stop: int) -> list[bytes]:
-        """Return the hashes of the complete subtrees from `first` up to `stop` of a level."""
-        place = tree_hashes.c.position
-        query = (
-            select(tree_hashes.c.hash)
-            .where(tree_hashes.c.level == level, place >= first, place < stop)
-            .order_by(place)
-        )
-        found = [bytes(row.hash) for row in self._rows(query)]
-        if first < 0 or len(found) != stop - first:
-            raise _missing(f"subtrees {first} to {stop - 1} of level {level}")
-        return found
-
-    def checkpoint(self, size: int | None = None) -> StoredCheckpoint | None:
-        """Return the head signed at `size`, by default the largest; None if none was."""
-        query = select(checkpoints).order_by(checkpoints.c.size.desc()).limit(1)
-        if size is not None:
-            query = query.where(checkpoints.c.size == size)
-        return _first_checkpoint(self._rows(query))
-
-    def checkpoint_below(self, size: int) -> StoredCheckpoint | None:
-        """Return the largest head below `size`; None if there is none."""
-        query = (
-            select(checkpoints)
-            .where(checkpoints.c.size < size)
-            .order_by(checkpoints.c.size.desc())
-            .limit(1)
-        )
-        return _first_checkpoint(self._rows(query))
-
-    def meta(self, name: str) -> str | None:
-        """Return a setting by name, None if it was never set."""
-        rows = self._rows(select(meta.c.value).where(meta.c.name == name))
-        return str(rows[0].value) if rows else None
-
-    def item(self, space: str, name: str) -> bytes | None:
-        """Return the bytes kept under a name in a space, None if there are none."""
-        query = select(items.c.value).where(items.c.space == space, items.c.name == name)
-        rows = self._rows(query)
-        return bytes(rows[0].value) if rows else None
-
-    def items(self, space: str) -> dict[str, bytes]:
-        """Return all that is kept in a space, by name in order."""
-        query = select(items.c.name, items.c.value).where(items.c.space == space)
-        return {row.name: bytes(row.value) for row in self._rows(query.order_by(items.c.name))}
-
-
-class Transaction(_Reader):
+class Transaction(Reader):
     """Writes of one transaction; made by `Store.transaction`."""
 
     def __init__(self, connection: Connection) -> None:
@@ -153,6 +58,18 @@ class Transaction(_Reader):
             )
         )
         return index
+
+    def mend_entry(self, index: int, header: EntryHeader, leaf: bytes) -> None:
+        """Put back the bytes of an entry that decayed; the caller proved that they are its own."""
+        row = {"at": header.at, "kind": header.kind.value, "body": header.body, "leaf": leaf}
+        self._connection.execute(update(entries).where(entries.c.position == index).values(**row))
+
+    def mend_hashes(self, hashes: Iterable[SubtreeHash]) -> None:
+        """Put back hashes that decayed or are gone; the caller computed them again."""
+        for level, index, hash_ in hashes:
+            same = (tree_hashes.c.level == level) & (tree_hashes.c.position == index)
+            self._connection.execute(delete(tree_hashes).where(same))
+            self.put_hashes([(level, index, hash_)])
 
     def put_hashes(self, hashes: Iterable[SubtreeHash]) -> None:
         """Add hashes of complete subtrees; one that is there already is an error."""
@@ -208,7 +125,7 @@ class Transaction(_Reader):
         return list(self._connection.execute(query))
 
 
-class Store(_Reader):
+class Store(Reader):
     """An open store; the process that holds it leads until `close` or until it is fenced."""
 
     def __init__(self, engine: Engine, lock: StoreLock | None, epoch: int) -> None:
@@ -238,6 +155,36 @@ class Store(_Reader):
                 lock.release()
             raise
         return store
+
+    @classmethod
+    def inspect(cls, where: Path | str, *, read_only: bool = True) -> Store:
+        """Return the store as it lies there, locked and led by nobody; nothing is created.
+
+        Raises `StoreError` (`store_missing`, `store_locked`, `unknown_schema`).
+        """
+        path = sqlite_path(where)
+        if path is not None and not path.exists():
+            raise StoreError(f"no store at {path}: restore the newest backup", code="store_missing")
+        lock = None if path is None else StoreLock(path.with_name(f"{path.name}.lock"))
+        engine = connect(where, read_only=read_only)
+        try:
+            store = cls(engine, lock, 0)
+            store._check_version(store.meta(_VERSION))
+            store.epoch = int(store.meta(_EPOCH) or "0")
+        except BaseException:
+            engine.dispose()
+            if lock is not None:
+                lock.release()
+            raise
+        return store
+
+    def database_faults(self) -> list[str]:
+        """Return what SQLite finds wrong with its own file, in its words; others find nothing."""
+        if self._engine.dialect.name != "sqlite":
+            return []
+        with _told_as_ours(), self._engine.connect() as connection:
+            found = [str(row[0]) for row in connection.execute(text("PRAGMA integrity_check(20)"))]
+        return [line for line in found if line != "ok"]
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -273,6 +220,9 @@ class Store(_Reader):
                 transaction.set_meta(_VERSION, SCHEMA_VERSION)
                 transaction.set_meta(_EPOCH, "0")
             version = SCHEMA_VERSION
+        self._check_version(version)
+
+    def _check_version(self, version: str | None) -> None:
         if version != SCHEMA_VERSION:
             raise StoreError(
                 f"expected a store of schema {SCHEMA_VERSION}, got {version}: use the version of "
@@ -311,17 +261,6 @@ def _told_as_ours() -> Iterator[None]:
             f"the database failed ({type(cause).__name__}): what was to be written may or may not "
             "be there; read it before trying again"
         ) from error
-
-
-def _first_checkpoint(rows: list[Any]) -> StoredCheckpoint | None:
-    if not rows:
-        return None
-    row = rows[0]
-    return StoredCheckpoint(int(row.size), bytes(row.root), bytes(row.note))
-
-
-def _missing(what: str) -> StoreError:
-    return StoreError(f"{what} are not in the store", code="not_stored")
 
 
 def _conflict(what: str) -> StoreError:

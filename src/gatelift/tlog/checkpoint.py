@@ -19,6 +19,7 @@ Follows C2SP tlog-checkpoint.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import msgspec
@@ -33,12 +34,18 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "format_checkpoint",
+    "origin_id",
     "parse_checkpoint",
     "parse_decimal",
     "sign_checkpoint",
     "verify_checkpoint",
     "verify_log_signature",
 ]
+
+
+def origin_id(origin: str) -> str:
+    """Return the hex SHA-256 of an origin, which names it in paths and URLs (tlog-witness)."""
+    return hashlib.sha256(origin.encode()).hexdigest()
 
 
 class CheckpointError(CallerError):

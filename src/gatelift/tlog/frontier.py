@@ -29,6 +29,7 @@ SubtreeHash = tuple[int, int, bytes]
 """(level, index, hash): the root over leaves [index * 2**level, (index + 1) * 2**level)."""
 
 _SIZE_BYTES = 8
+_RIGHT_LENGTHS = frozenset({HASH_BYTES})
 
 
 class Frontier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +46,7 @@ class Frontier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 f"expected {self.size.bit_count()} hashes in a frontier of size {self.size}, "
                 f"got {len(self.hashes)}"
             )
-        if any(len(hash_) != HASH_BYTES for hash_ in self.hashes):
+        if not _RIGHT_LENGTHS.issuperset(map(len, self.hashes)):
             raise MerkleError(f"expected frontier hashes of {HASH_BYTES} bytes each")
 
     def root(self) -> bytes:

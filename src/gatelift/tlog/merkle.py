@@ -42,6 +42,7 @@ __all__ = [
     "node_hash",
     "root_at",
     "root_of",
+    "tree_rows",
     "verify_consistency",
     "verify_inclusion",
 ]
@@ -83,15 +84,26 @@ def root_of(leaf_hashes: Sequence[bytes]) -> bytes:
     """Return the root over these leaf hashes; over none it is `EMPTY_ROOT`."""
     if not leaf_hashes:
         return EMPTY_ROOT
-    row = [_check_hash(hash_, "leaf hash") for hash_ in leaf_hashes]
+    row = list(leaf_hashes)
+    if set(map(len, row)) != {HASH_BYTES}:
+        row = [_check_hash(hash_, "leaf hash") for hash_ in row]
+    return tree_rows(row)[-1][0]
+
+
+def tree_rows(leaf_hashes: list[bytes]) -> list[list[bytes]]:
+    """Return the hashes over at least one leaf hash row by row, from the leaves up to the root."""
+    row = leaf_hashes
+    rows = [row]
+    sha256 = hashlib.sha256
     while len(row) > 1:
         # An unpaired last hash rises unchanged, which is the split at the largest power of two.
         pairs = zip(row[::2], row[1::2], strict=False)
-        above = [hashlib.sha256(b"\x01" + left + right).digest() for left, right in pairs]
+        above = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
         if len(row) % 2:
             above.append(row[-1])
         row = above
-    return row[0]
+        rows.append(row)
+    return rows
 
 
 def root_at(reader: HashReader, size: int) -> bytes:

@@ -122,6 +122,19 @@ class WitnessedCheckpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
                 return cosignature.time_s
         raise PolicyError("the quorum of this policy is not met: verify with the same policy")
 
+    def confirmed_at_s(self, policy: Policy) -> int | None:
+        """Return the latest time (s) from which on a quorum cosigned; None without a quorum.
+
+        All of that quorum said at this time, or later, that they had seen nothing larger.
+        """
+        if policy.quorum is None:
+            return None
+        by_time = sorted(self.cosignatures, key=lambda cosignature: -cosignature.time_s)
+        for count, cosignature in enumerate(by_time, start=1):
+            if policy.is_met_by([c.key for c in by_time[:count]]):
+                return cosignature.time_s
+        raise PolicyError("the quorum of this policy is not met: verify with the same policy")
+
 
 class _Reader:
     """Collects lines into a policy and refuses each that breaks a rule."""

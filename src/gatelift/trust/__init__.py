@@ -32,6 +32,7 @@ from gatelift.trust.dsse import (
     sign_envelope,
     verify_envelope,
 )
+from gatelift.trust.errors import RootError
 from gatelift.trust.grant import (
     MAX_CARRIED_MS,
     Grant,
@@ -49,8 +50,11 @@ from gatelift.trust.grant import (
 )
 from gatelift.trust.keys import (
     KeyId,
+    MessageSigner,
+    Scheme,
     SignatureError,
     SigningKey,
+    VerifyingKey,
     key_id,
     parse_public_key,
     verify_signature,
@@ -76,13 +80,18 @@ from gatelift.trust.root import (
     Person,
     Role,
     Root,
-    RootError,
     Signer,
-    Witness,
     assurance_of,
     parse_root,
     verify_root,
+    verify_root_chain,
     verify_signers,
+)
+from gatelift.trust.sshsig import (
+    SSH_NAMESPACE,
+    SshPublicKey,
+    parse_ssh_armour,
+    parse_ssh_public_key,
 )
 from gatelift.trust.statement import (
     STATEMENT_V1,
@@ -94,10 +103,13 @@ from gatelift.trust.statement import (
     predicate_type,
 )
 from gatelift.trust.status import Status, StatusError, sign_status, verify_status
+from gatelift.trust.webauthn import challenge_of
+from gatelift.trust.witnesses import Witness, witness_policy
 
 __all__ = [
     "MAX_CARRIED_MS",
     "ROOT_TYPE",
+    "SSH_NAMESPACE",
     "STATEMENT_TYPE",
     "STATEMENT_V1",
     "STOP_ROLES",
@@ -119,6 +131,7 @@ __all__ = [
     "KeyBinding",
     "KeyId",
     "Levels",
+    "MessageSigner",
     "Node",
     "Order",
     "OrderError",
@@ -130,9 +143,11 @@ __all__ = [
     "Role",
     "Root",
     "RootError",
+    "Scheme",
     "SignatureError",
     "Signer",
     "SigningKey",
+    "SshPublicKey",
     "StandingOrder",
     "Statement",
     "StatementError",
@@ -142,11 +157,13 @@ __all__ = [
     "Target",
     "TargetKind",
     "VerifiedCertificate",
+    "VerifyingKey",
     "Witness",
     "add_signature",
     "applies",
     "assurance_of",
     "carried_key",
+    "challenge_of",
     "check_grant_within",
     "demanded_envelope",
     "encode_statement",
@@ -160,6 +177,8 @@ __all__ = [
     "parse_jwk",
     "parse_public_key",
     "parse_root",
+    "parse_ssh_armour",
+    "parse_ssh_public_key",
     "parse_statement",
     "permit",
     "pre_authentication_encoding",
@@ -180,7 +199,9 @@ __all__ = [
     "verify_order",
     "verify_quorum",
     "verify_root",
+    "verify_root_chain",
     "verify_signature",
     "verify_signers",
     "verify_status",
+    "witness_policy",
 ]

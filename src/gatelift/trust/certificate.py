@@ -6,6 +6,7 @@ Invariants
   it clears, the levels it stands on and a recent checkpoint it was signed after.
 - Its envelope lies inside the stage's, and inside the measures of every threshold that is not
   ruled out.
+- It ends no later than the root that its signers stand in.
 - Its levels are said and checked: no higher assurance than its signers give.
 
 Inclusion in the log and standing orders are checked beside this (`messages.bundle`, `permission`).
@@ -204,12 +205,18 @@ def sealing_holds(certificate: Certificate, stage: Stage, seen: Sealing) -> bool
     return stage.sealing is Sealing.OPEN or at_least(seen, certificate.levels.sealing)
 
 
-def _check_window(certificate: Certificate, stage: Stage, now_ms: int) -> None:
+def _check_window(certificate: Certificate, stage: Stage, root: Root, now_ms: int) -> None:
     length = certificate.not_after - certificate.not_before
     if not 0 < length <= stage.certificate_ms:
         raise CertificateError(
             f"expected a certificate of at most {stage.certificate_ms} ms, got {length} ms",
             code="window_too_long",
+        )
+    if certificate.not_after > root.expires_at:
+        raise CertificateError(
+            f"certificate ends at {certificate.not_after}, after its root at {root.expires_at}: "
+            "certify for shorter, or have the root's successor signed first",
+            code="outlives_root",
         )
     if now_ms < certificate.not_before:
         raise CertificateError(
@@ -246,5 +253,5 @@ def verify_certificate(
         raise CertificateError(str(error), code=error.code) from error
     _check_terms(certificate, plan, stage)
     _check_levels(certificate, stage, root, signers)
-    _check_window(certificate, stage, now_ms)
+    _check_window(certificate, stage, root, now_ms)
     return VerifiedCertificate(certificate=certificate, digest=sha256_digest(data), signers=signers)

@@ -4,6 +4,7 @@ Invariants
 - What is signed is PAE(payload type, payload): the bytes as stored, never a re-serialisation.
 - Verified bytes are the only bytes that are parsed further.
 - `keyid` is a hint. Signers are told apart by the bytes of the key that verified.
+- How a signature is verified stands with the key (`keys`), never in the envelope.
 - An unknown key is ignored; a known key whose signature fails refuses the whole envelope.
 
 Follows DSSE v1.0.2 (secure-systems-lab/dsse, protocol.md and envelope.md).
@@ -17,7 +18,13 @@ import msgspec
 
 from gatelift.encoding import decode_json, encode_base64, encode_json, parse_base64
 from gatelift.errors import CallerError
-from gatelift.trust.keys import KeyId, SignatureError, SigningKey, verify_signature
+from gatelift.trust.keys import (
+    KeyId,
+    MessageSigner,
+    SignatureError,
+    VerifyingKey,
+    verify_signature,
+)
 
 __all__ = [
     "MAX_SIGNATURES",
@@ -82,7 +89,7 @@ def parse_envelope(data: bytes) -> Envelope:
     return envelope
 
 
-def sign_envelope(payload: bytes, payload_type: str, keys: Iterable[SigningKey]) -> bytes:
+def sign_envelope(payload: bytes, payload_type: str, keys: Iterable[MessageSigner]) -> bytes:
     """Return the bytes of an envelope over `payload`, signed by each key in turn."""
     message = pre_authentication_encoding(payload_type, payload)
     return encode_json(
@@ -96,18 +103,20 @@ def sign_envelope(payload: bytes, payload_type: str, keys: Iterable[SigningKey])
     )
 
 
-def add_signature(data: bytes, key: SigningKey) -> bytes:
+def add_signature(data: bytes, key: MessageSigner) -> bytes:
     """Return the envelope in `data` with one more signature over the same payload bytes."""
     envelope = parse_envelope(data)
     payload = envelope.unverified_payload()
     message = pre_authentication_encoding(envelope.payload_type, payload)
     more = DsseSignature(keyid=key.id, sig=encode_base64(key.sign(message)))
     kept = tuple(s for s in envelope.signatures if s.keyid != more.keyid)
+    if len(kept) >= MAX_SIGNATURES:
+        raise DsseError(f"expected at most {MAX_SIGNATURES} signatures: this envelope is full")
     return encode_json(msgspec.structs.replace(envelope, signatures=(*kept, more)))
 
 
 def verify_envelope(
-    data: bytes, payload_type: str, keys: Mapping[KeyId, bytes]
+    data: bytes, payload_type: str, keys: Mapping[KeyId, VerifyingKey]
 ) -> tuple[bytes, tuple[KeyId, ...]]:
     """Return the payload and the ids of the known keys that signed it, each once.
 
@@ -123,11 +132,11 @@ def verify_envelope(
     message = pre_authentication_encoding(payload_type, payload)
     signers: list[KeyId] = []
     for signature in envelope.signatures:
-        public = keys.get(KeyId(signature.keyid))
-        if public is None or signature.keyid in signers:
+        key = keys.get(KeyId(signature.keyid))
+        if key is None or signature.keyid in signers:
             continue
         try:
-            verify_signature(public, _parse_either_base64(signature.sig), message)
+            verify_signature(key, _parse_either_base64(signature.sig), message)
         except SignatureError as error:
             raise DsseError(
                 f"signature of {signature.keyid[:24]} does not hold: the envelope was altered "

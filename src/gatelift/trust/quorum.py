@@ -2,20 +2,23 @@
 
 Invariants
 - Each role that the plan names is filled by its own person; nobody fills two roles.
+- In the overseer's role organisations are counted: two people of one are one voice.
 - Signatures are told apart by the bytes of the key that verified, never by a name in a file.
 - Every way to fail has its own code, so that a refusal says what would mend it.
-
-- Counting takes time bounded by the signatures, whoever wrote the root.
 
 Counts after TUF (unique keys), with people and roles on top: TUF counts keys only.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from gatelift.errors import CallerError
 from gatelift.trust.root import Root, Signer
 
 __all__ = ["QuorumError", "verify_any_of", "verify_quorum"]
+
+_OVERSEER: Final = "overseer"
 
 
 class QuorumError(CallerError):
@@ -24,48 +27,70 @@ class QuorumError(CallerError):
     code = "quorum_unmet"
 
 
+class _Seating:
+    """Who fills which place: a matching of places to distinct people, grown one place at a time.
+
+    Kuhn's augmenting paths. A place that was filled stays filled when another is added, so adding
+    them one by one finds as many as can be filled at all.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[str, ...]] = {}
+
+    def add(self, able: tuple[str, ...]) -> bool:
+        """Return whether one more place, which any of `able` may fill, can be filled."""
+        return self._fill(able, set())
+
+    def _fill(self, able: tuple[str, ...], asked: set[str]) -> bool:
+        for person in able:
+            if person in asked:
+                continue
+            asked.add(person)
+            held = self._held.get(person)
+            if held is None or self._fill(held, asked):
+                self._held[person] = able
+                return True
+        return False
+
+
+def _voices(signers: tuple[Signer, ...], role: str) -> dict[str, tuple[str, ...]]:
+    # What is counted in a role, with the people who can speak for it.
+    found: dict[str, tuple[str, ...]] = {}
+    for signer in signers:
+        if signer.role == role:
+            voice = signer.organisation if role == _OVERSEER else signer.person
+            found[voice] = (*found.get(voice, ()), signer.person)
+    return found
+
+
 def verify_quorum(root: Root, signers: tuple[Signer, ...], roles: tuple[str, ...]) -> None:
     """Return if every role is filled by distinct people, as many as its threshold asks.
 
     Raises `QuorumError` with code `overseer_missing`, `quorum_unmet` or `person_twice`.
     """
-    places: list[list[str]] = []
-    for name in roles:
-        people = sorted({s.person for s in signers if s.role == name})
+    seating = _Seating()
+    filled = True
+    for name in sorted(roles, key=lambda each: each == _OVERSEER):
         threshold = root.roles[name].threshold if name in root.roles else 1
-        if len(people) < threshold:
+        voices = _voices(signers, name)
+        if len(voices) < threshold:
+            unit = "organisations" if name == _OVERSEER else "people"
             raise QuorumError(
-                f"role {name}: expected {threshold} signature(s) by distinct people, "
-                f"got {len(people)}; ask the {name} to sign",
-                code="overseer_missing" if name == "overseer" else "quorum_unmet",
+                f"role {name}: expected {threshold} signature(s) by distinct {unit}, "
+                f"got {len(voices)}; ask the {name} to sign",
+                code="overseer_missing" if name == _OVERSEER else "quorum_unmet",
             )
-        places.extend([people] * threshold)
-    if not _can_be_seated(places):
+        if name == _OVERSEER:
+            # One place for each organisation, and enough of them filled.
+            filled &= sum(seating.add(people) for people in voices.values()) >= threshold
+        else:
+            everyone = tuple(voices)
+            filled &= all(seating.add(everyone) for _ in range(threshold))
+    if not filled:
         raise QuorumError(
             f"one person fills two of the roles {list(roles)}: each role needs its own person",
             code="person_twice",
         )
-
-
-def _can_be_seated(places: list[list[str]]) -> bool:
-    """Return whether each place can be given a person of its own.
-
-    A matching by augmenting paths (Kuhn): trying all ways of seating would take longer than anybody
-    waits where a hostile root names many people.
-    """
-    seated: dict[str, int] = {}
-
-    def seat(place: int, tried: set[str]) -> bool:
-        for person in places[place]:
-            if person in tried:
-                continue
-            tried.add(person)
-            if person not in seated or seat(seated[person], tried):
-                seated[person] = place
-                return True
-        return False
-
-    return all(seat(place, set()) for place in range(len(places)))
 
 
 def verify_any_of(signers: tuple[Signer, ...], roles: frozenset[str], what: str) -> Signer:

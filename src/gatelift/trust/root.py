@@ -1,27 +1,39 @@
 """The root of trust: who may sign what, and which logs, nodes and witnesses count.
 
 Invariants
-- Every key stands once, in one role, and belongs to one person.
-- A person is one pseudonym in one organisation; a role asks for distinct people.
-- The overseer's and the witnesses' organisation is never the operator's.
-- Root N is signed by the root role of N-1 and by its own; versions rise by one.
-- A root expires; an expired root verifies nothing.
+- A root that is returned does not contradict itself (`root_checks`).
+- Root N is signed by the root role of N-1 and by its own; versions rise by one. Nothing else takes
+  the place of a root: not an older one, not another of the same version, not a later one.
+- What changes the overseer is signed by somebody of the overseer's organisation too.
+- A root expires; an expired root verifies nothing. One that expired on the way from N to a later one
+  still names its successor, as TUF has it: it is no root that anybody uses.
+
+Nothing here remembers. Who uses a root pins its digest, and puts its successor there only through
+`verify_root` or `verify_root_chain`: that memory is what a freeze or a rollback fails against.
 
 Follows TUF 1.0.33 sections 5.3 (root rotation) and 6.1 (key distinctness), counted by key bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+from collections.abc import Sequence
 
-import msgspec
-
-from gatelift.encoding import decode_json, parse_base64
-from gatelift.errors import CallerError
+from gatelift.encoding import decode_json
 from gatelift.terms import Assurance
 from gatelift.trust.dsse import parse_envelope, verify_envelope
-from gatelift.trust.keys import KeyId, key_id, parse_public_key
+from gatelift.trust.errors import RootError
+from gatelift.trust.keys import KeyId
+from gatelift.trust.root_checks import check_root
+from gatelift.trust.root_shape import (
+    UNPROVEN,
+    Key,
+    Node,
+    Person,
+    Role,
+    Root,
+    Signer,
+)
+from gatelift.trust.witnesses import same_organisation
 
 __all__ = [
     "ROOT_TYPE",
@@ -31,225 +43,20 @@ __all__ = [
     "Person",
     "Role",
     "Root",
-    "RootError",
     "Signer",
-    "Witness",
     "assurance_of",
     "parse_root",
     "verify_root",
+    "verify_root_chain",
     "verify_signers",
 ]
 
 ROOT_TYPE = "application/vnd.gatelift.root+json"
-UNPROVEN = "unproven"
-_MAX_ORDER_URLS = 8
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-KNOWN_ROLES = frozenset(
-    {
-        "root",
-        "operator",
-        "safety",
-        "security",
-        "overseer",
-        "admissions",
-        "evaluator",
-        "control",
-        "stop",
-    }
-)
-
-
-class RootError(CallerError):
-    """A root contradicts itself, is stale, or is not signed as it must be."""
-
-    code = "bad_root"
-
-
-class Person(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One stable pseudonym. `proof` is a digest of identity evidence, or `unproven`."""
-
-    id: str
-    organisation: str
-    proof: str = UNPROVEN
-
-
-class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One public key (base64 of 32 bytes) of one person. `scheme` is `ed25519`."""
-
-    scheme: str
-    public: str
-    person: str
-
-
-class Role(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys that may sign in a role and how many distinct people it takes."""
-
-    keys: tuple[KeyId, ...]
-    threshold: int = 1
-
-
-class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An enrolled node: the key of its batches and the key of its requests logs, in base64."""
-
-    name: str
-    batch_key: str
-    requests_key: str
-
-
-class Witness(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A cosigner of the releases log. `independent` is false on one machine with the operator."""
-
-    name: str
-    vkey: str
-    organisation: str
-    independent: bool
-
-
-class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Roles, people, keys, logs, nodes and witnesses of one deployment. Times in ms UTC."""
-
-    name: str
-    version: int
-    issued_at: int
-    expires_at: int
-    people: tuple[Person, ...]
-    keys: dict[KeyId, Key]
-    roles: dict[str, Role]
-    releases_vkey: str
-    nodes: tuple[Node, ...]
-    witnesses: tuple[Witness, ...]
-    witness_quorum: int
-    order_urls: tuple[str, ...] = ()
-    """Where overseers publish orders: each keeper asks there itself, past the operator's control."""
-
-    def public_keys(self) -> Mapping[KeyId, bytes]:
-        """Return every key's bytes by id; `parse_root` has checked each of them."""
-        return {kid: parse_base64(key.public) for kid, key in self.keys.items()}
-
-    def role_of(self, kid: KeyId) -> str:
-        """Return the one role of a key; raises `RootError` when it has none."""
-        for name, role in self.roles.items():
-            if kid in role.keys:
-                return name
-        raise RootError(f"key {kid[:24]} has no role in this root", code="no_role")
-
-    def person(self, person_id: str) -> Person:
-        """Return a person by pseudonym; raises `RootError`."""
-        for person in self.people:
-            if person.id == person_id:
-                return person
-        raise RootError(f"person {person_id!r} is not in this root")
-
-    def node(self, name: str) -> Node:
-        """Return an enrolled node by name; raises `RootError`."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise RootError(
-            f"node {name!r} is not enrolled in this root: enrol it first", code="unknown_node"
-        )
-
-
-class Signer(msgspec.Struct, frozen=True, kw_only=True):
-    """Who stands behind one verified signature."""
-
-    key: KeyId
-    person: str
-    organisation: str
-    role: str
-
-
-def _check_keys(root: Root) -> None:
-    people = {person.id for person in root.people}
-    if len(people) != len(root.people):
-        raise RootError("a person stands twice: give each person one pseudonym")
-    for kid, key in root.keys.items():
-        if key.scheme != "ed25519":
-            raise RootError(f"key {kid[:24]}: expected scheme 'ed25519', got {key.scheme!r}")
-        if key_id(parse_public_key(key.public)) != kid:
-            raise RootError(f"key {kid[:24]} is not the digest of its own bytes")
-        if key.person not in people:
-            raise RootError(f"key {kid[:24]} belongs to {key.person!r}, who is not in the root")
-
-
-def _check_roles(root: Root) -> None:
-    seen: dict[KeyId, str] = {}
-    for name, role in root.roles.items():
-        if name not in KNOWN_ROLES:
-            raise RootError(f"expected one of the roles {sorted(KNOWN_ROLES)}, got {name!r}")
-        for kid in role.keys:
-            if kid not in root.keys:
-                raise RootError(f"role {name}: key {kid[:24]} is not in the root")
-            if kid in seen:
-                raise RootError(
-                    f"key {kid[:24]} stands in two roles, {seen[kid]} and {name}: one key, one role",
-                    code="key_in_two_roles",
-                )
-            seen[kid] = name
-        people = {root.keys[kid].person for kid in role.keys}
-        if not 1 <= role.threshold <= len(people):
-            raise RootError(
-                f"role {name}: threshold {role.threshold} asks for more than its "
-                f"{len(people)} distinct people, or for none"
-            )
-    for name in ("root", "operator", "control"):
-        if name not in root.roles:
-            raise RootError(f"expected a role {name!r}, found none")
-
-
-def _check_organisations(root: Root) -> None:
-    def organisations(role: str) -> set[str]:
-        held = root.roles.get(role)
-        keys = held.keys if held else ()
-        return {root.person(root.keys[kid].person).organisation for kid in keys}
-
-    operator = organisations("operator")
-    if organisations("overseer") & operator:
-        raise RootError(
-            "the overseer's organisation is the operator's: name an overseer from outside",
-            code="overseer_inside",
-        )
-    if {witness.organisation for witness in root.witnesses} & operator:
-        raise RootError(
-            "a witness's organisation is the operator's: name a witness from outside",
-            code="witness_inside",
-        )
-    if not 0 <= root.witness_quorum <= len(root.witnesses):
-        raise RootError(
-            f"witness_quorum {root.witness_quorum} is more than the {len(root.witnesses)} witnesses"
-        )
-
-
-def _check_order_urls(root: Root) -> None:
-    if len(root.order_urls) > _MAX_ORDER_URLS:
-        raise RootError(f"expected at most {_MAX_ORDER_URLS} order_urls")
-    for url in root.order_urls:
-        try:
-            parts = urlsplit(url)
-            known = parts.hostname is not None and parts.port != 0
-        except ValueError:
-            parts, known = urlsplit(""), False
-        plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
-        clean = "@" not in parts.netloc and not parts.fragment and url.isascii()
-        if not (known and clean and url.isprintable() and " " not in url) or not (
-            parts.scheme == "https" or plain
-        ):
-            raise RootError(
-                "order_urls: expected https://host/path (http:// on loopback only), "
-                f"got {url[:80]!r}"
-            )
 
 
 def parse_root(payload: bytes) -> Root:
     """Return a consistent root from payload bytes; says nothing about who signed it."""
-    root = decode_json(payload, Root)
-    if root.version < 1 or root.expires_at <= root.issued_at:
-        raise RootError("expected a version of 1 or more and an expiry after the issue")
-    _check_keys(root)
-    _check_roles(root)
-    _check_organisations(root)
-    _check_order_urls(root)
-    return root
+    return check_root(decode_json(payload, Root))
 
 
 def _check_root_role(root: Root, signers: tuple[KeyId, ...], which: str) -> None:
@@ -263,31 +70,76 @@ def _check_root_role(root: Root, signers: tuple[KeyId, ...], which: str) -> None
         )
 
 
-def verify_root(data: bytes, now_ms: int, previous: Root | None = None) -> Root:
-    """Return the root in the envelope `data`, signed by its own root role and the previous one's.
+def _oversight(root: Root) -> object:
+    role = root.roles.get("overseer")
+    keys = {kid: root.keys[kid] for kid in role.keys} if role else {}
+    people = {key.person: root.person(key.person) for key in keys.values()}
+    return role and role.threshold, keys, people, root.order_urls
 
-    Raises `RootError` with code `expired`, `quorum_unmet`, `not_successor` or `bad_root`.
-    """
+
+def _check_overseer(previous: Root, root: Root, signers: tuple[KeyId, ...]) -> None:
+    role = previous.roles.get("overseer")
+    if role is None or _oversight(previous) == _oversight(root):
+        return
+
+    def organisation(kid: KeyId) -> str:
+        return previous.person(previous.keys[kid].person).organisation
+
+    if not {organisation(kid) for kid in role.keys} & {organisation(kid) for kid in signers}:
+        raise RootError(
+            f"root {root.version} changes the overseer and nobody of the overseer's organisation "
+            f"signed it with a key of root {previous.version}: ask the overseer to sign",
+            code="overseer_missing",
+        )
+
+
+def _verify_succession(data: bytes, previous: Root | None) -> Root:
     root = parse_root(parse_envelope(data).unverified_payload())
-    _, own = verify_envelope(data, ROOT_TYPE, root.public_keys())
+    _, own = verify_envelope(data, ROOT_TYPE, root.verifying_keys())
     _check_root_role(root, own, f"root {root.version}")
-    if previous is not None:
-        if root.version != previous.version + 1 or root.name != previous.name:
-            raise RootError(
-                f"expected root {previous.version + 1} of {previous.name!r}, "
-                f"got {root.version} of {root.name!r}",
-                code="not_successor",
-            )
-        _, old = verify_envelope(data, ROOT_TYPE, previous.public_keys())
-        _check_root_role(previous, old, f"root {previous.version}")
+    if previous is None:
+        return root
+    if root.version != previous.version + 1 or root.name != previous.name:
+        raise RootError(
+            f"expected root {previous.version + 1} of {previous.name!r}, "
+            f"got {root.version} of {root.name!r}",
+            code="not_successor",
+        )
+    _, old = verify_envelope(data, ROOT_TYPE, previous.verifying_keys())
+    _check_root_role(previous, old, f"root {previous.version}")
+    _check_overseer(previous, root, old)
+    return root
+
+
+def _check_expiry(root: Root, now_ms: int) -> Root:
     if now_ms >= root.expires_at:
         raise RootError(f"root {root.version} has expired: sign its successor", code="expired")
     return root
 
 
+def verify_root(data: bytes, now_ms: int, previous: Root | None = None) -> Root:
+    """Return the root in the envelope `data`, signed by its own root role and the previous one's.
+
+    Raises `RootError` with code `expired`, `quorum_unmet`, `overseer_missing`, `not_successor` or
+    `bad_root`.
+    """
+    return _check_expiry(_verify_succession(data, previous), now_ms)
+
+
+def verify_root_chain(trusted: Root, successors: Sequence[bytes], now_ms: int) -> Root:
+    """Return the last of `successors`, each signed by the one before; only the last must not be expired.
+
+    With no successor the trusted root itself is judged. Raises as `verify_root` does.
+    """
+    root = trusted
+    for data in successors:
+        root = _verify_succession(data, root)
+    return _check_expiry(root, now_ms)
+
+
 def verify_signers(data: bytes, payload_type: str, root: Root) -> tuple[bytes, tuple[Signer, ...]]:
     """Return the payload of an envelope and who of this root signed it."""
-    payload, keys = verify_envelope(data, payload_type, root.public_keys())
+    payload, keys = verify_envelope(data, payload_type, root.verifying_keys())
     signers = []
     for kid in keys:
         person = root.person(root.keys[kid].person)
@@ -306,7 +158,8 @@ def assurance_of(root: Root, signers: tuple[Signer, ...]) -> Assurance:
     """Return the level that these signers can give: said, never implied.
 
     `dev` while any signer's identity is unproven; `self` for people of the operator; `overseen`
-    with a proven overseer from outside; `witnessed` with a quorum of independent witnesses as well.
+    with a proven overseer from outside; `witnessed` where no quorum of witnesses is without an
+    independent one, and independent ones alone can make it up.
     """
     if not signers or any(root.person(s.person).proof == UNPROVEN for s in signers):
         return Assurance.DEV
@@ -314,7 +167,9 @@ def assurance_of(root: Root, signers: tuple[Signer, ...]) -> Assurance:
         return Assurance.DEV
     if not any(s.role == "overseer" for s in signers):
         return Assurance.SELF
-    independent = {w.organisation for w in root.witnesses if w.independent}
-    if root.witness_quorum >= 1 and len(independent) >= root.witness_quorum:
+    # An organisation is as independent as the least of its witnesses, for any of them speaks for it.
+    everybody = {same_organisation(w.organisation) for w in root.witnesses}
+    inside = {same_organisation(w.organisation) for w in root.witnesses if not w.independent}
+    if len(inside) < root.witness_quorum <= len(everybody - inside):
         return Assurance.WITNESSED
     return Assurance.OVERSEEN

@@ -36,6 +36,7 @@ from collections.abc import Sequence
 from gatelift.encoding import Digest
 from gatelift.errors import CallerError
 from gatelift.messages import (
+    BriefRecord,
     EventCount,
     Finish,
     Observation,
@@ -43,7 +44,7 @@ from gatelift.messages import (
     Record,
     RecordedVerdict,
     RecordRef,
-    Start,
+    StartTerms,
 )
 from gatelift.plan import HarmCondition, Plan
 from gatelift.terms import GENERATING_ENDPOINTS, Category, Side
@@ -72,7 +73,7 @@ class UnitCounter:
         self._conditions = tuple(dict.fromkeys(metric.harmful_when for metric in plan.metrics))
         self._filling: dict[tuple[str, Digest], Stretch] = {}
         self._units: dict[str, Unit] = {}
-        self._undecided: dict[tuple[str, str], Start] = {}
+        self._undecided: dict[tuple[str, str], StartTerms] = {}
         self._unanswerable: set[RecordRef] = set()
         self._windows: list[tuple[int, str]] = []
         self._memory: list[tuple[int, str]] = []
@@ -87,7 +88,7 @@ class UnitCounter:
         """The latest `at` of any record so far: the time by which units are closed."""
         return self._horizon_ms
 
-    def fold(self, records: Sequence[Record], origin: str, index: int) -> None:
+    def fold(self, records: Sequence[Record | BriefRecord], origin: str, index: int) -> None:
         """Take the records of the batch that is entry `index` of the log `origin`.
 
         Raises `WatchError` when a finish has no running start or entries do not rise, and
@@ -102,19 +103,23 @@ class UnitCounter:
         horizon_ms = self._horizon_ms
         for record in records:
             horizon_ms = max(horizon_ms, record.at)
+            if isinstance(record, Finish):
+                if undecided is not None:
+                    start, undecided = undecided, None
+                    if _turns_away(record, start):
+                        # It was no unit; what was seen of it (bait was touched) is an event all the
+                        # same.
+                        if record.release == self._plan.name:
+                            self._count_events(record, place)
+                        continue
+                    self._start(start, place)
+                self._finish(record, place)
+                continue
             if undecided is not None:
-                if isinstance(record, Finish) and _turns_away(record, undecided):
-                    # It was no unit; what was seen of it (bait was touched) is an event all the same.
-                    if record.release == self._plan.name:
-                        self._count_events(record, place)
-                    undecided = None
-                    continue
                 self._start(undecided, place)
                 undecided = None
-            if isinstance(record, Start):
+            if isinstance(record, StartTerms):
                 undecided = record
-            elif isinstance(record, Finish):
-                self._finish(record, place)
         if undecided is not None:
             self._undecided[writer] = undecided
         self._horizon_ms = horizon_ms
@@ -142,7 +147,7 @@ class UnitCounter:
             for (stage, category, side), (count, ranges) in self._events.items()
         )
 
-    def _start(self, record: Start, place: Place) -> None:
+    def _start(self, record: StartTerms, place: Place) -> None:
         if record.release != self._plan.name:
             return
         if record.endpoint not in GENERATING_ENDPOINTS or record.certificate is None:
@@ -151,9 +156,10 @@ class UnitCounter:
         unit = self._units.get(record.session) or self._open(record, record.certificate)
         unit.running += 1
         unit.is_closed = False
-        self._touch(unit, place)
+        if unit.stretch.touched is not place:
+            self._touch(unit.stretch, place)
 
-    def _open(self, record: Start, certificate: Digest) -> Unit:
+    def _open(self, record: StartTerms, certificate: Digest) -> Unit:
         end_ms = session_window_start_ms(record.session) + self._plan.session_window_ms
         group = (record.stage, certificate)
         stretch = self._filling.get(group)
@@ -191,12 +197,14 @@ class UnitCounter:
             )
         unit.running -= 1
         unit.is_closed = unit.is_past and not unit.running
-        for verdict in record.verdicts:
-            unit.found.update(c for c in self._conditions if _meets(verdict, c))
         if unit.is_closed:
             heapq.heappush(self._memory, (self._horizon_ms + KEPT_MS, record.session))
-        self._touch(unit, place)
-        self._count_events(record, place)
+        if unit.stretch.touched is not place:
+            self._touch(unit.stretch, place)
+        if record.verdicts:
+            for verdict in record.verdicts:
+                unit.found.update(c for c in self._conditions if _meets(verdict, c))
+            self._count_events(record, place)
 
     def _decide_orphan(self, record: Finish, place: Place) -> None:
         # A keeper closes the last start of a dead worker, which nothing followed in its own journal.
@@ -207,8 +215,6 @@ class UnitCounter:
             self._start(start, place)
 
     def _count_events(self, record: Finish, place: Place) -> None:
-        if not record.verdicts:
-            return
         # A set would make the order of events depend on hashing.
         for category, side in dict.fromkeys((v.category, v.side) for v in record.verdicts):
             key = (record.stage, category, side)
@@ -225,7 +231,7 @@ class UnitCounter:
             if not unit.running:
                 unit.is_closed = True
                 heapq.heappush(self._memory, (self._horizon_ms + KEPT_MS, session))
-                self._touch(unit, place)
+                self._touch(unit.stretch, place)
 
     def _forget_old(self) -> None:
         while self._memory and self._memory[0][0] <= self._horizon_ms:
@@ -242,16 +248,14 @@ class UnitCounter:
                 self._changed.pop(stretch.key, None)
                 stretch.units.clear()
 
-    def _touch(self, unit: Unit, place: Place) -> None:
-        # Once a batch is enough, as all records of one have one place: 1 us a chat less.
-        stretch = unit.stretch
-        if stretch.touched is not place:
-            stretch.touched = place
-            stretch.ranges.touch(place)
-            self._changed[stretch.key] = stretch
+    def _touch(self, stretch: Stretch, place: Place) -> None:
+        # Once a batch is enough, as all records of one have one place: callers look at `touched`.
+        stretch.touched = place
+        stretch.ranges.touch(place)
+        self._changed[stretch.key] = stretch
 
 
-def _place_of(record: Start) -> RecordRef:
+def _place_of(record: StartTerms) -> RecordRef:
     return RecordRef(node=record.node, worker=record.worker, run=record.run, seq=record.seq)
 
 
@@ -263,7 +267,7 @@ def _meets(verdict: RecordedVerdict, condition: HarmCondition) -> bool:
     )
 
 
-def _turns_away(record: Finish, start: Start) -> bool:
+def _turns_away(record: Finish, start: StartTerms) -> bool:
     return (
         not record.upstream
         and record.outcome in _NEVER_PAST_THE_GATE

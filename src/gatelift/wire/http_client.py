@@ -14,6 +14,7 @@ Which URLs are allowed (plain HTTP only on loopback, say) is for the caller to d
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 import ssl
@@ -131,14 +132,22 @@ class Upstream:
         data = self._render(method, path, tuple(headers), body)
         until_s = time.monotonic() + self.timeouts.total_s
         connection = self._pool.take_kept() or await self._pool.take(until_s)
-        try:
-            return await connection.exchange(data, keep=keep, until_s=until_s)
-        except UpstreamError as error:
-            kept = connection.exchanges > 1 and not connection.answered
-            if not (idempotent and kept and error.code == "died"):
+        repeats = idempotent
+        while True:
+            waiter = None
+            try:
+                waiter = connection.send(data, keep=keep, until_s=until_s)
+                return await waiter
+            except UpstreamError as error:
+                kept = connection.exchanges > 1 and not connection.answered
+                if not (repeats and kept and error.code == "died"):
+                    raise
+            except asyncio.CancelledError:
+                if waiter is not None:
+                    connection.forsake(waiter)
                 raise
-        connection = await self._pool.take(until_s)
-        return await connection.exchange(data, keep=keep, until_s=until_s)
+            repeats = False
+            connection = await self._pool.take(until_s)
 
     def retire(self) -> None:
         """Use no present connection again: idle ones close now, busy ones after their answer."""
@@ -158,7 +167,7 @@ class Upstream:
             head = self._render_head(method, path, headers)
             self._last_head = (asked, head)
         length = b"" if method == "GET" and not body else b"content-length: %d\r\n" % len(body)
-        return b"%b%b\r\n%b" % (head, length, body)
+        return b"".join((head, length, b"\r\n", body))
 
     def _render_head(
         self, method: str, path: str, headers: tuple[tuple[bytes, bytes], ...]

@@ -8,6 +8,8 @@ Invariants
 - An error says `sent=False` only where not one byte of the request was handed to the socket: the
   connection was already closing. A kept connection that dies without an answer counts as sent, since
   what the kernel took may have arrived.
+- What arrived before the upstream closed reaches the reader, however slow it is: reading is paused at
+  the socket, so that nothing waits in a TLS layer that drops it when the connection ends.
 
 Over TLS `timeout_write` sees only what waits above the socket's own buffers; what it misses ends as
 `timeout_first_byte`.
@@ -21,10 +23,11 @@ import asyncio
 import contextlib
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, cast
 
 from gatelift.wire.deadlines import NEVER
+from gatelift.wire.http_known_heads import KnownHeads
 from gatelift.wire.http_response import (
     UpstreamError,
     UpstreamErrorCode,
@@ -47,6 +50,7 @@ class ClientConnection(asyncio.Protocol):
         *,
         limits: UpstreamLimits,
         timeouts: UpstreamTimeouts,
+        known_heads: KnownHeads,
         on_free: Callable[[ClientConnection], None],
         on_lost: Callable[[ClientConnection], None],
     ) -> None:
@@ -56,13 +60,16 @@ class ClientConnection(asyncio.Protocol):
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._reader = ResponseReader(limits, self._on_head)
+        # What lies on the socket itself: beneath TLS, else the same.
+        self._lowest: asyncio.Transport | None = None
+        self._reader = ResponseReader(limits, self._on_head, known_heads)
         self._head_waiter: asyncio.Future[UpstreamResponse] | None = None
         self._busy = False
         self._keep = True
         self._poll: select.poll | None = None
         self._too_old_s = self._loop.time() + timeouts.age_s
-        self._head_deadline = NEVER
+        self._first_look_s = min(timeouts.write_s, timeouts.first_byte_s)
+        self._sent_at_s = 0.0
         self._total_deadline = NEVER
         self.exchanges = 0
         """How many requests were sent here, the present one included."""
@@ -82,16 +89,23 @@ class ClientConnection(asyncio.Protocol):
 
         Asks the kernel, because a close that has arrived is told to us only in the loop's next turn.
         """
-        young = self._loop.time() < self._too_old_s
-        return young and self.is_usable and (self._poll is None or not self._poll.poll(0))
+        transport = self._transport
+        return (
+            not self._busy
+            and transport is not None
+            and not transport.is_closing()
+            and self._loop.time() < self._too_old_s
+            and (self._poll is None or not self._poll.poll(0))
+        )
 
-    async def exchange(
+    def send(
         self, request: bytes, *, keep: bool = True, until_s: float = NEVER
-    ) -> UpstreamResponse:
-        """Send a whole request; return the response once its head is there.
+    ) -> asyncio.Future[UpstreamResponse]:
+        """Send a whole request; return what is done once the head of the response is there.
 
         `keep=False` closes the connection after the answer, whatever the upstream says of it.
-        `until_s`, in seconds of `loop.time()`, is when the whole exchange must have ended.
+        `until_s`, in seconds of `loop.time()`, is when the whole exchange must have ended. Whoever
+        waits no longer calls `forsake`.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -101,36 +115,38 @@ class ClientConnection(asyncio.Protocol):
         self.exchanges += 1
         self.answered = False
         self._reader.begin()
-        now = self._loop.time()
+        self._sent_at_s = now = self._loop.time()
         self._total_deadline = min(until_s, now + self._timeouts.total_s)
-        self._head_deadline = min(now + self._timeouts.first_byte_s, self._total_deadline)
-        self.deadline = min(now + self._timeouts.write_s, self._head_deadline)
+        self.deadline = min(now + self._first_look_s, self._total_deadline)
         waiter: asyncio.Future[UpstreamResponse] = self._loop.create_future()
         self._head_waiter = waiter
         transport.write(request)
-        try:
-            return await waiter
-        except asyncio.CancelledError:
+        return waiter
+
+    def forsake(self, waiter: asyncio.Future[UpstreamResponse]) -> None:
+        """Let go of an exchange that nobody waits for any more, and of nobody else's.
+
+        A whole answer in one read frees the connection before its waiter wakes: by then another
+        exchange may run here, with a waiter of its own.
+        """
+        if self._head_waiter is waiter:
+            self._head_waiter = None
             self.abandon()
-            raise
-        finally:
-            # A whole answer in one read frees the connection before we wake: by now another
-            # exchange may wait on it, with a waiter of its own.
-            if self._head_waiter is waiter:
-                self._head_waiter = None
+        elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            waiter.result().close()
 
     # Called by the response.
 
     def pause(self) -> None:
         """Stop reading; the upstream's silence is ours until `resume`."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        if self._lowest is not None and not self._lowest.is_closing():
+            self._lowest.pause_reading()
             self.deadline = self._total_deadline
 
     def resume(self) -> None:
         """Read on."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self._lowest is not None and not self._lowest.is_closing():
+            self._lowest.resume_reading()
             self._expect_more()
 
     def abandon(self) -> None:
@@ -144,11 +160,15 @@ class ClientConnection(asyncio.Protocol):
         if not self._busy:
             self.abandon()
 
-    # Called by the loop and the sweep.
+    # Called by the pool, the loop and the sweep.
+
+    def secured(self, transport: asyncio.Transport | None) -> None:
+        """Talk through TLS from now on; null if the connection ended with the handshake."""
+        self._transport = transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = self._lowest = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
         if sock is None:
             return
@@ -167,13 +187,22 @@ class ClientConnection(asyncio.Protocol):
             self.abandon()
             return
         self.answered = True
+        whole = self._reader.take_whole(data)
+        if whole is not None:
+            self._answer_whole(*whole)
+            return
         try:
             self._reader.feed(data)
         except UpstreamError as error:
             self._fail(cast("UpstreamErrorCode", error.code), str(error))
             return
         if self._reader.ended:
-            self._give_back()
+            response, self._reader.response = self._reader.response, None
+            if response is not None:
+                if response.paused:
+                    self.resume()
+                response.end()
+            self._give_back(fit=self._reader.reusable and not self._reader.overrun)
         else:
             self._expect_more()
 
@@ -183,7 +212,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End: whoever waits is told that the upstream died."""
-        self._transport = None
+        self._transport = self._lowest = None
         self.deadline = NEVER
         reason = f": {type(exc).__name__}" if exc is not None else ""
         self._fail("died", f"the upstream closed before its response had ended{reason}")
@@ -210,52 +239,62 @@ class ClientConnection(asyncio.Protocol):
                 "timeout_write",
                 f"the upstream did not take the request within {self._timeouts.write_s} s",
             )
-        elif self._loop.time() >= self._head_deadline:
+            return
+        head_deadline = min(self._sent_at_s + self._timeouts.first_byte_s, self._total_deadline)
+        if self._loop.time() >= head_deadline:
             self._fail("timeout_first_byte", f"no answer within {self._timeouts.first_byte_s} s")
         else:
-            self.deadline = self._head_deadline
+            self.deadline = head_deadline
 
     # Inside.
 
-    def _on_head(self, status: int, headers: dict[bytes, bytes]) -> UpstreamResponse:
+    def _on_head(self, status: int, headers: Mapping[bytes, bytes]) -> UpstreamResponse:
         response = UpstreamResponse(
-            status=status,
+            status=status, headers=headers, source=self, limits=self._limits, loop=self._loop
+        )
+        self._wake(response)
+        return response
+
+    def _answer_whole(self, headers: Mapping[bytes, bytes], body: bytes) -> None:
+        response = UpstreamResponse(
+            status=200,
             headers=headers,
-            source=self,
+            source=None,
             limits=self._limits,
             loop=self._loop,
+            whole=body,
         )
-        if self._head_waiter is not None and not self._head_waiter.done():
-            self._head_waiter.set_result(response)
-        return response
+        self._wake(response)
+        self._give_back(fit=True)
+
+    def _wake(self, response: UpstreamResponse) -> None:
+        waiter, self._head_waiter = self._head_waiter, None
+        if waiter is None or waiter.done():
+            # Whoever asked has gone in this very turn of the loop.
+            response.close()
+        else:
+            waiter.set_result(response)
 
     def _expect_more(self) -> None:
         response = self._reader.response
         if response is not None and not response.paused:
             self.deadline = min(self._loop.time() + self._timeouts.idle_s, self._total_deadline)
 
-    def _give_back(self) -> None:
-        response, self._reader.response = self._reader.response, None
+    def _give_back(self, *, fit: bool) -> None:
+        """End an exchange; `fit` says whether the upstream's bytes allow another on this connection."""
         self._busy = False
         transport = self._transport
-        clean = (
-            self._reader.reusable
+        if (
+            fit
             and self._keep
-            and not self._reader.overrun
             and transport is not None
             and not transport.is_closing()
             and transport.get_write_buffer_size() == 0
-        )
-        if clean and transport is not None:
-            if response is not None and response.paused:
-                transport.resume_reading()
+        ):
             self.deadline = self._loop.time() + self._timeouts.keep_s
+            self._on_free(self)
         else:
             self.abandon()
-        if response is not None:
-            response.end()
-        if clean:
-            self._on_free(self)
 
     def _fail(self, code: UpstreamErrorCode, message: str) -> None:
         if not self._busy:
@@ -265,6 +304,7 @@ class ClientConnection(asyncio.Protocol):
         response, self._reader.response = self._reader.response, None
         if response is not None:
             response.fail(error)
-        if self._head_waiter is not None and not self._head_waiter.done():
-            self._head_waiter.set_exception(error)
+        waiter, self._head_waiter = self._head_waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
         self.abandon()

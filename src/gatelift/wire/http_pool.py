@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from gatelift.wire.deadlines import Deadlines, tick_for
 from gatelift.wire.http_connection import ClientConnection
+from gatelift.wire.http_known_heads import KnownHeads
 from gatelift.wire.http_response import UpstreamError, UpstreamLimits, UpstreamTimeouts
 
 __all__ = ["ConnectionPool"]
@@ -47,6 +48,7 @@ class ConnectionPool:
         self._server_name = server_name
         self._limits = limits
         self._timeouts = timeouts
+        self._known_heads = KnownHeads()
         self._idle: list[ClientConnection] = []
         self._connections: set[ClientConnection] = set()
         # Rights to open a connection that were given and not yet used up.
@@ -188,11 +190,12 @@ class ConnectionPool:
         connect_by_s = loop.time() + self._timeouts.connect_s
         try:
             tls = self._tls() if callable(self._tls) else self._tls
-            name = None if tls is None else self._server_name
             async with asyncio.timeout_at(min(connect_by_s, until_s)):
-                _, connection = await loop.create_connection(
-                    self._make, self._host, self._port, ssl=tls, server_hostname=name
+                lowest, connection = await loop.create_connection(
+                    self._make, self._host, self._port
                 )
+                if tls is not None and connection.is_usable:
+                    connection.secured(await self._start_tls(lowest, connection, tls))
         except TimeoutError as error:
             late = until_s < connect_by_s
             raise UpstreamError(
@@ -218,9 +221,26 @@ class ConnectionPool:
             self._opening -= 1
             self._give_room()
 
+    async def _start_tls(
+        self, lowest: asyncio.Transport, connection: ClientConnection, tls: ssl.SSLContext
+    ) -> asyncio.Transport | None:
+        """Return the transport of TLS over `lowest`, which the connection goes on pacing itself."""
+        name = self._server_name or self._host
+        try:
+            return await asyncio.get_running_loop().start_tls(
+                lowest, connection, tls, server_hostname=name
+            )
+        except BaseException:
+            lowest.abort()
+            raise
+
     def _make(self) -> ClientConnection:
         return ClientConnection(
-            limits=self._limits, timeouts=self._timeouts, on_free=self._free, on_lost=self._lost
+            limits=self._limits,
+            timeouts=self._timeouts,
+            known_heads=self._known_heads,
+            on_free=self._free,
+            on_lost=self._lost,
         )
 
     def _free(self, connection: ClientConnection) -> None:

@@ -4,6 +4,10 @@ Invariants
 - `complete` is true only after the end of the message was seen; a body that broke off raises, after
   what did arrive was handed out.
 - At most `high_water_bytes` (and one read) wait here; then the upstream is not read from.
+- There is one reader at a time. What it cannot take at once waits here, in order.
+
+A stream of small pieces is best read with `pour`: a task that is woken for each piece pays at each
+for every coroutine that awaits it.
 
 Upstream bytes are hostile: nothing here is passed on by itself.
 """
@@ -11,8 +15,7 @@ Upstream bytes are hostile: nothing here is passed on by itself.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated, Literal, Protocol
 
 import msgspec
@@ -121,7 +124,7 @@ class Source(Protocol):
 
 
 class UpstreamResponse:
-    """One response. Read it with `read` or `chunks`, and `close` it in any case."""
+    """One response. Read it with `read`, `chunks` or `pour`, and `close` it in any case."""
 
     __slots__ = (
         "_error",
@@ -130,6 +133,7 @@ class UpstreamResponse:
         "_paused",
         "_queue",
         "_queued",
+        "_sink",
         "_source",
         "_total",
         "_waiter",
@@ -142,27 +146,31 @@ class UpstreamResponse:
         self,
         *,
         status: int,
-        headers: dict[bytes, bytes],
-        source: Source,
+        headers: Mapping[bytes, bytes],
+        source: Source | None,
         limits: UpstreamLimits,
         loop: asyncio.AbstractEventLoop,
+        whole: bytes | None = None,
     ) -> None:
+        """Begin with the head; `whole` is the body where all of it, and so its end, came at once."""
         self.status = status
         self.headers = headers
-        self.complete = False
+        self.complete = whole is not None
         """True once the end of the message was seen."""
-        self._source: Source | None = source
+        self._source = source
         self._limits = limits
         self._loop = loop
-        self._queue: deque[bytes] = deque()
-        self._queued = 0
-        self._total = 0
+        self._queue: list[bytes] = [whole] if whole else []
+        self._queued = self._total = len(whole) if whole else 0
         self._paused = False
         self._error: UpstreamError | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
+        self._sink: Callable[[bytes], bool] | None = None
 
     async def read(self) -> bytes:
         """Return the whole body; beyond `max_body_bytes` close and raise."""
+        if self.complete and self._queued <= self._limits.max_body_bytes:
+            return self._take()
         parts: list[bytes] = []
         size = 0
         async for part in self.chunks():
@@ -190,11 +198,38 @@ class UpstreamResponse:
                 raise self._error
             if self.complete:
                 raise StopAsyncIteration
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self._news(None)
+        return self._take()
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        """Hand each piece of the body to `take` at the moment when it arrives.
+
+        Returns true once `take` returns false, which is its word for no more at present: call again
+        for what follows. Returns false at the end of the body. Raises what `take` raises, and
+        `UpstreamError` as `chunks` does.
+        """
+        while True:
+            if self._queue:
+                if not take(self._take()):
+                    return True
+            elif self._error is not None:
+                raise self._error
+            elif self.complete:
+                return False
+            elif await self._news(take):
+                return True
+
+    async def _news(self, take: Callable[[bytes], bool] | None) -> bool:
+        """Wait for a piece, the end or a failure; with `take` also for its word for no more."""
+        self._waiter = self._loop.create_future()
+        self._sink = take
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = self._sink = None
+
+    def _take(self) -> bytes:
+        """Return all that waits here, and let the upstream send on."""
         data = self._queue[0] if len(self._queue) == 1 else b"".join(self._queue)
         self._queue.clear()
         self._queued = 0
@@ -223,6 +258,18 @@ class UpstreamResponse:
                 code="too_large",
                 sent=True,
             )
+        take, waiter = self._sink, self._waiter
+        if take is not None and waiter is not None and not waiter.done():
+            # With either the reader has its word: what comes before it is awake is queued.
+            try:
+                if not take(data):
+                    waiter.set_result(True)
+            except Exception as error:  # noqa: BLE001 - the reader's own, raised where it waits
+                waiter.set_exception(error)
+                # The error leads to this frame: were it to lead on to the error, only the garbage
+                # collector could free them.
+                del waiter
+            return
         self._queue.append(data)
         self._queued += len(data)
         if self._queued > self._limits.high_water_bytes and not self._paused:
@@ -251,4 +298,4 @@ class UpstreamResponse:
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_result(False)

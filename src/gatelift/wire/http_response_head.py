@@ -11,6 +11,7 @@ Pure. Follows RFC 9112, sections 6 and 9.3; the parser before it saw to the synt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from gatelift.wire.http_response import UpstreamError
@@ -24,7 +25,7 @@ SINGLE: Final = frozenset(
 
 def check_head(
     status: int, version: str, received: list[tuple[bytes, bytes]]
-) -> tuple[dict[bytes, bytes], bool]:
+) -> tuple[Mapping[bytes, bytes], bool]:
     """Return the headers by lower-case name, and whether the connection may be used again.
 
     Raises `UpstreamError` (`bad_response`).

@@ -6,6 +6,8 @@ Invariants
   control character (after an interim response the parser's word for the protocol is taken).
 - Heads, interim responses, trailers and everything else that is no body are bounded.
 - What follows the end of a response is never part of it, and is told by `overrun`.
+- A whole answer whose head is known, byte for byte, is taken without the parser, which then has not
+  seen it at all and stands where it stood: before a message.
 
 No sockets and no clocks: the connection has them. Follows RFC 9112, section 6 above all.
 """
@@ -13,11 +15,12 @@ No sockets and no clocks: the connection has them. Follows RFC 9112, section 6 a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import httptools
 
+from gatelift.wire.http_known_heads import KnownHeads
 from gatelift.wire.http_response import UpstreamError, UpstreamLimits, UpstreamResponse
 from gatelift.wire.http_response_head import SINGLE, check_head
 
@@ -31,15 +34,18 @@ _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 class ResponseReader:
     """Reads the responses of one connection in order.
 
-    `on_head(status, headers)` makes the response whose head has come.
+    `on_head(status, headers)` makes the response whose head has come. `known` is shared with the
+    other connections to the same upstream.
     """
 
     def __init__(
         self,
         limits: UpstreamLimits,
-        on_head: Callable[[int, dict[bytes, bytes]], UpstreamResponse],
+        on_head: Callable[[int, Mapping[bytes, bytes]], UpstreamResponse],
+        known: KnownHeads,
     ) -> None:
         self._limits = limits
+        self._known = known
         self._on_head = on_head
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
@@ -59,13 +65,19 @@ class ResponseReader:
 
     def begin(self) -> None:
         """Get ready for the response to a request that is sent now."""
-        self.ended = self.overrun = False
-        self._interim = self._silent_bytes = 0
-        self._begun = b""
-        self._reset_for_message()
+        if self._begun:
+            self.ended = self.overrun = False
+            self._interim = self._silent_bytes = 0
+            self._begun = b""
+            self._reset_for_message()
+
+    def take_whole(self, data: bytes) -> tuple[Mapping[bytes, bytes], bytes] | None:
+        """Return headers and body if `data` is a whole answer 200 with a known head, else null."""
+        return None if self._begun else self._known.find_whole(data)
 
     def feed(self, data: bytes) -> None:
         """Read on; raises `UpstreamError` (`bad_response`), never for what follows the end."""
+        is_first = not self._begun
         if len(self._begun) < len(_BEGINNING):
             self._begun += data[: len(_BEGINNING) - len(self._begun)]
             if not _BEGINNING.startswith(self._begun):
@@ -82,6 +94,8 @@ class ResponseReader:
             if isinstance(error.__context__, UpstreamError):
                 raise error.__context__ from None
             raise _bad(f"the upstream's response is not HTTP/1.1: {error}") from None
+        if self.ended and is_first:
+            self._learn(data)
         if self._spoke:
             self._silent_bytes = 0
             return
@@ -144,6 +158,13 @@ class ResponseReader:
             self._reset_for_message()
         else:
             self.ended = True
+
+    def _learn(self, data: bytes) -> None:
+        """Know the head of an answer that was whole in one read, for the next time."""
+        response = self.response
+        plain = self.reusable and not self.overrun and not self._interim
+        if response is not None and response.status == 200 and plain:
+            self._known.learn(data, response.headers)
 
     def _reset_for_message(self) -> None:
         # `_head_bytes` goes on counting over interim responses of one exchange.

@@ -30,6 +30,7 @@ __all__ = [
     "load_private_key",
     "load_secret_bytes",
     "load_secret_text",
+    "load_seed",
     "load_signing_key",
     "save_secret_text",
     "save_seed",
@@ -113,6 +114,11 @@ def create_signing_key(path: Path) -> SigningKey:
     seed = secrets.token_bytes(SEED_BYTES)
     save_seed(path, seed)
     return SigningKey(seed)
+
+
+def load_seed(path: Path) -> bytes:
+    """Return the seed of a key file, for paper alone; raises `KeyFileError`."""
+    return _load_seed(path)
 
 
 def load_signing_key(path: Path) -> SigningKey:

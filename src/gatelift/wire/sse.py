@@ -78,6 +78,20 @@ class SseParser:
             self._skip_lf = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         lines = data.split(b"\n")
+        # So are nearly all pieces: one event and no more. What the bound counts of it is all but the
+        # last line end.
+        if not self._size and len(data) - 1 <= self._max_event_bytes:
+            match lines:
+                case [line, b"", b""] if line.startswith(b"data: "):
+                    self._first_line = False
+                    return [SseEvent(line[6:])]
+                case [name, line, b"", b""] if name.startswith(b"event: ") and line.startswith(
+                    b"data: "
+                ):
+                    self._first_line = False
+                    return [SseEvent(line[6:], name[7:])]
+                case _:
+                    pass
         rest = lines.pop()
         if lines and self._held:
             self._size -= sum(map(len, self._held))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from gatelift.witness.decision import Accepted, Outcome, Refused, decide_submission
 from gatelift.witness.server import ServeError, make_app, serve
-from gatelift.witness.shelf import Shelf, ShelfError, origin_id
+from gatelift.witness.shelf import Shelf, ShelfError, read_evidence
 from gatelift.witness.witness import Answer, Witness, parse_log_vkeys
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "Witness",
     "decide_submission",
     "make_app",
-    "origin_id",
     "parse_log_vkeys",
+    "read_evidence",
     "serve",
 ]

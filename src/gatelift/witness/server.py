@@ -2,7 +2,10 @@
 
     POST /add-checkpoint                          a checkpoint in, a cosignature out
     GET  /<hex sha256 of origin>/checkpoint       the last note that was cosigned
+    GET  /<hex sha256 of origin>/forks            the names of the notes kept against the log
+    GET  /<hex sha256 of origin>/forks/<name>     one of them
     GET  /                                        who this is and which logs it follows
+    GET  /.well-known/gatelift-witness.json       the same in JSON, for the organisation's own domain
 
 Invariants
 - A body is at most `MAX_BODY_BYTES` and must arrive within `BODY_TIMEOUT_S`.
@@ -68,12 +71,27 @@ def make_app(witness: Witness) -> Litestar:
     async def read_checkpoint(origin_hex: FromPath[str]) -> Response[bytes]:
         return _response(witness.checkpoint(origin_hex))
 
+    @get("/{origin_hex:str}/forks")
+    async def read_forks(origin_hex: FromPath[str]) -> Response[bytes]:
+        return _response(await asyncio.to_thread(witness.forks, origin_hex))
+
+    @get("/{origin_hex:str}/forks/{name:str}")
+    async def read_fork(origin_hex: FromPath[str], name: FromPath[str]) -> Response[bytes]:
+        return _response(await asyncio.to_thread(witness.fork, origin_hex, name))
+
+    @get("/.well-known/gatelift-witness.json")
+    async def read_card() -> Response[bytes]:
+        return _response(witness.card())
+
     @get("/")
     async def about() -> Response[bytes]:
         return _response(witness.about())
 
     return Litestar(
-        route_handlers=[add_checkpoint, read_checkpoint, about],
+        route_handlers=[
+            *(add_checkpoint, read_checkpoint, read_forks, read_fork),
+            *(read_card, about),
+        ],
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={HTTPException: _answer_http_error},
         openapi_config=None,

@@ -24,6 +24,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -35,13 +36,14 @@ from gatelift.tlog import (
     Note,
     VerifierKey,
     format_note,
+    origin_id,
     parse_note,
     verify_cosignatures,
     verify_log_signature,
 )
 from gatelift.witness.decision import Evidence
 
-__all__ = ["MAX_EVIDENCE_FILES", "CosignedHead", "Shelf", "ShelfError", "origin_id"]
+__all__ = ["MAX_EVIDENCE_FILES", "CosignedHead", "Shelf", "ShelfError", "read_evidence"]
 
 MAX_EVIDENCE_FILES = 1000
 _PART_SUFFIX = ".part"
@@ -59,11 +61,6 @@ class CosignedHead(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: Checkpoint
     note: bytes
     time_s: int
-
-
-def origin_id(origin: str) -> str:
-    """Return the hex SHA-256 of an origin, which names it in paths and URLs."""
-    return hashlib.sha256(origin.encode()).hexdigest()
 
 
 class Shelf:
@@ -135,6 +132,10 @@ class Shelf:
         self._replace(path, format_note(note))
         return True
 
+    def evidence(self, origin: str) -> dict[str, bytes]:
+        """Return the notes kept against the log `origin`, by file name."""
+        return read_evidence(self._forks, origin)
+
     def drop_unproven(self, checkpoint: Checkpoint, note: Note) -> None:
         """Forget that this checkpoint was unproven, now that it was proved consistent."""
         try:
@@ -162,6 +163,22 @@ class Shelf:
             raise ShelfError(
                 f"cannot make {path.name} durable, stop and look at the disk: {error}"
             ) from error
+
+
+def read_evidence(forks: Path, origin: str) -> dict[str, bytes]:
+    """Return the notes kept in the folder `forks` against the log `origin`, by file name.
+
+    It takes no lock: a file there is whole, or gone because its head was proved meanwhile.
+    """
+    folder = forks / origin_id(origin)
+    found: dict[str, bytes] = {}
+    try:
+        for path in sorted(folder.glob("*.note")):
+            with suppress(FileNotFoundError):
+                found[path.name] = path.read_bytes()
+    except OSError as error:
+        raise ShelfError(f"cannot read evidence in {folder}: {error}") from error
+    return found
 
 
 def _verify_head(

@@ -20,9 +20,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 
 import msgspec
 
+from gatelift.encoding import encode_json
 from gatelift.errors import CallerError
 from gatelift.tlog import (
     CosignatureSigner,
@@ -31,17 +33,19 @@ from gatelift.tlog import (
     VerifierKey,
     format_note,
     format_signatures,
+    origin_id,
     parse_note,
     parse_vkey,
 )
 from gatelift.witness.decision import Accepted, Refused, decide_submission
-from gatelift.witness.shelf import CosignedHead, Shelf, ShelfError, origin_id
+from gatelift.witness.shelf import CosignedHead, Shelf, ShelfError
 
 __all__ = ["CLOCK_SLACK_S", "SIZE_TYPE", "TEXT_TYPE", "Answer", "Witness", "parse_log_vkeys"]
 
 CLOCK_SLACK_S = 5
 TEXT_TYPE = "text/plain; charset=utf-8"
 SIZE_TYPE = "text/x.tlog.size"
+JSON_TYPE = "application/json"
 _LOG = logging.getLogger(__name__)
 
 
@@ -116,6 +120,40 @@ class Witness:
         if head is None:
             return _refusal(404, "no_checkpoint", f"no checkpoint of {origin!r} was cosigned yet")
         return Answer(status=200, body=head.note)
+
+    def forks(self, origin_hex: str) -> Answer:
+        """Answer which evidence is kept against the origin with this hex SHA-256: a name a line."""
+        origin = self._origins.get(origin_hex)
+        if origin is None:
+            return _refusal(404, "unknown_origin", "expected the SHA-256 of a log's origin in hex")
+        try:
+            names = self._shelf.evidence(origin)
+        except ShelfError as error:
+            return _refusal(503, error.code, "the evidence cannot be read: tell its operator")
+        return Answer(status=200, body="".join(f"{name}\n" for name in names).encode())
+
+    def fork(self, origin_hex: str, name: str) -> Answer:
+        """Answer with one of the notes that `forks` names."""
+        listed = self.forks(origin_hex)
+        if listed.status != HTTPStatus.OK:
+            return listed
+        # Looked up among what is there, never joined to a path.
+        note = self._shelf.evidence(self._origins[origin_hex]).get(name)
+        if note is None:
+            return _refusal(404, "unknown_note", "expected a name that the list of forks holds")
+        return Answer(status=200, body=note)
+
+    def card(self) -> Answer:
+        """Answer who this is in JSON: what the witness's organisation publishes on its own domain."""
+        card = {
+            "name": self._signer.name,
+            "vkey": self._signer.vkey,
+            "logs": [
+                {"origin": origin, "vkeys": [key.vkey for key in keys]}
+                for origin, keys in self._log_keys.items()
+            ],
+        }
+        return Answer(status=200, body=encode_json(card) + b"\n", content_type=JSON_TYPE)
 
     def about(self) -> Answer:
         """Answer who this is: the witness's vkey and the logs it follows."""

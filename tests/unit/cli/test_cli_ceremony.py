@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatelift.cli.cast import KEY_ROLES, Cast, Member, default_cast, read_cast
 from gatelift.cli.ceremony import hold_ceremony
@@ -17,7 +18,7 @@ from gatelift.encoding import sha256_digest
 from gatelift.messages import releases_policy
 from gatelift.plan import PlanError, parse_plan
 from gatelift.terms import Assurance
-from gatelift.tlog import NoteSigner, parse_policy
+from gatelift.tlog import CosignatureSigner, NoteSigner, parse_policy
 from gatelift.trust import RootError, Signer, assurance_of, verify_root
 from gatelift.wire.keyfiles import load_private_key, load_signing_key
 
@@ -122,6 +123,26 @@ def test_a_people_file_brings_names_and_proofs(tmp_path: Path) -> None:
     signers = signers_of(cast, "safety", "security")
     assert assurance_of(root, signers) is Assurance.SELF
     assert assurance_of(root, signers_of(cast, "safety", "overseer")) is Assurance.OVERSEEN
+
+
+def test_witnesses_of_others_stand_in_the_root_with_their_address(tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.from_private_bytes(b"u" * 32)
+    theirs = {
+        "name": "uni/w1",
+        "vkey": CosignatureSigner("uni/w1", key).vkey,
+        "organisation": "uni.example",
+        "independent": True,
+        "url": "https://witness.uni.example",
+    }
+    listed = {"people": {}, "witnesses": [theirs], "witness_quorum": 2}
+    (tmp_path / "people.json").write_text(json.dumps(listed))
+    cast = read_cast(tmp_path / "people.json", default_cast(OPERATOR, OVERSEER))
+    deployment = Deployment(tmp_path / "d")
+    hold_ceremony(deployment, release="aurora", cast=cast, node="n1", now_ms=NOW)
+    root = verify_root(deployment.read("root.json"), NOW)
+    assert [w.name for w in root.witnesses] == ["w1", "uni/w1"]
+    assert b"https://witness.uni.example\n" in deployment.read("tlog-policy")
+    assert b"group witnesses 2 w1 uni/w1\n" in deployment.read("tlog-policy")
 
 
 @pytest.mark.parametrize(

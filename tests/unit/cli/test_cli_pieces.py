@@ -23,6 +23,7 @@ from gatelift.cli.narrowing import block_rule, narrowed
 from gatelift.cli.output import ago, at_text, short
 from gatelift.cli.plan_template import PlanSize, render_plan
 from gatelift.cli.submit import kind_of
+from gatelift.cli.witness_urls import parse_witness_urls
 from gatelift.encoding import EncodingError
 from gatelift.errors import CallerError, PeerError
 from gatelift.plan import PlanError, parse_plan
@@ -137,3 +138,13 @@ def test_figures_in_words() -> None:
         "1 h 1 min",
         "1 d 1 h",
     ]
+
+
+def test_where_witnesses_are_is_told_by_name_or_for_the_first() -> None:
+    assert parse_witness_urls(["https://w.example/a=b", "x/w1=http://127.0.0.1:1"]) == {
+        "": "https://w.example/a=b",
+        "x/w1": "http://127.0.0.1:1",
+    }
+    for wrong in (["w1"], ["w1=ftp://x"], ["w1=https://a", "w1=https://b"], ["https://a"] * 2):
+        with pytest.raises(InputError, match="NAME=URL"):
+            parse_witness_urls(wrong)

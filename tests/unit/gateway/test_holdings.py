@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 import pytest
 
@@ -14,6 +16,8 @@ from gatelift.terms import Endpoint, Sealing, Tier
 from gatelift.trust import (
     Clear,
     Grant,
+    GrantError,
+    GrantKey,
     Order,
     Refusal,
     Status,
@@ -200,13 +204,13 @@ def test_a_key_from_elsewhere_is_known_by_its_digest() -> None:
     house.grant = msgspec.structs.replace(house.grant, keys=(carried_key(key_digest(theirs)),))
     house.certify(sequence=1)
     house.hand_over(1)
-    found = house.holdings.identify(theirs)
+    found = house.holdings.identify(theirs.encode())
     assert found is not None
     assert found.public_id == carried_key(key_digest(theirs)).public_id
-    assert house.holdings.identify("sk-" + "x" * 22) is None
+    assert house.holdings.identify(b"sk-" + b"x" * 22) is None
     # Not even by its public id, which stands in records, is the digest a key.
-    assert house.holdings.identify(f"gl_{found.public_id}_secret") is None
-    assert house.holdings.identify(key_digest(theirs)) is None
+    assert house.holdings.identify(f"gl_{found.public_id}_secret".encode()) is None
+    assert house.holdings.identify(key_digest(theirs).encode()) is None
 
 
 def test_a_grant_that_a_newer_roster_lacks_is_gone_at_once(house: House) -> None:
@@ -326,3 +330,57 @@ def test_a_stop_is_told_before_the_sealing() -> None:
     answer = house.may()
     assert isinstance(answer, Refusal)
     assert answer.code == "stopped"
+
+
+KEY = b"gl_abc_" + b"s" * 20
+
+
+def keyed() -> House:
+    made = House()
+    made.grant = msgspec.structs.replace(
+        made.grant, keys=(GrantKey(public_id="abc", digest=key_digest(KEY.decode())),)
+    )
+    made.certify()
+    made.hand_over(1)
+    made.live()
+    return made
+
+
+def test_a_key_that_was_found_once_is_found_again_and_no_other_key_is() -> None:
+    house = keyed()
+    found = house.holdings.identify(KEY)
+    assert found is not None
+    assert house.holdings.identify(KEY) is found
+    for other in (KEY[:-1], KEY + b"s", KEY[:-1] + b"t", KEY.upper()):
+        with contextlib.suppress(GrantError):
+            assert house.holdings.identify(other) is None
+
+
+def test_a_key_is_nobodys_once_the_roster_in_force_lacks_it() -> None:
+    house = keyed()
+    assert house.holdings.identify(KEY) is not None
+    house.roster = sha256_digest(house.shelf.roster(number=2))
+    house.holdings.adopt_roster(house.roster)
+    house.live()
+    assert house.holdings.identify(KEY) is None
+
+
+def test_what_a_found_key_may_do_ends_with_status_orders_and_the_coming_roster() -> None:
+    house = keyed()
+    found = house.holdings.identify(KEY)
+    assert found is not None
+
+    def may(boot_ms: int = 1) -> bool:
+        return isinstance(house.holdings.standing(found, NOW, boot_ms), Standing)
+
+    assert may()
+    assert may(TTL - 1)
+    assert not may(TTL)
+    house.holdings.adopt_order(house.order(TargetKind.KEY, "abc", until=NOW + 1))
+    assert not may()
+    house = keyed()
+    found = house.holdings.identify(KEY)
+    assert found is not None
+    assert may()
+    house.holdings.adopt_roster(sha256_digest(house.shelf.roster(number=2)))
+    assert not may()

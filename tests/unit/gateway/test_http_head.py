@@ -23,6 +23,7 @@ def test_a_whole_head_is_read() -> None:
         (b"x-two", b"two"),
         (b"content-length", b"12"),
     )
+    assert head.by_name == {b"host": b"api.test:8080", b"x-two": None, b"content-length": b"12"}
     assert head.body_length == 12
     assert head.keep_alive
     assert not head.expects_continue

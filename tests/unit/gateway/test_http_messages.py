@@ -34,6 +34,11 @@ def test_a_response_is_one_piece_with_its_length() -> None:
     )
 
 
+def test_names_and_values_may_hold_any_sign_of_a_token() -> None:
+    data = render_response(200, [(b"x-%b%", b"%b%d%%"), (b"y", b"")], b"", epoch_s=AT, close=False)
+    assert b"\r\nx-%b%: %b%d%%\r\ny: \r\n\r\n" in data
+
+
 def test_a_head_only_response_keeps_the_length_of_the_body() -> None:
     data = render_response(200, [], b"hello", epoch_s=AT, close=True, head_only=True)
     assert data.endswith(b"content-length: 5\r\nconnection: close\r\n\r\n")

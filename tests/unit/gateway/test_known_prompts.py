@@ -8,7 +8,7 @@ import pytest
 
 from gatelift.gateway.dialects import ModelRequest
 from gatelift.gateway.known_prompts import MAX_OF_A_COUNTER, MAX_PROMPTS, KnownPrompts
-from gatelift.gateway.leases import CapLine
+from gatelift.gateway.reservation import CapLine
 from gatelift.safeguards import Part, PartKind
 from gatelift.terms import CapUnit
 

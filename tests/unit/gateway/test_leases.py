@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from gatelift.gateway.exchange import TABLE, Event, Exchange, ExchangeError, State
 from gatelift.gateway.keeper_link import KeeperUnavailableError
-from gatelift.gateway.leases import CapLine, CapLines, LeaseBook, Reservation
+from gatelift.gateway.leases import LeaseBook
+from gatelift.gateway.reservation import CapLine, CapLines, Reservation, reservation_of
 from gatelift.messages.frames import Denied, Granted, Lease, Want
 from gatelift.terms import CapUnit
 
@@ -23,7 +25,7 @@ KEPT = 60_000
 
 def want(need: int, like: int = 0) -> Reservation:
     one = Want(counter="c", window=0, until=100, limit=LIMIT, need=need, like=max(need, like))
-    return Reservation(wants=(one,), units=(CapUnit.OUTPUT_TOKENS,))
+    return reservation_of(wants=(one,), units=(CapUnit.OUTPUT_TOKENS,))
 
 
 class Keeper:
@@ -81,10 +83,15 @@ def test_spending_is_never_booked_above_the_reserve() -> None:
         held = want(5)
         await book.reserve(held)
         book.settle(held, {CapUnit.OUTPUT_TOKENS: 50})
-        assert held.spent({CapUnit.OUTPUT_TOKENS: 50})[0].amount == 5
+        assert charged(held.spent({CapUnit.OUTPUT_TOKENS: 50})) == [("c", 5)]
         assert book.give_back(("c",)) == ()
 
     asyncio.run(play())
+
+
+def charged(written: str) -> list[tuple[str, int]]:
+    """Return counters and amounts of charges as a record says them."""
+    return [(each["counter"], each["amount"]) for each in json.loads(written)]
 
 
 def coverage(*needs: int) -> Reservation:
@@ -92,7 +99,7 @@ def coverage(*needs: int) -> Reservation:
         Want(counter=f"c{n}", window=0, until=0, limit=LIMIT, need=need, like=need)
         for n, need in enumerate(needs)
     )
-    return Reservation(wants=wants, units=(CapUnit.COVERAGE,) * len(needs))
+    return reservation_of(wants=wants, units=(CapUnit.COVERAGE,) * len(needs))
 
 
 def test_coverage_is_charged_where_the_prompt_is_new_and_never_comes_back() -> None:
@@ -106,10 +113,10 @@ def test_coverage_is_charged_where_the_prompt_is_new_and_never_comes_back() -> N
         # New to the second counter alone.
         held = coverage(0, 1)
         assert await book.reserve(held) is None
-        assert [each.amount for each in held.charges()] == [0, 1]
+        assert charged(held.charges()) == [("c0", 0), ("c1", 1)]
         assert held.amount(CapUnit.COVERAGE) == 1
         spent = {CapUnit.COVERAGE: 1}
-        assert [each.amount for each in held.spent(spent)] == [0, 1]
+        assert charged(held.spent(spent)) == [("c0", 0), ("c1", 1)]
         book.settle(held, spent)
         book.forget_past(10**15)
         assert [(each.counter, each.amount) for each in book.held()] == [("c1", 1)]
@@ -144,7 +151,7 @@ def test_coverage_is_drawn_ahead_and_a_known_counter_needs_nothing() -> None:
         (1, 64, 0, 0),
         (1, 1, 0, 0),
     ]
-    assert [each.counter for each in made.charges()] == ["known", "new"]
+    assert charged(made.charges()) == [("known", 0), ("new", 1)]
 
 
 def test_a_want_is_of_the_window_and_the_need_of_its_own_request() -> None:
@@ -298,7 +305,7 @@ def test_spent_never_exceeds_the_cap(plays: list[tuple[int, int, int]]) -> None:
             await asyncio.sleep(0)
             used = {CapUnit.OUTPUT_TOKENS: min(use, need)}
             book.settle(held, used)
-            spent += held.spent(used)[0].amount
+            spent += charged(held.spent(used))[0][1]
 
     async def play() -> None:
         await asyncio.gather(*(one(n, *p) for n, p in enumerate(plays)))
@@ -344,10 +351,79 @@ def test_a_lowered_cap_is_not_served_from_what_was_drawn_before() -> None:
     async def play() -> None:
         assert await book.reserve(want(1, like=8)) is None
         lowered = msgspec.structs.replace(want(1).wants[0], limit=0)
-        tight = Reservation(wants=(lowered,), units=(CapUnit.OUTPUT_TOKENS,))
+        tight = reservation_of(wants=(lowered,), units=(CapUnit.OUTPUT_TOKENS,))
         before = keeper.draws
         await book.reserve(tight)
         assert keeper.draws == before + 1, "the keeper was asked anew"
         assert book.give_back(("c",))[0].amount == 7
 
     asyncio.run(play())
+
+
+def test_what_is_at_hand_is_set_aside_whole_or_not_at_all() -> None:
+    wants = tuple(
+        Want(counter=name, window=0, until=100, limit=LIMIT, need=1, like=1) for name in ("a", "b")
+    )
+    units = (CapUnit.OUTPUT_TOKENS, CapUnit.OUTPUT_TOKENS)
+
+    async def draw_one(asked: tuple[Want, ...]) -> Granted:
+        return Granted(
+            id=1, leases=tuple(Lease(counter=w.counter, window=0, amount=w.need) for w in asked)
+        )
+
+    book = LeaseBook(draw_one, lambda _: None)
+    first, both = reservation_of(wants[:1], units[:1]), reservation_of(wants, units)
+    assert asyncio.run(book.reserve(first)) is None
+    book.settle(first, {CapUnit.OUTPUT_TOKENS: 0})
+    assert not book.take(both)
+    assert book.take(first)
+    assert not book.take(first)
+
+
+def test_a_window_that_ends_is_followed_by_one_with_nothing_in_it() -> None:
+    minute = 60_000
+    lines = CapLines(
+        (
+            CapLine("m", CapUnit.REQUESTS, minute, 6_400),
+            CapLine("d", CapUnit.REQUESTS, 24 * 60 * minute, 6_400),
+            CapLine("p", CapUnit.PARALLEL, 0, 4),
+        )
+    )
+    needs = {CapUnit.REQUESTS: 1, CapUnit.PARALLEL: 1}
+    begins = 1_700_000_040_000
+    day = begins - begins % (24 * 60 * minute)
+    for at, window in (
+        (begins, begins),
+        (begins + minute - 1, begins),
+        (begins - 1, begins - minute),
+    ):
+        slots = lines.wanted(needs, at).slots
+        assert slots == (("m", window, 6_400), ("d", day, 6_400), ("p", 0, 4))
+    assert lines.wanted(needs, begins + minute).slots[0] == ("m", begins + minute, 6_400)
+
+
+def test_two_grants_spend_one_balance_of_the_cap_they_share() -> None:
+    keeper = Keeper()
+    book = LeaseBook(keeper.draw, keeper.release)
+    ours, theirs = (
+        CapLines((CapLine("c", CapUnit.OUTPUT_TOKENS, 0, LIMIT),)).wanted(
+            {CapUnit.OUTPUT_TOKENS: LIMIT}, 0
+        )
+        for _ in range(2)
+    )
+    assert asyncio.run(book.reserve(ours)) is None
+    assert not book.take(theirs)
+    book.settle(ours, {CapUnit.OUTPUT_TOKENS: LIMIT - 1})
+    assert not book.take(theirs)
+    assert book.left(theirs.slots[0]) is None
+    assert keeper.draws == 1
+
+
+def test_a_reservation_kept_past_its_windows_memory_gives_nothing_back() -> None:
+    book = LeaseBook(Keeper().draw, lambda _: None)
+    held = want(10)
+    assert asyncio.run(book.reserve(held)) is None
+    book.forget_past(100 + KEPT)
+    book.settle(held, {CapUnit.OUTPUT_TOKENS: 0})
+    assert not book.take(held)
+    assert book.give_back(("c",)) == ()

@@ -109,6 +109,32 @@ def test_a_lie_about_a_whole_answer_costs_the_whole_reserve() -> None:
     assert held.overrun_tokens == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "max_bytes", "left"),
+    [
+        ("one two", 7, "one two"),
+        ("one two", 6, ""),
+        # What is held back leaves last: there it stops.
+        ("éé am", 6, "éé "),
+        ("one amber lantern", 99, "one "),
+        ("ééé", 6, "ééé"),
+    ],
+)
+def test_a_whole_answer_leaves_as_far_as_its_reserve_and_the_safeguards_let_it(
+    text: str, max_bytes: int, left: str
+) -> None:
+    held, made = release(stream=False)
+    held._max_bytes = max_bytes
+    held.expect_whole()
+    body = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+    held.take(made.parse_whole(json.dumps(body).encode()), whole=True)
+    held.end()
+    assert held.released.decode() == left
+    assert held.stopped is (left != text)
+    whole = json.loads(made.whole(held.end_for(9)))
+    assert whole["choices"][0]["message"]["content"] == left
+
+
 @pytest.mark.parametrize("told", ["-1", "9007199254740992", "1e3", '"3"', "null"])
 def test_usage_that_is_no_number_of_tokens_ends_the_exchange(told: str) -> None:
     body = b'{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}],"usage":{"completion_tokens":%b}}'

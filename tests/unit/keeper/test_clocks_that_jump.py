@@ -21,12 +21,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gatelift.encoding import sha256_digest
+from gatelift.encoding import decode_json, sha256_digest
 from gatelift.gateway.keeper_link import KeeperUnavailableError
-from gatelift.gateway.leases import CapLine, CapLines, LeaseBook, Reservation
+from gatelift.gateway.leases import LeaseBook
+from gatelift.gateway.reservation import CapLine, CapLines, Reservation, reservation_of
 from gatelift.keeper.charges import Charges
 from gatelift.keeper.counters import Counters, RecallNeeded, Shortage, WorkerRun
-from gatelift.messages import Finish, Outcome, Record, RecordRef, Start
+from gatelift.messages import Charge, Finish, Outcome, Record, RecordRef, Start
 from gatelift.messages.frames import Denied, Granted, Lease, Want
 from gatelift.terms import CapUnit, Endpoint
 
@@ -79,6 +80,10 @@ class Worker:
         return await Asked(wants)
 
 
+def charges_of(written: str) -> tuple[Charge, ...]:
+    return decode_json(written.encode(), tuple[Charge, ...])
+
+
 def start_of(worker: Worker, held: Reservation) -> Start:
     return Start(
         v=1,
@@ -100,7 +105,7 @@ def start_of(worker: Worker, held: Reservation) -> Start:
         stream=False,
         request=DIGEST,
         request_bytes=1,
-        reserved=held.charges(),
+        reserved=charges_of(held.charges()),
     )
 
 
@@ -127,7 +132,7 @@ def finish_of(worker: Worker, one: Open, spent: int) -> Finish:
         answer_bytes=0,
         input_tokens=0,
         output_tokens=spent,
-        spent=one.held.spent({CapUnit.OUTPUT_TOKENS: spent}),
+        spent=charges_of(one.held.spent({CapUnit.OUTPUT_TOKENS: spent})),
         overrun_tokens=0,
         verdicts=(),
     )
@@ -232,7 +237,7 @@ class ClocksJump(RuleBasedStateMachine):
         worker = self.workers[which]
         held = LINES.wanted({CapUnit.OUTPUT_TOKENS: need}, self.now)
         wants = tuple(msgspec.structs.replace(want, like=need + more) for want in held.wants)
-        held = Reservation(wants=wants, units=held.units)
+        held = reservation_of(wants=wants, units=held.units)
         self._go_on(worker, worker.book.reserve(held), held, None)
         while worker.asking and not late:
             self._answer_one(worker, -1)

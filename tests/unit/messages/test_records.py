@@ -21,7 +21,9 @@ from gatelift.messages import (
     parse_ticket,
     record_leaf,
     sign_batch,
+    stored_leaves,
     verify_batch,
+    verify_own_batch,
     verify_ticket,
 )
 from tests.support.world import key
@@ -62,6 +64,8 @@ def ticket(*, seq: int = 7, index: int = 1) -> Ticket:
 
 def test_a_leaf_is_the_hash_that_the_reference_says() -> None:
     assert record_leaf(b"s" * 32, b"{}") == leaf(b"s" * 32, b"{}")
+    stored = [b"s" * 32 + b"{}", b"t" * 32 + b"[]"]
+    assert stored_leaves(stored) == [leaf(b"s" * 32, b"{}"), leaf(b"t" * 32, b"[]")]
     made = hashlib.sha256(b"gatelift/content/v1\n" + b"s" * 32 + b"hi").hexdigest()
     assert commit_content(b"s" * 32, b"hi") == f"sha256:{made}"
 
@@ -114,6 +118,33 @@ def test_a_batch_signature_is_for_batches_only() -> None:
     assert verify_batch(data, signature, NODE.public).n == 1
     with pytest.raises(CallerError):
         verify_batch(data, NODE.sign(data), NODE.public)
+
+
+OWN, OWN_SIGNATURE = sign_batch(
+    BatchEntry(v=1, node="n", worker="w", run="r", seq=0, n=1, root="sha256:" + "0" * 64, at=1),
+    NODE,
+)
+
+
+@pytest.mark.parametrize(
+    ("entry", "signature"),
+    [
+        pytest.param(OWN.replace(b'"n":1', b'"n":2'), OWN_SIGNATURE, id="another entry"),
+        pytest.param(OWN, OWN_SIGNATURE[:-1] + b"\0", id="a changed signature"),
+        pytest.param(OWN, OWN_SIGNATURE[:32], id="half a signature"),
+        pytest.param(OWN, b"", id="none"),
+        pytest.param(OWN, NODE.sign(OWN), id="over no batch"),
+        pytest.param(
+            OWN, key("operator-1").sign(b"gatelift/batch/v1\n" + OWN), id="of another key"
+        ),
+    ],
+)
+def test_a_node_takes_a_batch_for_its_own_only_if_it_signed_it(
+    entry: bytes, signature: bytes
+) -> None:
+    verify_own_batch(OWN, OWN_SIGNATURE, NODE)
+    with pytest.raises(CallerError):
+        verify_own_batch(entry, signature, NODE)
 
 
 ENTRY = ticket().entry.encode()

@@ -68,6 +68,25 @@ def test_every_split_point_gives_the_same_matches_and_all_of_the_text(text: str)
     assert "".join(released) == text
 
 
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_what_is_taken_as_clean_leaves_as_it_would_have_and_is_never_a_match(
+    text: str, size: int
+) -> None:
+    judged, quick = StreamScanner(SET), StreamScanner(SET)
+    for start in range(0, len(text), size):
+        piece = text[start : start + size]
+        out = judged.feed(piece)
+        clean = quick.feed_clean(piece)
+        if clean is None:
+            # Nothing was taken: the judge sees the piece for the first time.
+            assert quick.feed(piece) == out
+        else:
+            assert (clean, ()) == (out.text, out.matches)
+        assert quick.held_chars == judged.held_chars
+    assert quick.finish() == judged.finish()
+
+
 @given(st.data())
 @settings(max_examples=80, deadline=None)
 def test_three_pieces_anywhere_give_the_same_matches(data: st.DataObject) -> None:

@@ -48,8 +48,23 @@ def user(text: str) -> Part:
 
 
 def answer(suite: Suite, pieces: list[str]) -> tuple[str, list[Verdict], bool, bool]:
+    """Return what comes of an answer: the same, whether or not its clean pieces go the fast way."""
+    found, quickly = _answer(suite, pieces, quick=False), _answer(suite, pieces, quick=True)
+    assert found == quickly
+    return found
+
+
+def _answer(
+    suite: Suite, pieces: list[str], *, quick: bool
+) -> tuple[str, list[Verdict], bool, bool]:
     inspector = suite.open_answer()
-    steps = [inspector.feed(TEXT, piece) for piece in pieces]
+    steps: list[AnswerStep] = []
+    for piece in pieces:
+        clean = inspector.feed_clean(TEXT, piece, 0) if quick else None
+        if clean is None:
+            steps.append(inspector.feed(TEXT, piece))
+        else:
+            steps.append(AnswerStep(kind=TEXT, release=clean))
     steps += inspector.finish()
     return (
         "".join(step.release for step in steps),
@@ -106,6 +121,55 @@ def test_an_answer_is_judged_alike_at_every_split(posture: Posture, text: str) -
         assert len(released) <= verdicts[0].span[0]
 
 
+@pytest.mark.parametrize("posture", [None, Posture.OBSERVE, Posture.CUT])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nothing to see",
+        "amber lantern",
+        "an amber lant",
+        f"sk-{'x' * 60}",
+        f"gl_key_{'x' * 60}",
+    ],
+)
+def test_a_stream_taken_whole_is_clean_only_if_all_of_it_would_leave_unremarked(
+    posture: Posture | None, text: str
+) -> None:
+    suite = make({} if posture is None else {Category.LEAK: posture})
+    inspector = suite.open_answer()
+    if inspector.whole_is_clean(TEXT, text, 0):
+        assert answer(suite, [text]) == (text, [], False, False)
+        assert inspector.finish() == ()
+    else:
+        assert posture is not None
+        assert inspector.feed(TEXT, text) == suite.open_answer().feed(TEXT, text)
+    assert make({Category.LEAK: Posture.CUT}).open_answer().whole_is_clean(TEXT, "so be it", 0)
+
+
+def test_a_stream_is_taken_whole_only_as_the_first_thing_of_an_answer_and_then_it_is_closed() -> (
+    None
+):
+    suite = make({Category.LEAK: Posture.CUT})
+    taken, begun, stopped, ended = (suite.open_answer() for _ in range(4))
+    assert taken.whole_is_clean(TEXT, "all of it", 0)
+    assert not taken.whole_is_clean(PartKind.REASONING, "more", 0)
+    assert taken.feed(TEXT, "more").stop
+    begun.feed(TEXT, "amber")
+    assert not begun.whole_is_clean(TEXT, " lantern", 0)
+    stopped.feed(TEXT, "amber lantern")
+    assert not stopped.whole_is_clean(TEXT, "more", 0)
+    ended.finish()
+    assert not ended.whole_is_clean(TEXT, "more", 0)
+
+
+@pytest.mark.parametrize(
+    "kind", sorted(set(PartKind) - {TEXT, PartKind.REASONING, PartKind.REFUSAL})
+)
+def test_a_call_or_what_no_answer_has_is_never_taken_whole(kind: PartKind) -> None:
+    assert not make().open_answer().whole_is_clean(kind, "text", 0)
+
+
 CUTTING = make({Category.LEAK: Posture.CUT})
 
 
@@ -135,6 +199,7 @@ def test_a_stop_leaves_out_the_beginning_of_a_longer_canary_too() -> None:
 def test_nothing_is_released_after_a_stop() -> None:
     inspector = make({Category.LEAK: Posture.CUT}).open_answer()
     assert inspector.feed(TEXT, "amber lantern").stop
+    assert inspector.feed_clean(TEXT, "and more", 0) is None
     later = inspector.feed(TEXT, "and more")
     assert (later.release, later.stop, later.verdicts) == ("", True, ())
     assert inspector.feed(PartKind.REASONING, "more").release == ""
@@ -145,7 +210,10 @@ def test_nothing_is_released_after_a_stop() -> None:
 def test_streams_are_held_apart_and_all_ended_by_one_stop() -> None:
     inspector = make({Category.LEAK: Posture.CUT}).open_answer()
     assert inspector.feed(TEXT, "see amber").release == "see "
+    assert inspector.feed_clean(PartKind.REASONING, " lantern", 0) is None
     assert inspector.feed(PartKind.REASONING, " lantern").release == " lantern"
+    assert inspector.feed_clean(TEXT, " light", 0) is None
+    assert inspector.feed_clean(PartKind.REASONING, " light", 1) is None
     assert inspector.feed(TEXT, " light", channel=1).release == " light"
     assert inspector.held_chars == len("amber")
     assert inspector.finish() == (AnswerStep(kind=TEXT, release="amber"),)
@@ -155,6 +223,7 @@ def test_a_closed_stream_gives_what_it_held_and_takes_no_more() -> None:
     inspector = make({Category.LEAK: Posture.CUT}).open_answer()
     assert inspector.feed(TEXT, "see amber").release == "see "
     assert inspector.close(TEXT).release == "amber"
+    assert inspector.feed_clean(TEXT, " lantern", 0) is None
     step = inspector.feed(TEXT, " lantern")
     assert (step.release, step.withhold) == ("", True)
     assert [verdict.rule for verdict in step.verdicts] == [SAFEGUARD_ERROR]
@@ -314,6 +383,30 @@ def test_a_scanner_that_raises_ends_the_answer(
     (verdict,) = verdicts
     assert (verdict.rule, verdict.action) == (SAFEGUARD_ERROR, Posture.BLOCK)
     assert (verdict.category, verdict.side) == (Category.LEAK, Side.ANSWER)
+
+
+def test_a_scanner_that_raises_where_it_went_on_well_ends_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inspector = make({Category.LEAK: Posture.OBSERVE}).open_answer()
+    assert inspector.feed(TEXT, "so ").release == "so "
+    assert inspector.feed_clean(TEXT, "on ", 0) == "on "
+    monkeypatch.setattr("gatelift.safeguards.answer.StreamScanner.feed_clean", break_)
+    assert inspector.feed_clean(TEXT, "more", 0) is None
+    step = inspector.feed(TEXT, "more")
+    assert (step.release, step.stop, step.withhold) == ("", True, True)
+    assert inspector.feed_clean(TEXT, "more", 0) is None
+
+
+def test_no_name_of_a_call_goes_on_as_clean() -> None:
+    terms = {Category.AUTONOMY: Posture.CUT, Category.LEAK: Posture.CUT}
+    inspector = make(terms, scope=Scope(tools=("search",))).open_answer()
+    assert inspector.feed(CALL, "search").release == "search"
+    assert inspector.feed_clean(CALL, "shell", 0) is None
+    assert inspector.feed_clean(ARGUMENTS, "{}", 0) is None
+    assert inspector.feed(ARGUMENTS, "{}").release == "{}"
+    assert inspector.feed_clean(ARGUMENTS, "{}", 0) == "{}"
+    assert inspector.feed_clean(ARGUMENTS, "{}", 1) is None
 
 
 def test_a_scanner_that_raises_at_the_end_releases_nothing(

@@ -126,6 +126,18 @@ def test_the_time_by_which_a_quorum_had_cosigned_is_told() -> None:
     assert verify_witnessed(data, none).known_since_s(none) is None
 
 
+def test_the_time_at_which_a_quorum_still_confirmed_is_told() -> None:
+    policy = policy_of(SPEC_EXAMPLE)
+    data = cosigned()
+    text = parse_note(data).text
+    times = {"X1": 50, "X2": 40, "X3": 60, "Y1": 70, "Y2": 10}
+    data = add_signatures(data, [WITNESSES[n].sign(text, t) for n, t in times.items()])
+    # X1, X3 and Y1; one that is fresh does not make the others so.
+    assert verify_witnessed(data, policy).confirmed_at_s(policy) == 50
+    none = policy_of(f"log {LOG.vkey}\nquorum none\n")
+    assert verify_witnessed(data, none).confirmed_at_s(none) is None
+
+
 def test_a_known_witness_whose_signature_fails_rejects_the_checkpoint() -> None:
     policy = policy_of(f"log {LOG.vkey}\n{WITNESS_LINES}quorum X1\n")
     other = Checkpoint(origin=ORIGIN, size=12, root=TREE.root())

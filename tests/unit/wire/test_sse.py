@@ -95,6 +95,9 @@ def test_an_event_of_exactly_the_bound_is_given_however_it_is_cut() -> None:
     for cut in range(len(data)):
         parser = SseParser(max_event_bytes=18)
         assert parser.feed(data[:cut]) + parser.feed(data[cut:]) == [SseEvent(b"0123456789a")]
+        parser = SseParser(max_event_bytes=17)
+        with pytest.raises(SseError):
+            parser.feed(data[:cut]) + parser.feed(data[cut:])
 
 
 def test_many_small_events_never_reach_the_bound() -> None:

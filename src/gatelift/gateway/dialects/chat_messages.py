@@ -9,14 +9,16 @@ Follows the OpenAI API reference, "Create chat completion", `messages`, as of 20
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
 
 from gatelift.gateway.dialects.fields import arguments_parts, read_call_id
 from gatelift.gateway.dialects.images import read_detail, read_image
 from gatelift.gateway.dialects.request import DialectError, expect, expect_only
 from gatelift.safeguards import Part, PartKind
 
-__all__ = ["ChatMessage", "read_message", "read_plain_message"]
+__all__ = ["ChatMessage", "PlainMessage", "plain_part", "read_message"]
 
 ChatMessage: TypeAlias = tuple[dict[str, Any], list[Part], int]
 """A message as it is sent, its texts, and how many images it holds."""
@@ -97,21 +99,19 @@ def _tool_call(value: object, param: str) -> tuple[dict[str, Any], list[Part]]:
     return sent, parts
 
 
-def read_plain_message(value: object) -> ChatMessage | None:
-    """Return a message that is a role and a text and nothing else, null for any other.
+class PlainMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A message that is a role and a text and nothing else, as nearly all are.
 
-    Nearly all messages are, and they need none of the names and tests of `read_message`.
+    It is read straight from the bytes, and written as any other message is.
     """
-    if type(value) is not dict or len(value) != 2:
-        return None
-    role, text = value.get("role"), value.get("content")
-    if type(role) is not str or type(text) is not str:
-        return None
-    kind = _ROLE_KINDS.get(role)
-    if kind is None or kind is PartKind.TOOL_RESULT:
-        return None
-    sent = {"role": "system" if role == "developer" else role, "content": text}
-    return sent, [Part(kind=kind, text=text)], 0
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str
+
+
+def plain_part(message: PlainMessage) -> Part:
+    """Return the one text of a plain message."""
+    return Part(kind=_ROLE_KINDS[message.role], text=message.content)
 
 
 def read_message(value: object, param: str) -> ChatMessage:

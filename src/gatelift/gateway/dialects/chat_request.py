@@ -9,13 +9,15 @@ Follows the OpenAI API reference, "Create chat completion", as of 2026-10.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from gatelift.encoding import encode_json
+import msgspec
+
+from gatelift.encoding import MAX_SAFE_INTEGER, encode_json
 from gatelift.gateway.dialects.chat_messages import (
-    ChatMessage,
+    PlainMessage,
+    plain_part,
     read_message,
-    read_plain_message,
 )
 from gatelift.gateway.dialects.fields import (
     MAX_CHOICES,
@@ -29,6 +31,7 @@ from gatelift.gateway.dialects.fields import (
 )
 from gatelift.gateway.dialects.images import MAX_IMAGES
 from gatelift.gateway.dialects.request import (
+    MAX_END_USER_CHARS,
     DialectError,
     ModelRequest,
     check_fields,
@@ -74,15 +77,32 @@ _KNOWN: Final = frozenset(
         "response_format",
     }
 )
-_PLAIN: Final = frozenset(
-    {"model", "messages", "max_tokens", "max_completion_tokens", "stream", "safety_identifier"}
-)
+
+
+_UNSET: Final = msgspec.UNSET
+_Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_SAFE_INTEGER)]
+
+
+class _PlainBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What most bodies hold, without a null: nothing else needs to be looked for."""
+
+    model: str
+    messages: Annotated[list[PlainMessage], msgspec.Meta(min_length=1, max_length=_MAX_MESSAGES)]
+    max_tokens: _Limit | msgspec.UnsetType = msgspec.UNSET
+    max_completion_tokens: _Limit | msgspec.UnsetType = msgspec.UNSET
+    stream: bool | msgspec.UnsetType = msgspec.UNSET
+    safety_identifier: (
+        Annotated[str, msgspec.Meta(max_length=MAX_END_USER_CHARS)] | msgspec.UnsetType
+    ) = msgspec.UNSET
+
+
+_PLAIN: Final = msgspec.json.Decoder(_PlainBody)
 
 
 class ChatRequest(ModelRequest, frozen=True, kw_only=True):
     """A chat request. `conversation` is its messages as they are sent on."""
 
-    conversation: tuple[dict[str, Any], ...]
+    conversation: tuple[dict[str, Any] | PlainMessage, ...]
     wants_usage: bool = False
     stop: tuple[str, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
@@ -153,35 +173,65 @@ def _listed(body: dict[str, Any]) -> list[Any]:
     return listed
 
 
-def _plain(body: dict[str, Any], messages: list[ChatMessage], images: int) -> ChatRequest:
-    """Return the request in a body of `_PLAIN` fields, as most are: nothing else is looked for."""
-    parts, readings = told_apart([part for _, more, _ in messages for part in more])
+def _parse_plain(data: bytes) -> ChatRequest | None:
+    """Return the request in a body that is plain and surely strict, null for any other.
+
+    The typed decoder refuses everything that `parse_any_chat` does, but for a key that stands twice,
+    of which it keeps the last, and U+0000. Each key and each text stands between two quotes, so where
+    there are no more quotes than for those that were kept, no key stood twice.
+    """
+    try:
+        body = _PLAIN.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    messages, user = body.messages, body.safety_identifier
+    old, new, stream = body.max_tokens, body.max_completion_tokens, body.stream
+    strings = 3 + 4 * len(messages)
+    strings += 2 * (user is not _UNSET) + (stream is not _UNSET)
+    strings += (old is not _UNSET) + (new is not _UNSET)
+    if _quotes(data) != 2 * strings or (old is not _UNSET and new is not _UNSET):
+        return None
+    limit = old if new is _UNSET else new
     return ChatRequest(
-        model=expect(body.get("model"), str, "model"),
-        conversation=tuple([sent for sent, _, _ in messages]),
+        model=body.model,
+        conversation=tuple(map(_sent, messages)),
         messages=len(messages),
-        parts=parts,
-        readings=readings,
-        stream=read_bool(body, "stream"),
-        max_tokens=_limit(body),
-        images=images,
-        end_user=read_end_user(body),
+        parts=tuple(map(plain_part, messages)),
+        stream=stream is True,
+        max_tokens=None if limit is _UNSET else limit,
+        end_user="" if user is _UNSET else user,
     )
+
+
+def _sent(message: PlainMessage) -> PlainMessage:
+    """Return a plain message as it is sent on: what a developer says, the system says."""
+    return PlainMessage("system", message.content) if message.role == "developer" else message
+
+
+def _quotes(data: bytes) -> int:
+    """Return how many quotes begin or end a string in a JSON text, -1 where that is not plain."""
+    quotes = data.count(b'"')
+    if b"\\" not in data:
+        return quotes
+    # A quote behind two backslashes may be either; a NUL is for `parse_any_chat` to refuse.
+    if b'\\\\"' in data or b"\\u0000" in data:
+        return -1
+    return quotes - data.count(b'\\"')
 
 
 def parse_chat(data: bytes) -> ChatRequest:
     """Return the request in a body; raises `DialectError` that names the field."""
+    return _parse_plain(data) or parse_any_chat(data)
+
+
+def parse_any_chat(data: bytes) -> ChatRequest:
+    """Return the request in a body, whatever it holds, or say what is wrong with it."""
     body = parse_body(data)
     check_fields(body, _KNOWN, _FIXED)
-    messages = [
-        read_plain_message(item) or read_message(item, f"messages[{n}]")
-        for n, item in enumerate(_listed(body))
-    ]
+    messages = [read_message(item, f"messages[{n}]") for n, item in enumerate(_listed(body))]
     images = sum([count for _, _, count in messages])
     if images > MAX_IMAGES:
         raise DialectError(f"expected at most {MAX_IMAGES} images, got {images}", param="messages")
-    if _PLAIN.issuperset(body):
-        return _plain(body, messages, images)
     declared = body.get("tools")
     tools = [
         _tool(item, f"tools[{number}]")
@@ -215,7 +265,7 @@ def parse_chat(data: bytes) -> ChatRequest:
 
 def upstream_chat(chat: ChatRequest, candidate: Candidate, *, model: str, max_tokens: int) -> bytes:
     """Return the body that goes upstream, written from the parsed form and the candidate."""
-    messages: list[dict[str, Any]] = []
+    messages: list[dict[str, Any] | PlainMessage] = []
     if candidate.model_part.system_prompt is not None:
         messages.append({"role": "system", "content": candidate.model_part.system_prompt})
     messages.extend(chat.conversation)

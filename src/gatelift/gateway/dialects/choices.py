@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from gatelift.encoding import encode_json
 from gatelift.gateway.dialects.dialect import (
     Answer,
     AnswerEnd,
@@ -29,29 +30,33 @@ from gatelift.wire.sse import SseEvent
 
 __all__ = [
     "DONE",
+    "REASONS",
     "Choice",
     "ChoicesUsage",
     "answer_of",
     "check_choices",
     "check_ended",
     "ended_or_empty",
+    "note_of",
     "usage_of",
 ]
 
 DONE: Final = b"data: [DONE]\n\n"
+REASONS: Final = {reason: b'"%b"' % reason.encode() for reason in FinishReason}
+"""Finish reasons in JSON."""
 _FINISHES: Final = {reason.value: reason for reason in FinishReason}
 _ENDED: Final = Answer(ended=True)
 _NOTHING: Final = Answer()
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """What is read of any choice."""
 
     index: int = 0
     finish_reason: str | None = None
 
 
-class ChoicesUsage(msgspec.Struct, frozen=True):
+class ChoicesUsage(msgspec.Struct, frozen=True, gc=False):
     """The upstream's word on its tokens."""
 
     prompt_tokens: TokenCount = 0
@@ -60,10 +65,13 @@ class ChoicesUsage(msgspec.Struct, frozen=True):
 
 def check_choices(found: Sequence[Choice], expected: int) -> None:
     """Return if these are some of `expected` choices, none broken off; raises `UpstreamAnswerError`."""
-    if len(found) > expected or any(not 0 <= choice.index < expected for choice in found):
+    if len(found) > expected:
         raise UpstreamAnswerError(f"expected {expected} choices, got others")
     for choice in found:
-        refuse_broken_off(choice.finish_reason)
+        if not 0 <= choice.index < expected:
+            raise UpstreamAnswerError(f"expected {expected} choices, got others")
+        if choice.finish_reason is not None:
+            refuse_broken_off(choice.finish_reason)
 
 
 def check_ended(found: Sequence[Choice]) -> None:
@@ -100,10 +108,16 @@ def answer_of(
     )
 
 
-def usage_of(end: AnswerEnd) -> dict[str, int]:
-    """Return the tokens of an answer as the caller reads them."""
-    return {
-        "prompt_tokens": end.input_tokens,
-        "completion_tokens": end.output_tokens,
-        "total_tokens": end.input_tokens + end.output_tokens,
-    }
+def note_of(end: AnswerEnd) -> bytes:
+    """Return the note of an answer's end, in JSON, as fields that follow others."""
+    return b"," + encode_json(end.note)[1:-1] if end.note else b""
+
+
+def usage_of(end: AnswerEnd) -> bytes:
+    """Return the tokens of an answer as the caller reads them, in JSON."""
+    into, out = end.input_tokens, end.output_tokens
+    return b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}' % (
+        into,
+        out,
+        into + out,
+    )

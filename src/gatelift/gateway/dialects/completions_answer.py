@@ -10,19 +10,21 @@ Follows the OpenAI API reference, "The completion object" (legacy).
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from gatelift.encoding import encode_json
 from gatelift.gateway.dialects.choices import (
     DONE,
+    REASONS,
     Choice,
     ChoicesUsage,
     answer_of,
     check_choices,
     check_ended,
     ended_or_empty,
+    note_of,
     usage_of,
 )
 from gatelift.gateway.dialects.completions_request import CompletionsRequest
@@ -40,11 +42,11 @@ from gatelift.wire.sse import SseEvent
 __all__ = ["CompletionsAnswer"]
 
 
-class _Choice(Choice, frozen=True):
+class _Choice(Choice, frozen=True, gc=False):
     text: str | None = None
 
 
-class _Body(msgspec.Struct, frozen=True):
+class _Body(msgspec.Struct, frozen=True, gc=False):
     choices: list[_Choice]
     usage: ChoicesUsage | None = None
 
@@ -55,14 +57,20 @@ _DECODER: Final = msgspec.json.Decoder(_Body)
 class CompletionsAnswer:
     """One exchange's completion."""
 
+    __slots__ = (
+        "_head",
+        "_request",
+        "_text",
+    )
+
     def __init__(self, request: CompletionsRequest, *, request_id: str, created_s: int) -> None:
         self._request = request
-        self._head = {
-            "id": f"cmpl-{request_id}",
-            "object": "text_completion",
-            "created": created_s,
-            "model": request.model,
-        }
+        # How every body begins: joined, not built anew.
+        self._head = b'{"id":"cmpl-%b","object":"text_completion","created":%d,"model":%b,' % (
+            request_id.encode(),
+            created_s,
+            encode_json(request.model),
+        )
         self._text: dict[int, list[str]] = {}
 
     @property
@@ -98,18 +106,18 @@ class CompletionsAnswer:
             return b""
         return self._chunk(_choice(piece.choice, text, None))
 
-    def _chunk(self, choice: dict[str, Any], **more: Any) -> bytes:
-        return b"data: %b\n\n" % encode_json({**self._head, "choices": [choice], **more})
+    def _chunk(self, choice: bytes, more: bytes = b"") -> bytes:
+        return b'data: %b"choices":[%b]%b}\n\n' % (self._head, choice, more)
 
     def last(self, end: AnswerEnd) -> bytes:
         """Return the last events of a stream."""
+        note = note_of(end)
         events = [
-            self._chunk(_choice(number, "", end.finishes[number]), **(end.note or {}))
+            self._chunk(_choice(number, "", end.finishes[number]), note)
             for number in range(self._request.choices)
         ]
         if self._request.wants_usage:
-            body = {**self._head, "choices": [], "usage": usage_of(end)}
-            events.append(b"data: %b\n\n" % encode_json(body))
+            events.append(self._chunk(b"", b',"usage":' + usage_of(end)))
         return b"".join((*events, DONE))
 
     def whole(self, end: AnswerEnd) -> bytes:
@@ -118,16 +126,20 @@ class CompletionsAnswer:
             _choice(number, "".join(self._text.get(number, ())), end.finishes[number])
             for number in range(self._request.choices)
         ]
-        body = {**self._head, "choices": choices, "usage": usage_of(end)}
-        return encode_json(body | (end.note or {}))
+        told = (self._head, b",".join(choices), usage_of(end), note_of(end))
+        return b'%b"choices":[%b],"usage":%b%b}' % told
 
     def refusal(self, text: str, end: AnswerEnd) -> None:
         """Return null: a completion is nothing but the model's text."""
 
 
-def _choice(index: int, text: str, finish: FinishReason | None) -> dict[str, Any]:
-    reason = None if finish is None else finish.value
-    return {"text": text, "index": index, "logprobs": None, "finish_reason": reason}
+def _choice(index: int, text: str, finish: FinishReason | None) -> bytes:
+    reason = b"null" if finish is None else REASONS[finish]
+    return b'{"text":%b,"index":%d,"logprobs":null,"finish_reason":%b}' % (
+        encode_json(text),
+        index,
+        reason,
+    )
 
 
 def _answer(body: _Body) -> Answer:

@@ -100,7 +100,7 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
     ends: bool = False
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A whole answer, or what one event of it says. Token counts are the upstream's word.
 
     `data_bytes` counts what is no text and leaves as it was read (numbers of an embedding).

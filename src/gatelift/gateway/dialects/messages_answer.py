@@ -80,6 +80,17 @@ class MessagesAnswer:
 
     choices = 1
 
+    __slots__ = (
+        "_begun",
+        "_block",
+        "_blocks",
+        "_count",
+        "_reader",
+        "_request",
+        "_request_id",
+        "_unfinished",
+    )
+
     def __init__(self, request: MessagesRequest, *, request_id: str) -> None:
         self._request = request
         self._request_id = request_id

@@ -54,14 +54,14 @@ _NOTHING: Final = Answer()
 _ENDED: Final = Answer(ended=True)
 
 
-class _Usage(msgspec.Struct, frozen=True):
+class _Usage(msgspec.Struct, frozen=True, gc=False):
     input_tokens: TokenCount | None = None
     output_tokens: TokenCount | None = None
     cache_creation_input_tokens: TokenCount | None = None
     cache_read_input_tokens: TokenCount | None = None
 
 
-class _Block(msgspec.Struct, frozen=True):
+class _Block(msgspec.Struct, frozen=True, gc=False):
     type: str
     text: str | None = None
     thinking: str | None = None
@@ -69,7 +69,7 @@ class _Block(msgspec.Struct, frozen=True):
     input: dict[str, Any] | None = None
 
 
-class _Delta(msgspec.Struct, frozen=True):
+class _Delta(msgspec.Struct, frozen=True, gc=False):
     type: str = ""
     text: str | None = None
     thinking: str | None = None
@@ -78,14 +78,14 @@ class _Delta(msgspec.Struct, frozen=True):
     stop_sequence: str | None = None
 
 
-class _Message(msgspec.Struct, frozen=True):
+class _Message(msgspec.Struct, frozen=True, gc=False):
     content: list[_Block]
     stop_reason: str | None = None
     stop_sequence: str | None = None
     usage: _Usage | None = None
 
 
-class _Event(msgspec.Struct, frozen=True):
+class _Event(msgspec.Struct, frozen=True, gc=False):
     type: str
     index: int = -1
     message: _Message | None = None
@@ -108,6 +108,17 @@ def _input_tokens(usage: _Usage | None) -> int | None:
 
 class MessagesReader:
     """Reads one answer. `stop_sequence` is what the upstream says ended it, if it was asked for."""
+
+    __slots__ = (
+        "_begun",
+        "_channel",
+        "_count",
+        "_has_input",
+        "_kind",
+        "_open",
+        "_stop",
+        "stop_sequence",
+    )
 
     def __init__(self, stop: tuple[str, ...]) -> None:
         self._stop = stop

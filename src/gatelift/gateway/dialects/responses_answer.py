@@ -53,13 +53,13 @@ _CONTENTS: Final = {
 }
 
 
-class _Content(msgspec.Struct, frozen=True):
+class _Content(msgspec.Struct, frozen=True, gc=False):
     type: str
     text: str | None = None
     refusal: str | None = None
 
 
-class _Item(msgspec.Struct, frozen=True):
+class _Item(msgspec.Struct, frozen=True, gc=False):
     type: str
     id: str | None = None
     call_id: str | None = None
@@ -69,23 +69,23 @@ class _Item(msgspec.Struct, frozen=True):
     summary: list[_Content] | None = None
 
 
-class _Usage(msgspec.Struct, frozen=True):
+class _Usage(msgspec.Struct, frozen=True, gc=False):
     input_tokens: TokenCount = 0
     output_tokens: TokenCount = 0
 
 
-class _Details(msgspec.Struct, frozen=True):
+class _Details(msgspec.Struct, frozen=True, gc=False):
     reason: str | None = None
 
 
-class _Response(msgspec.Struct, frozen=True):
+class _Response(msgspec.Struct, frozen=True, gc=False):
     status: str
     output: list[_Item] | None = None
     usage: _Usage | None = None
     incomplete_details: _Details | None = None
 
 
-class _Event(msgspec.Struct, frozen=True):
+class _Event(msgspec.Struct, frozen=True, gc=False):
     type: str
     delta: str | None = None
     text: str | None = None
@@ -105,6 +105,17 @@ class ResponsesAnswer:
     """One exchange's response."""
 
     choices = 1
+
+    __slots__ = (
+        "_begun",
+        "_calls",
+        "_count",
+        "_head",
+        "_output",
+        "_parts_read",
+        "_request",
+        "_with_arguments",
+    )
 
     def __init__(self, request: ResponsesRequest, *, request_id: str, created_s: int) -> None:
         self._request = request

@@ -1,0 +1,98 @@
+"""`gatelift sign`: one more signature on an envelope, on a machine that reaches nobody.
+
+Invariants
+- What is signed is shown first, read from the very bytes, and asked for unless `--yes` says so.
+- Payload bytes are never written anew: who signs later signs what was signed first.
+- A draft of a root is checked before its first signature; nothing else is signed without an envelope.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gatelift.cli.desk import KeysOption, load_keys
+from gatelift.cli.errors import InputError
+from gatelift.cli.layout import read_bytes
+from gatelift.cli.output import JsonFlag, at_text, facts, note, say, show
+from gatelift.cli.submit import kind_of
+from gatelift.encoding import parse_json, sha256_digest
+from gatelift.trust import (
+    ROOT_TYPE,
+    Root,
+    add_signature,
+    parse_envelope,
+    parse_root,
+    sign_envelope,
+)
+from gatelift.wire.files import replace_durably
+
+__all__ = ["sign"]
+
+
+def sign(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An envelope, or a root's draft.")],
+    key: KeysOption = [],  # noqa: B006 (typer copies defaults)
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write here; default: FILE itself, if signed.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Sign without asking.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Add signatures to an envelope, without any connection; `submit` delivers it."""
+    data = read_bytes(file)
+    signers = load_keys(key)
+    draft = _is_draft(data)
+    if draft and out is None:
+        raise InputError("expected --out FILE: a draft stays as it is, its envelope is new")
+    payload = data if draft else parse_envelope(data).unverified_payload()
+    kind = "root" if draft else kind_of(data)
+    root = parse_root(payload) if kind == "root" else None
+    _show(kind, payload, root)
+    if not yes and not typer.confirm("Sign this?", err=True):
+        raise InputError("nothing was signed", code="not_signed")
+    if draft:
+        data = sign_envelope(payload, ROOT_TYPE, signers)
+    else:
+        for signer in signers:
+            data = add_signature(data, signer)
+    path = file if out is None else out
+    replace_durably(path, data)
+    signed = [each.keyid for each in parse_envelope(data).signatures]
+    value = {
+        "ok": True,
+        "kind": kind,
+        "payload": sha256_digest(payload),
+        "digest": sha256_digest(data),
+        "signatures": signed,
+        "out": str(path),
+    }
+
+    def render() -> None:
+        say(f"Signed {kind}: {len(signed)} signature(s) in {path}.")
+        facts((("digest", value["digest"]), *((f"key {n}", k) for n, k in enumerate(signed, 1))))
+
+    show(value, render)
+
+
+def _is_draft(data: bytes) -> bool:
+    found = parse_json(data)
+    return isinstance(found, dict) and "payload" not in found and "roles" in found
+
+
+def _show(kind: str, payload: bytes, root: Root | None) -> None:
+    note(f"{kind}, payload {sha256_digest(payload)}")
+    if root is None:
+        note(_plain(payload.decode("utf-8")))
+        return
+    note(f"{_plain(root.name)} version {root.version}, expires {at_text(root.expires_at)}")
+    for name, role in sorted(root.roles.items()):
+        people = [f"{root.keys[kid].person} ({root.keys[kid].scheme.value})" for kid in role.keys]
+        note(_plain(f"  {name}: {role.threshold} of {', '.join(people)}"))
+
+
+def _plain(text: str) -> str:
+    # What could turn the terminal's text around, or hide a part of it, is shown as an escape.
+    return text.encode("ascii", "backslashreplace").decode("ascii")
