@@ -39,7 +39,13 @@ from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 
 SHOWN_PER_CODE = 20
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -235,6 +241,165 @@ def check_signature(public: bytes, signature: bytes, message: bytes, code: str) 
         raise BrokenError(
             code, "a signature does not hold: content, signature or key differs"
         ) from error
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A key of a person as the root pins it (signatures.md): the scheme stands with the key."""
+
+    scheme: str
+    public: bytes
+    rp_id: str | None
+
+    def check(self) -> None:
+        """Return if the bytes suit the scheme."""
+        if self.scheme == "ecdsa-p256" or (self.scheme == "webauthn" and len(self.public) != 32):
+            _check_point(self.public)
+        else:
+            check_public_key(self.public)
+        name = self.rp_id
+        wrong = (self.scheme == "webauthn" and name is None) or (
+            self.scheme in {"ed25519", "ecdsa-p256"} and name is not None
+        )
+        if name is not None:
+            wrong |= not 0 < len(name) <= 253 or not name.isascii() or not name.isprintable()
+            odd = name != name.lower() or bool(set(name) & set(" /:@?#\\"))
+            wrong |= self.scheme == "webauthn" and odd
+        if wrong:
+            raise BrokenError("bad_public_key", f"rp_id {name!r} does not suit {self.scheme}")
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Return if the signature is this key's, by its own scheme."""
+        if self.scheme == "ed25519":
+            check_signature(self.public, signature, message, "forged")
+        elif self.scheme == "ecdsa-p256":
+            _verify_p256(self.public, signature, message)
+        elif self.scheme == "sshsig":
+            _verify_sshsig(self.public, self.rp_id, signature, message)
+        elif self.scheme == "webauthn" and self.rp_id is not None:
+            _verify_webauthn(self.public, self.rp_id, signature, message)
+        else:
+            raise BrokenError("forged", f"no scheme {self.scheme!r} is known here")
+
+
+def _check_point(raw: bytes) -> None:
+    try:
+        if len(raw) != 65 or raw[0] != 4:
+            raise ValueError(f"{len(raw)} bytes")
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), raw)
+    except ValueError as error:
+        raise BrokenError(
+            "bad_public_key", f"expected an uncompressed P-256 point: {error}"
+        ) from error
+
+
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+def _verify_p256(public: bytes, signature: bytes, message: bytes) -> None:
+    try:
+        r, s = decode_dss_signature(signature)
+        below = 1 <= r < _P256_ORDER and 1 <= s < _P256_ORDER
+        if encode_dss_signature(r, s) != signature or not below:
+            raise ValueError("another spelling")
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
+        key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError) as error:
+        raise BrokenError("forged", f"a P-256 signature does not hold: {error}") from error
+
+
+def _ssh_string(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+def _ssh_strings(data: bytes, count: int) -> tuple[list[bytes], bytes]:
+    """Return the first strings of an SSH encoding, and what is left."""
+    found = []
+    for _ in range(count):
+        size = int.from_bytes(data[:4], "big")
+        if len(data) < 4 + size:
+            raise BrokenError("forged", "an SSH signature is cut short")
+        found.append(data[4 : 4 + size])
+        data = data[4 + size :]
+    return found, data
+
+
+def _verify_sshsig(
+    public: bytes, application: str | None, signature: bytes, message: bytes
+) -> None:
+    kind = b"ssh-ed25519" if application is None else b"sk-ssh-ed25519@openssh.com"
+    own = _ssh_string(kind) + _ssh_string(public)
+    if application is not None:
+        own += _ssh_string(application.encode())
+    head = b"SSHSIG" + (1).to_bytes(4, "big")
+    (key, namespace, reserved, hashed, inner), rest = _ssh_strings(signature[len(head) :], 5)
+    right = (own, b"gatelift", b"", b"sha512", b"")
+    if signature[: len(head)] != head or (key, namespace, reserved, hashed, rest) != right:
+        raise BrokenError("forged", "an SSH signature of another key, namespace, hash or form")
+    (algorithm, raw), rest = _ssh_strings(inner, 2)
+    covered = b"SSHSIG" + _ssh_string(namespace) + _ssh_string(reserved) + _ssh_string(hashed)
+    covered += _ssh_string(hashlib.sha512(message).digest())
+    if application is not None:
+        if len(rest) != 5 or not rest[0] & 1:
+            raise BrokenError("forged", "the security key was not touched")
+        name = hashlib.sha256(application.encode()).digest()
+        covered, rest = name + rest + hashlib.sha256(covered).digest(), b""
+    if algorithm != kind or rest or len(signature) > 4096:
+        raise BrokenError("forged", "an SSH signature of another algorithm or form")
+    check_signature(public, raw, covered, "forged")
+
+
+def _base64url(text: Any) -> bytes:
+    if not isinstance(text, str) or re.fullmatch(r"[A-Za-z0-9_-]*", text, re.ASCII) is None:
+        raise BrokenError("forged", "expected base64url without padding")
+    padded = text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4)
+    return read_base64(padded)
+
+
+def _verify_webauthn(public: bytes, rp_id: str, signature: bytes, message: bytes) -> None:
+    try:
+        said = read_json(signature)
+        names = {"authenticatorData", "clientDataJSON", "signature"}
+        if len(signature) > 8192 or not isinstance(said, dict) or said.keys() != names:
+            raise BrokenError("forged", "no WebAuthn assertion")
+        data, text = _base64url(said["authenticatorData"]), _base64url(said["clientDataJSON"])
+        raw, client = _base64url(said["signature"]), read_json(text)
+    except BrokenError as error:
+        raise BrokenError("forged", f"no WebAuthn assertion in strict JSON: {error}") from error
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(message).digest()).rstrip(b"=").decode()
+    if (
+        not isinstance(client, dict)
+        or client.get("type") != "webauthn.get"
+        or client.get("challenge") != challenge
+        or client.get("crossOrigin", False) is not False
+        or "topOrigin" in client
+        or not _is_origin_of(client.get("origin"), rp_id)
+    ):
+        raise BrokenError("forged", "the assertion is of another kind, challenge or origin")
+    flags = data[32] if len(data) == 37 else 0
+    # Present and verified; no attested key, no extension; backed up only where that is possible.
+    if (
+        flags & 0xC5 != 0x05
+        or flags & 0x18 == 0x10
+        or data[:32] != hashlib.sha256(rp_id.encode()).digest()
+    ):
+        raise BrokenError("forged", "nobody was present and verified for this relying party")
+    covered = data + hashlib.sha256(text).digest()
+    if len(public) == 32:
+        check_signature(public, raw, covered, "forged")
+    else:
+        _verify_p256(public, raw, covered)
+
+
+def _is_origin_of(origin: Any, rp_id: str) -> bool:
+    try:
+        parts = urlsplit(str(origin))
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    plain = f"{parts.scheme}://{host}" + ("" if port is None else f":{port}")
+    safe = parts.scheme == "https" or (parts.scheme == "http" and host == "localhost" == rp_id)
+    return safe and plain == origin and (host == rp_id or host.endswith(f".{rp_id}"))
 
 
 # -- shapes (entries.md) -------------------------------------------------------------------------------
@@ -719,15 +884,17 @@ def check_key_name(name: str) -> str:
     return name
 
 
-def read_vkey(text: str, kind: int) -> Vkey:
-    """Return the key of a written vkey of type `kind`."""
+def read_vkey(text: str, kind: int | None = None) -> Vkey:
+    """Return the key of a written vkey, of type `kind` if that is given."""
     parts = text.split("+", 2)
     if len(parts) != 3:
         raise BrokenError("bad_vkey", f"expected name+id+key, got {text[:80]!r}")
     raw = read_base64(parts[2])
-    if len(raw) != 33 or raw[0] != kind:
-        raise BrokenError("bad_vkey", f"expected a key of type {kind:02x} in {text[:80]!r}")
-    key = Vkey(check_key_name(parts[0]), kind, check_public_key(raw[1:]))
+    if len(raw) != 33 or raw[0] not in ({1, 4} if kind is None else {kind}):
+        raise BrokenError(
+            "bad_vkey", f"expected a key of type {kind or '01 or 04'} in {text[:80]!r}"
+        )
+    key = Vkey(check_key_name(parts[0]), raw[0], check_public_key(raw[1:]))
     if key.mark[1].hex() != parts[1]:
         raise BrokenError("bad_vkey", f"the id in {text[:80]!r} is not that of its key")
     return key
@@ -997,7 +1164,7 @@ def unverified_payload(data: bytes) -> bytes:
     return read_base64(read_shape(data, "envelope")["payload"], url_safe_too=True)
 
 
-def verify_envelope(data: bytes, kind: str, keys: dict[str, bytes]) -> tuple[bytes, list[str]]:
+def verify_envelope(data: bytes, kind: str, keys: dict[str, PublicKey]) -> tuple[bytes, list[str]]:
     """Return the payload and the ids of the known keys that signed it, each once."""
     envelope = read_shape(data, "envelope")
     if not 1 <= len(envelope["signatures"]) <= 32:
@@ -1011,9 +1178,7 @@ def verify_envelope(data: bytes, kind: str, keys: dict[str, bytes]) -> tuple[byt
     for each in envelope["signatures"]:
         key_id = each.get("keyid", "")
         if key_id in keys and key_id not in signers:
-            check_signature(
-                keys[key_id], read_base64(each["sig"], url_safe_too=True), message, "forged"
-            )
+            keys[key_id].verify(read_base64(each["sig"], url_safe_too=True), message)
             signers.append(key_id)
     if not signers:
         raise BrokenError("unknown_signers", "no signature by a key of this root")
@@ -1026,6 +1191,7 @@ class Signer:
 
     key: str
     person: str
+    organisation: str
     role: str
 
 
@@ -1041,7 +1207,7 @@ class Root:
         self.people = {person["id"]: person for person in self.value["people"]}
         self.roles: dict[str, dict[str, Any]] = self.value["roles"]
         self.keys = {
-            key_id: check_public_key(read_base64(key["public"]))
+            key_id: PublicKey(key["scheme"], read_base64(key["public"]), key.get("rp_id"))
             for key_id, key in self.value["keys"].items()
         }
         self.role_of = {key: name for name, role in self.roles.items() for key in role["keys"]}
@@ -1050,41 +1216,75 @@ class Root:
 
     def _check(self) -> None:
         value = self.value
+        for key in self.keys.values():
+            key.check()
+        machines = list(self._machine_keys())
+        used = [*self.role_of, *machines]
+        names = [node["name"] for node in value["nodes"]]
+        urls = value.get("order_urls", [])
         rules = {
             "version and expiry": self.version >= 1 and self.expires_at > value["issued_at"],
             "each person once": len(self.people) == len(value["people"]),
             "known roles": self.roles.keys() <= ROLES,
             "root, operator and control": {"root", "operator", "control"} <= self.roles.keys(),
             "one role a key": len(self.role_of) == sum(len(r["keys"]) for r in self.roles.values()),
-            "role keys in the root": self.role_of.keys() <= self.keys.keys(),
-            "a quorum of its witnesses": 0 <= value["witness_quorum"] <= len(self._witnessing()),
-            "order lists at https addresses": _are_order_urls(value.get("order_urls", [])),
+            "a role for each key, a key for each role": self.role_of.keys() == self.keys.keys(),
+            "keys under their own id, of people of the root": all(
+                digest_of(self.keys[key_id].public) == key_id and key["person"] in self.people
+                for key_id, key in value["keys"].items()
+            ),
+            "logs, nodes and witnesses with keys of their own": len(set(used)) == len(used),
+            "each node once": len(set(names)) == len(names),
+            "order lists at https addresses": len(urls) <= 8 and all(map(_is_url, urls)),
+            "witnesses with time to answer": value.get("witness_max_age_ms", 86_400_000) >= 60_000,
         }
-        rules["keys that sign by ed25519: this file reads no other scheme"] = all(
-            key["scheme"] == "ed25519" for key in value["keys"].values()
-        )
-        rules["keys under their own id, of people of the root"] = all(
-            digest_of(self.keys[key_id]) == key_id and key["person"] in self.people
-            for key_id, key in value["keys"].items()
-        )
         for name, held in rules.items():
             if not held:
                 raise BrokenError("bad_root", f"expected of a root: {name}")
         for name, role in self.roles.items():
-            people = {value["keys"][key]["person"] for key in role["keys"]}
-            if not 1 <= role.get("threshold", 1) <= len(people):
-                raise BrokenError(
-                    "bad_root", f"role {name} asks for more people than it has, or none"
-                )
-        operator = self._organisations("operator")
-        if operator & (
-            self._organisations("overseer") | {w["organisation"] for w in value["witnesses"]}
-        ):
-            raise BrokenError("bad_root", "overseer or witness is of the operator's organisation")
+            voices = (
+                self._organisations(name)
+                if name == "overseer"
+                else {value["keys"][key]["person"] for key in role["keys"]}
+            )
+            if not 1 <= role.get("threshold", 1) <= len(voices):
+                raise BrokenError("bad_root", f"role {name} asks for more than it has, or none")
+        if self._organisations("operator") & self._organisations("overseer"):
+            raise BrokenError("bad_root", "the overseer is of the operator's organisation")
+        self._check_witnesses()
+
+    def _machine_keys(self) -> Iterator[str]:
+        yield digest_of(read_vkey(self.value["releases_vkey"]).public)
+        for node in self.value["nodes"]:
+            yield digest_of(check_public_key(read_base64(node["batch_key"])))
+            yield digest_of(check_public_key(read_base64(node["requests_key"])))
+        for witness in self.value["witnesses"]:
+            yield digest_of(read_vkey(witness["vkey"]).public)
+
+    def _check_witnesses(self) -> None:
+        witnesses, quorum = self.value["witnesses"], self.value["witness_quorum"]
+        told = {w["organisation"] for w in witnesses}
+        inside = {one_spelling(each) for each in self._organisations("operator")}
+        rules = {
+            "one spelling of each organisation": len(told) == len(self._witnessing()),
+            "names of one word": all(
+                word and word.isprintable() and " " not in word
+                for w in witnesses
+                for word in (w["name"], w["vkey"])
+            ),
+            "https addresses": all(not w.get("url") or _is_url(w["url"]) for w in witnesses),
+            "nobody of the operator": not inside & self._witnessing().keys(),
+            "an organisation for each": "" not in self._witnessing(),
+            "a quorum of organisations": 0 <= quorum <= len(self._witnessing()),
+        }
+        for name, held in rules.items():
+            if not held:
+                raise BrokenError("bad_root", f"expected of a root's witnesses: {name}")
+        self.policy()
 
     def _organisations(self, role: str) -> set[str]:
         keys = self.roles.get(role, {"keys": []})["keys"]
-        return {self.people[self.value["keys"][key]["person"]]["organisation"] for key in keys}
+        return {self._organisation(key) for key in keys}
 
     def check_signed_by(self, root: Root, data: bytes) -> None:
         """Return if the root role of `root` signed the root in `data`."""
@@ -1093,6 +1293,28 @@ class Root:
         people = {root.value["keys"][key]["person"] for key in signers if key in role["keys"]}
         if len(people) < role.get("threshold", 1):
             raise BrokenError("quorum_unmet", f"{len(people)} people of the root role signed")
+        overseers = root._organisations("overseer")
+        changed = "overseer" in root.roles and root._oversight() != self._oversight()
+        if changed and not overseers & {root._organisation(key) for key in signers}:
+            raise BrokenError("overseer_missing", "it changes the overseer, who did not sign it")
+
+    def _organisation(self, key_id: str) -> str:
+        person: str = self.value["keys"][key_id]["person"]
+        organisation: str = self.people[person]["organisation"]
+        return organisation
+
+    def _oversight(self) -> Any:
+        """Return all that concerns the overseer: role, keys, people, and lists of orders."""
+        role = self.roles.get("overseer")
+        keys = role["keys"] if role else []
+        people = [self.people[self.value["keys"][key]["person"]] for key in keys]
+        return (
+            role and role.get("threshold", 1),
+            {key: self.keys[key] for key in keys},
+            {key: self.value["keys"][key]["person"] for key in keys},
+            {p["id"]: (p["organisation"], p.get("proof", "unproven")) for p in people},
+            self.value.get("order_urls", []),
+        )
 
     def signers(self, data: bytes) -> tuple[bytes, list[Signer]]:
         """Return the payload of a statement and who of this root signed it."""
@@ -1100,7 +1322,9 @@ class Root:
         if not set(keys) <= self.role_of.keys():
             raise BrokenError("no_role", "a signer's key has no role in this root")
         people = {key: self.value["keys"][key]["person"] for key in keys}
-        return payload, [Signer(key, people[key], self.role_of[key]) for key in keys]
+        return payload, [
+            Signer(key, people[key], self._organisation(key), self.role_of[key]) for key in keys
+        ]
 
     def assurance(self, signers: list[Signer]) -> str:
         """Return the level that these signers give."""
@@ -1154,11 +1378,7 @@ def one_spelling(organisation: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", organisation).casefold().split())
 
 
-def _are_order_urls(urls: list[str]) -> bool:
-    return len(urls) <= 8 and all(_is_order_url(url) for url in urls)
-
-
-def _is_order_url(url: str) -> bool:
+def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         known = bool(parts.hostname) and parts.port != 0
@@ -1467,28 +1687,37 @@ class Plan:
 
 
 def check_quorum(root: Root, signers: list[Signer], roles: list[str]) -> None:
-    """Return if distinct people fill every place that the roles ask for."""
-    places: list[set[str]] = []
-    for role in roles:
-        people = {signer.person for signer in signers if signer.role == role}
-        threshold = root.roles.get(role, {}).get("threshold", 1)
-        if len(people) < threshold:
-            code = "overseer_missing" if role == "overseer" else "quorum_unmet"
-            raise BrokenError(
-                code, f"role {role}: expected {threshold} people, {len(people)} signed"
-            )
-        places += [people] * threshold
-    held: dict[str, int] = {}
+    """Return if distinct people fill every place that the roles ask for.
 
-    def seat(place: int, tried: set[str]) -> bool:
-        for person in places[place] - tried:
-            tried.add(person)
-            if person not in held or seat(held[person], tried):
-                held[person] = place
-                return True
+    In the overseer's role organisations are counted: each has one place, and enough must be filled.
+    """
+    seated: dict[str, list[str]] = {}
+
+    def seat(able: list[str], tried: set[str]) -> bool:
+        for person in able:
+            if person not in tried:
+                tried.add(person)
+                if person not in seated or seat(seated[person], tried):
+                    seated[person] = able
+                    return True
         return False
 
-    if not all(seat(place, set()) for place in range(len(places))):
+    filled = True
+    for role in sorted(roles, key=lambda each: each == "overseer"):
+        voices: dict[str, list[str]] = {}
+        for signer in signers:
+            if signer.role == role:
+                voice = signer.organisation if role == "overseer" else signer.person
+                voices.setdefault(voice, []).append(signer.person)
+        threshold = root.roles.get(role, {}).get("threshold", 1)
+        if len(voices) < threshold:
+            code = "overseer_missing" if role == "overseer" else "quorum_unmet"
+            raise BrokenError(code, f"role {role}: expected {threshold} voices, got {len(voices)}")
+        if role == "overseer":
+            filled &= sum(seat(people, set()) for people in voices.values()) >= threshold
+        else:
+            filled &= all(seat(list(voices), set()) for _ in range(threshold))
+    if not filled:
         raise BrokenError("person_twice", f"one person fills two of the roles {roles}")
 
 
@@ -1705,6 +1934,8 @@ class Releases:
             raise BrokenError("window_too_long", f"expected at most {stage.certificate_ms} ms")
         if now >= value["not_after"]:
             raise BrokenError("expired", "the certificate had expired when it was logged")
+        if value["not_after"] > self.root.expires_at:
+            raise BrokenError("outlives_root", "the certificate ends after its root")
 
     def _check_after(self, entry: Entry) -> None:
         after = entry.value["after"]

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +20,7 @@ from gatelift.encoding import encode_base64, parse_base64, parse_digest, parse_j
 from gatelift.errors import GateliftError
 from gatelift.tlog import (
     Checkpoint,
+    CosignatureSigner,
     MemoryTree,
     add_signatures,
     check_public_key,
@@ -30,9 +33,25 @@ from gatelift.tlog import (
     verify_witnessed,
 )
 from gatelift.tlog.ed25519 import _SMALL_ORDER_YS
-from gatelift.trust import KeyId, Node, Person, Role, Signer, verify_quorum, verify_root
+from gatelift.trust import (
+    Key,
+    KeyId,
+    Node,
+    Person,
+    Role,
+    Scheme,
+    SignatureError,
+    Signer,
+    VerifyingKey,
+    Witness,
+    verify_quorum,
+    verify_root,
+    verify_signature,
+)
+from gatelift.trust.keys import check_verifying_key
 from tests.support.verifiers import load_file
-from tests.support.world import HOUR, NOW, World, key
+from tests.support.world import HOUR, NOW, World, key, seed
+from tests.unit.trust import test_trust_schemes as schemes
 
 VECTORS = Path(__file__).parents[2] / "vectors/tlog"
 WORLD = World()
@@ -263,6 +282,35 @@ def one_key(**changes: Any) -> dict[str, Any]:
     return {"keys": keys}
 
 
+def node(name: str, of: str = "") -> Node:
+    of = of or name
+    return Node(
+        name=name,
+        batch_key=key(f"batch {of}").public_text,
+        requests_key=key(f"requests {of}").public_text,
+    )
+
+
+def cosigner(number: int) -> CosignatureSigner:
+    return CosignatureSigner(
+        f"w{number}.example", Ed25519PrivateKey.from_private_bytes(seed(f"w{number}"))
+    )
+
+
+def overseers(first: str, second: str) -> dict[str, Any]:
+    """Let two people oversee, of these organisations, both needed."""
+    people = [p for p in WORLD.root.people if p.id != "vera"]
+    people += [Person(id="vera", organisation=first), Person(id="otto", organisation=second)]
+    mine = key("overseer:otto")
+    roles = dict(WORLD.root.roles)
+    roles["overseer"] = Role(keys=(*roles["overseer"].keys, mine.id), threshold=2)
+    keys = {
+        **WORLD.root.keys,
+        mine.id: Key(scheme=Scheme.ED25519, public=mine.public_text, person="otto"),
+    }
+    return {"people": tuple(people), "roles": roles, "keys": keys}
+
+
 WITNESS = WORLD.root.witnesses[0]
 ROOTS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -291,8 +339,60 @@ ROOTS: dict[str, dict[str, Any]] = {
     },
     "no witness": {"witnesses": (), "witness_quorum": 0},
     "no nodes": {"nodes": ()},
-    "two nodes": {
-        "nodes": (*WORLD.root.nodes, Node(name="n2", batch_key="x", requests_key="y")),
+    "a node with no keys": {"nodes": (Node(name="n2", batch_key="x", requests_key="y"),)},
+    "two nodes": {"nodes": (*WORLD.root.nodes, node("n2"))},
+    "a node twice": {"nodes": (*WORLD.root.nodes, node("n1", "other"))},
+    "two nodes of one key": {"nodes": (node("n1"), node("n2", "n1"))},
+    "a node with a person's key": {
+        "nodes": (msgspec.structs.replace(node("n2"), batch_key=key("safety:sam").public_text),)
+    },
+    "the log's key for a node": {
+        "nodes": (
+            msgspec.structs.replace(
+                node("n2"), requests_key=encode_base64(WORLD.log.key.public_key)
+            ),
+        )
+    },
+    "a key without a role": with_role("safety", keys=()) | without("safety"),
+    "two overseers of one organisation": overseers("oversight.example", "oversight.example"),
+    "two overseers of two": overseers("oversight.example", "other.example"),
+    "a witness's word of a minute": {"witness_max_age_ms": 60_000},
+    "a witness's word of less": {"witness_max_age_ms": 59_999},
+    "a witness that cosigns as a log": {
+        "witnesses": (msgspec.structs.replace(WITNESS, vkey=WORLD.log.vkey),)
+    },
+    "a log that cosigns as a witness": {"releases_vkey": WORLD.witness.vkey},
+    **{
+        f"a witness named {name!r}": {"witnesses": (msgspec.structs.replace(WITNESS, name=name),)}
+        for name in ("none", "witnesses", "a b", "", "w\n", "organisation:x")
+    },
+    **{
+        f"a witness at {url!r}": {"witnesses": (msgspec.structs.replace(WITNESS, url=url),)}
+        for url in ("https://witness.example/", "http://witness.example/", "x", "https://a b/")
+    },
+    **{
+        f"two witnesses of {organisations} with a quorum of {quorum}": {
+            "witnesses": tuple(
+                Witness(
+                    name=f"w{i}",
+                    vkey=cosigner(i).vkey,
+                    organisation=organisation,
+                    independent=i == 0,
+                )
+                for i, organisation in enumerate(organisations)
+            ),
+            "witness_quorum": quorum,
+        }
+        for organisations in (
+            ("a.example", "b.example"),
+            ("a.example", "a.example"),
+            ("a.example", "A.example"),
+            ("a.example", " a.example"),
+            ("a.example", ""),
+            ("a.example", "LAB.example"),
+            ("a/ b", "a/ b"),
+        )
+        for quorum in (1, 2)
     },
     **{
         f"order list {url}": {"order_urls": (url,)}
@@ -374,27 +474,178 @@ def test_an_envelope_is_taken_and_refused_alike(what: str) -> None:
 # -- quorum ---------------------------------------------------------------------------------------
 
 
+ROLES = ("safety", "security", "overseer")
+ORGANISATIONS = {"u": "one", "v": "one", "w": "two", "x": "three"}
+
+
+@settings(max_examples=400, deadline=None)
 @given(
-    pairs=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("uvwx")), max_size=8),
+    pairs=st.lists(st.tuples(st.sampled_from(ROLES), st.sampled_from("uvwx")), max_size=8),
     thresholds=st.tuples(*(st.integers(1, 2) for _ in range(3))),
-    roles=st.lists(st.sampled_from("abc"), min_size=1, max_size=4),
+    roles=st.lists(st.sampled_from(ROLES), min_size=1, max_size=4),
 )
 def test_a_quorum_is_counted_alike(
     pairs: list[tuple[str, str]], thresholds: tuple[int, ...], roles: list[str]
 ) -> None:
     file = load_file()
-    held = {n: Role(keys=(), threshold=t) for n, t in zip("abc", thresholds, strict=True)}
+    held = {n: Role(keys=(), threshold=t) for n, t in zip(ROLES, thresholds, strict=True)}
     root = msgspec.structs.replace(WORLD.root, roles=held)
     signers = tuple(
-        Signer(key=KeyId(f"{role}:{who}"), person=who, organisation="o", role=role)
+        Signer(key=KeyId(f"{role}:{who}"), person=who, organisation=ORGANISATIONS[who], role=role)
         for role, who in pairs
     )
     ours = by_package(lambda asked: verify_quorum(root, signers, tuple(asked)), roles)
     there = SimpleNamespace(roles={n: {"threshold": r.threshold} for n, r in held.items()})
     theirs = by_file(
         lambda asked: file.check_quorum(
-            there, [file.Signer(s.key, s.person, s.role) for s in signers], asked
+            there, [file.Signer(s.key, s.person, s.organisation, s.role) for s in signers], asked
         ),
         roles,
     )
     assert (ours is REFUSED) == (theirs is REFUSED)
+
+
+# -- the successor of a root ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"order_urls": ("https://overseer.example/",)},
+        person("vera", organisation="elsewhere.example"),
+        person("vera", proof="sha256:" + "1" * 64),
+        person("sam", proof="sha256:" + "1" * 64),
+        without("overseer"),
+        {"name": "other.example"},
+        {"version": 3},
+    ],
+    ids=range(8),
+)
+@pytest.mark.parametrize(
+    "names", [("root:olga", "root:vera"), ("root:olga", "root:lea"), ("root:olga", "overseer:vera")]
+)
+def test_a_successor_is_taken_and_refused_alike(
+    changes: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    """The root role is olga, vera and lea, any two of them; vera oversees."""
+    world = World()
+    lea = key("root:lea")
+    world.keys["root:lea"] = lea
+    more = {
+        "people": (*world.root.people, Person(id="lea", organisation="lab.example")),
+        "keys": {
+            **world.root.keys,
+            lea.id: Key(scheme=Scheme.ED25519, public=lea.public_text, person="lea"),
+        },
+        "roles": {
+            **world.root.roles,
+            "root": Role(keys=(*world.root.roles["root"].keys, lea.id), threshold=2),
+        },
+    }
+    first = world.sign_root(world.root_payload(**more))
+    following = {**more, "version": 2, **changes}
+    if "people" in changes:
+        following["people"] = (*changes["people"], more["people"][-1])
+    if "roles" in changes:
+        gone = world.root.roles["overseer"].keys
+        following["roles"] = {**changes["roles"], "root": more["roles"]["root"]}
+        following["keys"] = {k: v for k, v in more["keys"].items() if k not in gone}
+    second = world.sign_root(world.root_payload(**following), *names)
+    before = verify_root(first, now_ms=0)
+    ours = by_package(lambda data: verify_root(data, 0, before), second)
+    file = load_file()
+
+    def follow(data: bytes) -> Any:
+        root, old = file.Root(data), file.Root(first)
+        if (root.name, root.version) != (old.name, old.version + 1):
+            raise file.BrokenError("not_successor", "")
+        root.check_signed_by(old, data)
+        return root
+
+    assert (ours is REFUSED) == (by_file(follow, second) is REFUSED)
+
+
+# -- the four schemes -----------------------------------------------------------------------------
+
+
+def there(held: VerifyingKey) -> Any:
+    return load_file().PublicKey(held.scheme.value, held.public, held.rp_id)
+
+
+def taken(held: VerifyingKey, signature: bytes, message: bytes) -> bool:
+    """Ask both; they must agree."""
+    try:
+        verify_signature(held, signature, message)
+        ours = True
+    except SignatureError:
+        ours = False
+    theirs = by_file(lambda given: there(held).verify(given, message), signature) is not REFUSED
+    assert ours == theirs, (held.scheme, signature)
+    return ours
+
+
+def test_published_signatures_of_each_scheme_hold_by_both() -> None:
+    golden, blob = schemes.golden_ssh()
+    assert taken(golden, blob, schemes.MESSAGE)
+    for vector in schemes.WEBAUTHN:
+        held = VerifyingKey(
+            scheme=Scheme.WEBAUTHN, public=bytes.fromhex(vector["public"]), rp_id=vector["rp_id"]
+        )
+        signature = json.dumps(vector["response"]).encode()
+        assert taken(held, signature, bytes.fromhex(vector["message"]))
+    for vector in schemes.CURVES["ecdsa-p256"]:
+        held, r, s, message = schemes.p256(vector)
+        assert taken(held, encode_dss_signature(r, s), message)
+
+
+@pytest.mark.parametrize("name", schemes.BENT_DER)
+def test_a_bent_p256_signature_is_refused_by_both(name: str) -> None:
+    held, r, s, message = schemes.p256(schemes.CURVES["ecdsa-p256"][0])
+    assert not taken(held, schemes.BENT_DER[name](r, s), message)
+
+
+@pytest.mark.parametrize("application", [None, "ssh:"])
+@pytest.mark.parametrize("name", ["nothing", *schemes.BENT_SSH])
+def test_a_bent_ssh_signature_is_refused_by_both(name: str, application: str | None) -> None:
+    made = schemes.Ssh(application)
+    for field, value in schemes.BENT_SSH.get(name, {}).items():
+        setattr(made, field, value)
+    assert taken(made.pinned(), made.blob(), schemes.MESSAGE) == (name == "nothing")
+
+
+@pytest.mark.parametrize("name", [*schemes.GOOD_ASSERTIONS, *schemes.BENT_ASSERTIONS])
+def test_an_assertion_is_taken_and_refused_alike(name: str) -> None:
+    made = schemes.Assertion()
+    {**schemes.GOOD_ASSERTIONS, **schemes.BENT_ASSERTIONS}[name](made)
+    good = name in schemes.GOOD_ASSERTIONS
+    assert taken(made.pinned(), made.signature(), schemes.MESSAGE) == good
+
+
+@settings(max_examples=600, deadline=None)
+@given(data=st.data())
+def test_bent_signatures_of_every_scheme_are_taken_and_refused_alike(data: st.DataObject) -> None:
+    held, good = data.draw(st.sampled_from(schemes._pairs()))
+    at = data.draw(st.integers(0, len(good)))
+    put = data.draw(st.binary(max_size=4))
+    cut = data.draw(st.integers(0, 4))
+    taken(held, good[:at] + put + good[at + cut :], schemes.MESSAGE)
+
+
+@given(
+    scheme=st.sampled_from(list(Scheme)),
+    rp_id=st.one_of(st.none(), st.text("aZ.:/ \n\u00e9", max_size=5), st.just("x" * 254)),
+    long=st.booleans(),
+)
+def test_a_key_suits_its_scheme_by_both(scheme: Scheme, rp_id: str | None, long: bool) -> None:
+    p256 = schemes.p256(schemes.CURVES["ecdsa-p256"][0])[0].public
+    held = VerifyingKey(scheme=scheme, public=p256 if long else key("a").public, rp_id=rp_id)
+    ours = by_package(check_verifying_key, held)
+    theirs = by_file(lambda given: there(given).check(), held)
+    assert (ours is REFUSED) == (theirs is REFUSED)
+
+
+@pytest.mark.parametrize("name", schemes._points())
+def test_a_point_has_one_spelling_by_both(name: str) -> None:
+    held = VerifyingKey(scheme=Scheme.ECDSA_P256, public=schemes._points()[name])
+    assert by_file(lambda given: there(given).check(), held) is REFUSED
