@@ -202,6 +202,11 @@ class Store(Reader):
                 )
             yield transaction
 
+    def check_leads(self) -> None:
+        """Return if this process could write now; raises as `transaction` does, and writes nothing."""
+        with self.transaction():
+            pass
+
     def close(self) -> None:
         """Close all connections and give the lock back."""
         self._engine.dispose()
