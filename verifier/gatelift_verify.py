@@ -6,13 +6,15 @@ r"""Verify a Gatelift dossier with one file: Python's standard library and `cryp
 DOSSIER is the folder or the plain tar archive. Exit codes: 0 it holds and the anchor authenticates it,
 1 it does not hold, 2 it cannot be read, 3 consistent with itself, not authenticated.
 
-Whatever it checks stands in docs/reference/dossier.md, ledger.md and entries.md; it shares no code with
-Gatelift itself. Needs Python 3.10 or later. Its parts, in order: bytes, shapes, the folder or archive,
-trees and notes, envelopes and the root, plans, the releases log, records, the whole.
+Whatever it checks stands in docs/reference/dossier.md, ledger.md, signatures.md and entries.md; it shares
+no code with Gatelift itself. Needs Python 3.10 or later. Its parts, in order: bytes, keys and signatures,
+shapes, the folder or archive, trees and notes, envelopes and the root, plans, the releases log, records,
+the whole.
 Take it from where you trust it, never from the dossier: who forges the one can forge the other.
 
 Invariants
 - Nothing is believed because the dossier says so. Without an anchor the result is 3 at best.
+- How a key signs stands with the key in the root; a signature never chooses. One key is one vote.
 - What this file does not judge it names (`not_judged`), and a plan that it cannot read is an error.
 - Whatever the bytes are, the answer is a report, not a traceback.
 - Nothing is written, fetched or run.
@@ -213,6 +215,8 @@ def read_shape(data: bytes, name: str) -> dict[str, Any]:
     return value
 
 
+# -- keys and signatures (signatures.md) --------------------------------------------------------------
+
 _P = 2**255 - 19
 _D = (-121665 * pow(121666, -1, _P)) % _P
 _SMALL_ORDER = {0, 1, _P - 1} | {
@@ -222,14 +226,34 @@ _SMALL_ORDER = {0, 1, _P - 1} | {
         "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
     )
 }
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_SSH_HEAD = b"SSHSIG" + (1).to_bytes(4, "big")
+_MAX_SSH_BYTES = 4096
+_MAX_ASSERTION_BYTES = 8192
+_TOUCHED = 0x01
+# Flags of an authenticator: present, verified, can be backed up, is backed up, and two that say more follows.
+_UP, _UV, _BE, _BS, _AT, _ED = 0x01, 0x04, 0x08, 0x10, 0x40, 0x80
 
 
 def check_public_key(raw: bytes) -> bytes:
-    """Return the 32 bytes of a key that every library treats alike."""
+    """Return the 32 bytes of an Ed25519 key that every library treats alike."""
     y = int.from_bytes(raw, "little") & (2**255 - 1)
     square = (y * y - 1) * (_D * y * y + 1) % _P
     if len(raw) != 32 or y >= _P or y in _SMALL_ORDER or pow(square, (_P - 1) // 2, _P) != 1:
         raise BrokenError("bad_public_key", "expected a canonical Ed25519 key of large order")
+    return raw
+
+
+def check_point(raw: bytes) -> bytes:
+    """Return the 65 bytes of a point on P-256 in its one spelling."""
+    try:
+        if len(raw) != 65 or raw[0] != 4:
+            raise ValueError(f"{len(raw)} bytes")
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), raw)
+    except ValueError as error:
+        raise BrokenError(
+            "bad_public_key", f"expected an uncompressed P-256 point: {error}"
+        ) from error
     return raw
 
 
@@ -245,28 +269,30 @@ def check_signature(public: bytes, signature: bytes, message: bytes, code: str) 
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A key of a person as the root pins it (signatures.md): the scheme stands with the key."""
+    """A person's key as the root pins it: the bytes of its point, and how it signs."""
 
     scheme: str
     public: bytes
     rp_id: str | None
 
     def check(self) -> None:
-        """Return if the bytes suit the scheme."""
+        """Return if the point and `rp_id` suit the scheme."""
         if self.scheme == "ecdsa-p256" or (self.scheme == "webauthn" and len(self.public) != 32):
-            _check_point(self.public)
+            check_point(self.public)
         else:
             check_public_key(self.public)
+        if not self._suits():
+            raise BrokenError("bad_public_key", f"rp_id {self.rp_id!r} does not suit {self.scheme}")
+
+    def _suits(self) -> bool:
         name = self.rp_id
-        wrong = (self.scheme == "webauthn" and name is None) or (
-            self.scheme in {"ed25519", "ecdsa-p256"} and name is not None
-        )
-        if name is not None:
-            wrong |= not 0 < len(name) <= 253 or not name.isascii() or not name.isprintable()
-            odd = name != name.lower() or bool(set(name) & set(" /:@?#\\"))
-            wrong |= self.scheme == "webauthn" and odd
-        if wrong:
-            raise BrokenError("bad_public_key", f"rp_id {name!r} does not suit {self.scheme}")
+        if name is None:
+            return self.scheme != "webauthn"
+        if not 0 < len(name) <= 253 or not name.isascii() or not name.isprintable():
+            return False
+        if self.scheme == "webauthn":
+            return name == name.lower() and not set(name) & set(" /:@?#\\")
+        return self.scheme == "sshsig"
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """Return if the signature is this key's, by its own scheme."""
@@ -280,20 +306,6 @@ class PublicKey:
             _verify_webauthn(self.public, self.rp_id, signature, message)
         else:
             raise BrokenError("forged", f"no scheme {self.scheme!r} is known here")
-
-
-def _check_point(raw: bytes) -> None:
-    try:
-        if len(raw) != 65 or raw[0] != 4:
-            raise ValueError(f"{len(raw)} bytes")
-        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), raw)
-    except ValueError as error:
-        raise BrokenError(
-            "bad_public_key", f"expected an uncompressed P-256 point: {error}"
-        ) from error
-
-
-_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 def _verify_p256(public: bytes, signature: bytes, message: bytes) -> None:
@@ -328,67 +340,68 @@ def _verify_sshsig(
     public: bytes, application: str | None, signature: bytes, message: bytes
 ) -> None:
     kind = b"ssh-ed25519" if application is None else b"sk-ssh-ed25519@openssh.com"
-    own = _ssh_string(kind) + _ssh_string(public)
+    key = _ssh_string(kind) + _ssh_string(public)
     if application is not None:
-        own += _ssh_string(application.encode())
-    head = b"SSHSIG" + (1).to_bytes(4, "big")
-    (key, namespace, reserved, hashed, inner), rest = _ssh_strings(signature[len(head) :], 5)
-    right = (own, b"gatelift", b"", b"sha512", b"")
-    if signature[: len(head)] != head or (key, namespace, reserved, hashed, rest) != right:
+        key += _ssh_string(application.encode())
+    if len(signature) > _MAX_SSH_BYTES or not signature.startswith(_SSH_HEAD):
+        raise BrokenError("forged", "no SSH signature of version 1")
+    fixed, left = _ssh_strings(signature[len(_SSH_HEAD) :], 5)
+    if (fixed[:4], left) != ([key, b"gatelift", b"", b"sha512"], b""):
         raise BrokenError("forged", "an SSH signature of another key, namespace, hash or form")
-    (algorithm, raw), rest = _ssh_strings(inner, 2)
-    covered = b"SSHSIG" + _ssh_string(namespace) + _ssh_string(reserved) + _ssh_string(hashed)
-    covered += _ssh_string(hashlib.sha512(message).digest())
+    (algorithm, raw), extra = _ssh_strings(fixed[4], 2)
+    signed = [b"gatelift", b"", b"sha512", hashlib.sha512(message).digest()]
+    covered = b"SSHSIG" + b"".join(map(_ssh_string, signed))
     if application is not None:
-        if len(rest) != 5 or not rest[0] & 1:
+        if len(extra) != 5 or not extra[0] & _TOUCHED:
             raise BrokenError("forged", "the security key was not touched")
         name = hashlib.sha256(application.encode()).digest()
-        covered, rest = name + rest + hashlib.sha256(covered).digest(), b""
-    if algorithm != kind or rest or len(signature) > 4096:
-        raise BrokenError("forged", "an SSH signature of another algorithm or form")
+        covered = name + extra + hashlib.sha256(covered).digest()
+    elif extra:
+        raise BrokenError("forged", "something stands behind an SSH signature")
+    if algorithm != kind:
+        raise BrokenError("forged", "an SSH signature of another algorithm than its key")
     check_signature(public, raw, covered, "forged")
-
-
-def _base64url(text: Any) -> bytes:
-    if not isinstance(text, str) or re.fullmatch(r"[A-Za-z0-9_-]*", text, re.ASCII) is None:
-        raise BrokenError("forged", "expected base64url without padding")
-    padded = text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4)
-    return read_base64(padded)
 
 
 def _verify_webauthn(public: bytes, rp_id: str, signature: bytes, message: bytes) -> None:
     try:
-        said = read_json(signature)
-        names = {"authenticatorData", "clientDataJSON", "signature"}
-        if len(signature) > 8192 or not isinstance(said, dict) or said.keys() != names:
-            raise BrokenError("forged", "no WebAuthn assertion")
-        data, text = _base64url(said["authenticatorData"]), _base64url(said["clientDataJSON"])
-        raw, client = _base64url(said["signature"]), read_json(text)
+        data, text, raw, client = _read_assertion(signature)
     except BrokenError as error:
         raise BrokenError("forged", f"no WebAuthn assertion in strict JSON: {error}") from error
     challenge = base64.urlsafe_b64encode(hashlib.sha256(message).digest()).rstrip(b"=").decode()
-    if (
-        not isinstance(client, dict)
-        or client.get("type") != "webauthn.get"
-        or client.get("challenge") != challenge
-        or client.get("crossOrigin", False) is not False
-        or "topOrigin" in client
-        or not _is_origin_of(client.get("origin"), rp_id)
-    ):
-        raise BrokenError("forged", "the assertion is of another kind, challenge or origin")
-    flags = data[32] if len(data) == 37 else 0
-    # Present and verified; no attested key, no extension; backed up only where that is possible.
-    if (
-        flags & 0xC5 != 0x05
-        or flags & 0x18 == 0x10
-        or data[:32] != hashlib.sha256(rp_id.encode()).digest()
-    ):
-        raise BrokenError("forged", "nobody was present and verified for this relying party")
+    if (client.get("type"), client.get("challenge")) != ("webauthn.get", challenge):
+        raise BrokenError("forged", "the assertion is of another kind, or signed something else")
+    if client.get("crossOrigin", False) is not False or "topOrigin" in client:
+        raise BrokenError("forged", "the assertion was made inside another site's frame")
+    if not _is_origin_of(client.get("origin"), rp_id):
+        raise BrokenError("forged", f"expected an https origin of {rp_id!r}")
+    _check_authenticator(data, rp_id)
     covered = data + hashlib.sha256(text).digest()
     if len(public) == 32:
         check_signature(public, raw, covered, "forged")
     else:
         _verify_p256(public, raw, covered)
+
+
+def _read_assertion(signature: bytes) -> tuple[bytes, bytes, bytes, dict[str, Any]]:
+    """Return authenticator data, client data as bytes, the signature, and the client data read."""
+    if len(signature) > _MAX_ASSERTION_BYTES:
+        raise BrokenError("forged", f"more than {_MAX_ASSERTION_BYTES} bytes")
+    said = read_json(signature)
+    names = ("authenticatorData", "clientDataJSON", "signature")
+    if not isinstance(said, dict) or said.keys() != set(names):
+        raise BrokenError("forged", f"expected an object of {names}")
+    data, text, raw = (_read_base64url(said[name]) for name in names)
+    client = read_json(text)
+    if not isinstance(client, dict):
+        raise BrokenError("forged", "expected client data that are an object")
+    return data, text, raw, client
+
+
+def _read_base64url(text: Any) -> bytes:
+    if not isinstance(text, str) or re.fullmatch(r"[A-Za-z0-9_-]*", text) is None:
+        raise BrokenError("bad_base64", "expected base64url without padding")
+    return read_base64(text + "=" * (-len(text) % 4), url_safe_too=True)
 
 
 def _is_origin_of(origin: Any, rp_id: str) -> bool:
@@ -400,6 +413,18 @@ def _is_origin_of(origin: Any, rp_id: str) -> bool:
     plain = f"{parts.scheme}://{host}" + ("" if port is None else f":{port}")
     safe = parts.scheme == "https" or (parts.scheme == "http" and host == "localhost" == rp_id)
     return safe and plain == origin and (host == rp_id or host.endswith(f".{rp_id}"))
+
+
+def _check_authenticator(data: bytes, rp_id: str) -> None:
+    if len(data) != 37 or data[:32] != hashlib.sha256(rp_id.encode()).digest():
+        raise BrokenError("forged", f"expected 37 bytes of an authenticator, for {rp_id!r}")
+    flags = data[32]
+    if flags & (_UP | _UV) != _UP | _UV:
+        raise BrokenError("forged", "nobody was present and verified")
+    if flags & (_AT | _ED) or flags & (_BS | _BE) == _BS:
+        raise BrokenError(
+            "forged", "the authenticator says more than it may, or contradicts itself"
+        )
 
 
 # -- shapes (entries.md) -------------------------------------------------------------------------------
@@ -1024,57 +1049,69 @@ class Policy:
         return checkpoint, seen
 
 
+class _PolicyReader:
+    """Takes a policy line by line. Each name and key stands once, and above where it is used."""
+
+    def __init__(self) -> None:
+        self.policy = Policy()
+        self.quorums = 0
+        self._names = {"none"}
+        self._members = {"none"}
+        self._keys: set[bytes] = set()
+
+    def take(self, words: list[str]) -> None:
+        """Take the words of one line."""
+        match words:
+            case ["log", vkey] | ["log", vkey, _]:
+                self.policy.logs.append(self._key(vkey, 1))
+            case ["witness", name, vkey] | ["witness", name, vkey, _]:
+                self._name(name)
+                self.policy.witnesses[name] = self._key(vkey, 4)
+            case ["group", name, rule, first, *rest]:
+                self.policy.groups[name] = self._group(name, rule, [first, *rest])
+            case ["quorum", name] if name in self._names:
+                self.quorums += 1
+                self.policy.quorum = None if name == "none" else name
+            case _:
+                raise BrokenError("bad_policy", f"not a policy line: {' '.join(words)[:80]!r}")
+
+    def _name(self, name: str) -> None:
+        if name in self._names:
+            raise BrokenError("bad_policy", f"the name {name!r} is taken")
+        self._names.add(name)
+
+    def _key(self, vkey: str, kind: int) -> Vkey:
+        key = read_vkey(vkey, kind)
+        if key.public in self._keys:
+            raise BrokenError("bad_policy", f"the key of {key.name!r} stands twice")
+        self._keys.add(key.public)
+        return key
+
+    def _group(self, name: str, rule: str, members: list[str]) -> tuple[int, list[str]]:
+        if len(set(members)) != len(members) or not set(members) <= self._names - self._members:
+            raise BrokenError("bad_policy", "a group's member is undefined, or in a group already")
+        self._name(name)
+        self._members |= set(members)
+        threshold = read_decimal({"all": str(len(members)), "any": "1"}.get(rule, rule))
+        if not 1 <= threshold <= len(members):
+            raise BrokenError("bad_policy", f"group {name!r} asks for {rule} of its members")
+        return threshold, members
+
+
 def read_policy(data: bytes) -> Policy:
     """Return a tlog-policy, strictly."""
     if len(data) > MAX_POLICY_BYTES or not data.endswith(b"\n"):
         raise BrokenError("bad_policy", "expected a policy that ends in a newline")
     if any((octet < 0x20 and octet not in b"\t\n") or octet == 0x7F for octet in data):
         raise BrokenError("bad_policy", "control characters in a policy")
-    policy = Policy()
-    quorums: list[str | None] = []
-    names = {"none"}
-    members: set[str] = set()
-    keys: set[bytes] = set()
-
-    def fresh(key: Vkey) -> Vkey:
-        if key.public in keys:
-            raise BrokenError("bad_policy", f"the key of {key.name!r} stands twice")
-        keys.add(key.public)
-        return key
-
+    reader = _PolicyReader()
     for line in data.decode("utf-8", "surrogateescape").split("\n"):
         words = [word for word in re.split(r"[ \t]+", line) if word]
-        if not words or words[0].startswith("#"):
-            continue
-        if words[0] in {"witness", "group"} and len(words) > 2:
-            if words[1] in names:
-                raise BrokenError("bad_policy", f"the name {words[1]!r} is taken")
-            if words[0] == "group" and not set(words[3:]) <= names - members - {"none"}:
-                raise BrokenError(
-                    "bad_policy", "a group's member is undefined, or in a group already"
-                )
-            names.add(words[1])
-        if words[0] == "log" and 2 <= len(words) <= 3:
-            policy.logs.append(fresh(read_vkey(words[1], 1)))
-        elif words[0] == "witness" and 3 <= len(words) <= 4:
-            policy.witnesses[words[1]] = fresh(read_vkey(words[2], 4))
-        elif words[0] == "group" and len(words) > 3 and len(set(words[3:])) == len(words) - 3:
-            rule = {"all": str(len(words) - 3), "any": "1"}.get(words[2], words[2])
-            threshold = read_decimal(rule)
-            if not 1 <= threshold <= len(words) - 3:
-                raise BrokenError(
-                    "bad_policy", f"group {words[1]!r} asks for {rule} of its members"
-                )
-            policy.groups[words[1]] = (threshold, words[3:])
-            members |= set(words[3:])
-        elif words[0] == "quorum" and len(words) == 2 and words[1] in names:
-            quorums.append(None if words[1] == "none" else words[1])
-        else:
-            raise BrokenError("bad_policy", f"not a policy line: {line[:80]!r}")
-    if len(quorums) != 1:
-        raise BrokenError("bad_policy", f"expected one quorum line, got {len(quorums)}")
-    policy.quorum = quorums[0]
-    return policy
+        if words and not words[0].startswith("#"):
+            reader.take(words)
+    if reader.quorums != 1:
+        raise BrokenError("bad_policy", f"expected one quorum line, got {reader.quorums}")
+    return reader.policy
 
 
 @dataclass
@@ -1215,43 +1252,64 @@ class Root:
         self.check_signed_by(self, data)
 
     def _check(self) -> None:
-        value = self.value
+        """Return if this root does not contradict itself."""
         for key in self.keys.values():
             key.check()
-        machines = list(self._machine_keys())
-        used = [*self.role_of, *machines]
-        names = [node["name"] for node in value["nodes"]]
-        urls = value.get("order_urls", [])
-        rules = {
-            "version and expiry": self.version >= 1 and self.expires_at > value["issued_at"],
-            "each person once": len(self.people) == len(value["people"]),
-            "known roles": self.roles.keys() <= ROLES,
-            "root, operator and control": {"root", "operator", "control"} <= self.roles.keys(),
-            "one role a key": len(self.role_of) == sum(len(r["keys"]) for r in self.roles.values()),
-            "a role for each key, a key for each role": self.role_of.keys() == self.keys.keys(),
-            "keys under their own id, of people of the root": all(
-                digest_of(self.keys[key_id].public) == key_id and key["person"] in self.people
-                for key_id, key in value["keys"].items()
-            ),
-            "logs, nodes and witnesses with keys of their own": len(set(used)) == len(used),
-            "each node once": len(set(names)) == len(names),
-            "order lists at https addresses": len(urls) <= 8 and all(map(_is_url, urls)),
-            "witnesses with time to answer": value.get("witness_max_age_ms", 86_400_000) >= 60_000,
-        }
-        for name, held in rules.items():
-            if not held:
-                raise BrokenError("bad_root", f"expected of a root: {name}")
+        self._check_people()
+        self._check_roles()
+        self._check_machines()
+        if self._organisations("operator") & self._organisations("overseer"):
+            raise BrokenError("overseer_inside", "the overseer is of the operator's organisation")
+        self._check_witnesses()
+
+    def _check_people(self) -> None:
+        value = self.value
+        _demand(
+            "bad_root",
+            {
+                "version and expiry": self.version >= 1 and self.expires_at > value["issued_at"],
+                "each person once": len(self.people) == len(value["people"]),
+                "each key under the digest of its point": all(
+                    digest_of(key.public) == key_id for key_id, key in self.keys.items()
+                ),
+                "keys of people of the root": all(
+                    key["person"] in self.people for key in value["keys"].values()
+                ),
+            },
+        )
+
+    def _check_roles(self) -> None:
+        listed = [key for role in self.roles.values() for key in role["keys"]]
+        _demand(
+            "bad_root",
+            {
+                "known roles": self.roles.keys() <= ROLES,
+                "root, operator and control": {"root", "operator", "control"} <= self.roles.keys(),
+                "a role for each key, a key for each role": set(listed) == self.keys.keys(),
+            },
+        )
+        _demand("key_in_two_roles", {"one role a key": len(set(listed)) == len(listed)})
         for name, role in self.roles.items():
             voices = (
                 self._organisations(name)
                 if name == "overseer"
-                else {value["keys"][key]["person"] for key in role["keys"]}
+                else {self.value["keys"][key]["person"] for key in role["keys"]}
             )
             if not 1 <= role.get("threshold", 1) <= len(voices):
                 raise BrokenError("bad_root", f"role {name} asks for more than it has, or none")
-        if self._organisations("operator") & self._organisations("overseer"):
-            raise BrokenError("bad_root", "the overseer is of the operator's organisation")
-        self._check_witnesses()
+
+    def _check_machines(self) -> None:
+        used = [*self.role_of, *self._machine_keys()]
+        names = [node["name"] for node in self.value["nodes"]]
+        urls = self.value.get("order_urls", [])
+        _demand("key_in_two_roles", {"one use a key": len(set(used)) == len(used)})
+        _demand(
+            "bad_root",
+            {
+                "each node once": len(set(names)) == len(names),
+                "order lists at https addresses": len(urls) <= 8 and all(map(_is_url, urls)),
+            },
+        )
 
     def _machine_keys(self) -> Iterator[str]:
         yield digest_of(read_vkey(self.value["releases_vkey"]).public)
@@ -1263,24 +1321,35 @@ class Root:
 
     def _check_witnesses(self) -> None:
         witnesses, quorum = self.value["witnesses"], self.value["witness_quorum"]
-        told = {w["organisation"] for w in witnesses}
+        written = {witness["organisation"] for witness in witnesses}
+        known = self._witnessing().keys()
+        _demand("witness_organisation", {"one spelling a witness": len(written) == len(known)})
         inside = {one_spelling(each) for each in self._organisations("operator")}
-        rules = {
-            "one spelling of each organisation": len(told) == len(self._witnessing()),
-            "names of one word": all(
-                word and word.isprintable() and " " not in word
-                for w in witnesses
-                for word in (w["name"], w["vkey"])
-            ),
-            "https addresses": all(not w.get("url") or _is_url(w["url"]) for w in witnesses),
-            "nobody of the operator": not inside & self._witnessing().keys(),
-            "an organisation for each": "" not in self._witnessing(),
-            "a quorum of organisations": 0 <= quorum <= len(self._witnessing()),
-        }
-        for name, held in rules.items():
-            if not held:
-                raise BrokenError("bad_root", f"expected of a root's witnesses: {name}")
-        self.policy()
+        _demand("witness_inside", {"no witness of the operator": not inside & known})
+        _demand(
+            "bad_root",
+            {
+                "witnesses with time to answer": self._witness_max_age_ms() >= 60_000,
+                "an organisation for each witness": "" not in known,
+                "a quorum of the organisations that witness": 0 <= quorum <= len(known),
+                "names and keys of witnesses of one word": all(
+                    word and word.isprintable() and " " not in word
+                    for witness in witnesses
+                    for word in (witness["name"], witness["vkey"])
+                ),
+                "witnesses at https addresses": all(
+                    not each.get("url") or _is_url(each["url"]) for each in witnesses
+                ),
+            },
+        )
+        try:
+            self.policy()
+        except BrokenError as error:
+            raise BrokenError("bad_root", f"the witnesses make no policy: {error}") from error
+
+    def _witness_max_age_ms(self) -> int:
+        given: int = self.value.get("witness_max_age_ms", 86_400_000)
+        return given
 
     def _organisations(self, role: str) -> set[str]:
         keys = self.roles.get(role, {"keys": []})["keys"]
@@ -1319,8 +1388,6 @@ class Root:
     def signers(self, data: bytes) -> tuple[bytes, list[Signer]]:
         """Return the payload of a statement and who of this root signed it."""
         payload, keys = verify_envelope(data, STATEMENT_TYPE, self.keys)
-        if not set(keys) <= self.role_of.keys():
-            raise BrokenError("no_role", "a signer's key has no role in this root")
         people = {key: self.value["keys"][key]["person"] for key in keys}
         return payload, [
             Signer(key, people[key], self._organisation(key), self.role_of[key]) for key in keys
@@ -1371,6 +1438,12 @@ class Root:
         """Return the policy of the releases log by this root."""
         lines = [f"log {self.value['releases_vkey']}", *self.policy_lines()]
         return read_policy("".join(f"{line}\n" for line in lines).encode())
+
+
+def _demand(code: str, rules: dict[str, bool]) -> None:
+    for rule, holds in rules.items():
+        if not holds:
+            raise BrokenError(code, f"expected of a root: {rule}")
 
 
 def one_spelling(organisation: str) -> str:
@@ -1929,13 +2002,12 @@ class Releases:
             raise BrokenError("assurance_below", f"the stage needs {stage.assurance}")
         if seals.index(levels["sealing"]) < seals.index(stage.sealing):
             raise BrokenError("sealing_below", f"the stage needs {stage.sealing}")
-        now = max(entry.header["at"], value["not_before"])
         if not 0 < value["not_after"] - value["not_before"] <= stage.certificate_ms:
             raise BrokenError("window_too_long", f"expected at most {stage.certificate_ms} ms")
-        if now >= value["not_after"]:
-            raise BrokenError("expired", "the certificate had expired when it was logged")
         if value["not_after"] > self.root.expires_at:
             raise BrokenError("outlives_root", "the certificate ends after its root")
+        if entry.header["at"] >= value["not_after"]:
+            raise BrokenError("expired", "the certificate had expired when it was logged")
 
     def _check_after(self, entry: Entry) -> None:
         after = entry.value["after"]
