@@ -234,6 +234,11 @@ def too_long(deployment: Deployment) -> None:
     deployment.certify(admit=False, not_after=deployment.now + 2 * HOUR)
 
 
+def outlives_root(deployment: Deployment) -> None:
+    deployment.rotate(expires_at=deployment.now + HOUR // 2)
+    deployment.certify(admit=False)
+
+
 def overstated(deployment: Deployment) -> None:
     levels = msgspec.structs.replace(
         deployment.world.certificate("assess").levels, assurance=Assurance.SELF
@@ -361,6 +366,7 @@ MISDEEDS = (
     Misdeed("certificate by people of other roles", with_scene(other_roles), "quorum_unmet"),
     Misdeed("certificate too wide", with_scene(too_wide), "envelope_too_wide", only=True),
     Misdeed("certificate for longer than the stage's", with_scene(too_long), "window_too_long"),
+    Misdeed("certificate that outlives its root", with_scene(outlives_root), "outlives_root"),
     Misdeed("certificate with a higher assurance than its signers give", with_scene(overstated), "assurance_overstated"),
     Misdeed("certificate after another log", with_scene(after_nothing), "wrong_after"),
     Misdeed("certificate through a shut gate", with_scene(shut_gate), "not_admissible", only=True),
