@@ -1264,11 +1264,15 @@ class Root:
 
     def _check_people(self) -> None:
         value = self.value
+        written = {person["organisation"] for person in value["people"]}
+        known = set(map(one_spelling, written))
+        _demand("organisation_spelling", {"one spelling of people's": len(known) == len(written)})
         _demand(
             "bad_root",
             {
                 "version and expiry": self.version >= 1 and self.expires_at > value["issued_at"],
                 "each person once": len(self.people) == len(value["people"]),
+                "an organisation for each person": "" not in known,
                 "each key under the digest of its point": all(
                     digest_of(key.public) == key_id for key_id, key in self.keys.items()
                 ),

@@ -158,6 +158,13 @@ ROOTS = (
         **with_more("otto", "second.example", "overseer", 2)
     ), "wrong_root"),
     Tampering("the overseer is of the operator's organisation", rooted(**moved("vera", "lab.example")), "overseer_inside"),
+    Tampering("the overseer's organisation is the operator's in capitals", rooted(
+        **moved("vera", "LAB.example")
+    ), "organisation_spelling"),
+    Tampering("one organisation with a blank more oversees as two", rooted(
+        **with_more("otto", "oversight.example ", "overseer", 2)
+    ), "organisation_spelling"),
+    Tampering("an overseer has no organisation", rooted(**moved("vera", "")), "bad_root"),
     Tampering("a witness is of the operator's organisation, in capitals", rooted(
         **witnesses("LAB.example")
     ), "witness_inside"),
