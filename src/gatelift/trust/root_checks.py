@@ -3,7 +3,8 @@
 Invariants
 - Every key stands once, in one role, and belongs to one person. Logs, witnesses and nodes have keys
   of their own, each used for one thing only.
-- A person is one pseudonym in one organisation.
+- A person is one pseudonym in one organisation, whose name is spelled in one way wherever people of it
+  stand: nobody is outside by how a name is written.
 - A threshold asks for at least one and at most as many people as can fill it; in the roles of overseer
   and beacon organisations are counted. So they are in the quorum of witnesses (`witnesses`).
 - The overseer's, the beacon's and the witnesses' organisation is never the operator's, and a root with
@@ -20,7 +21,7 @@ from gatelift.tlog import VkeyError, parse_vkey
 from gatelift.trust.errors import RootError
 from gatelift.trust.keys import KeyId, check_verifying_key, key_id, parse_public_key
 from gatelift.trust.root_shape import Root
-from gatelift.trust.witnesses import check_url, check_witnesses
+from gatelift.trust.witnesses import check_url, check_witnesses, same_organisation
 
 __all__ = ["KNOWN_ROLES", "check_root"]
 
@@ -59,6 +60,17 @@ def check_root(root: Root) -> Root:
 def _check_people(root: Root) -> None:
     if len({person.id for person in root.people}) != len(root.people):
         raise RootError("a person stands twice: give each person one pseudonym")
+    spellings: dict[str, str] = {}
+    for person in root.people:
+        known = spellings.setdefault(same_organisation(person.organisation), person.organisation)
+        if known != person.organisation:
+            raise RootError(
+                f"person {person.id!r}: the organisation {person.organisation!r} stands as "
+                f"{known!r} already: spell it in one way",
+                code="organisation_spelling",
+            )
+    if "" in spellings:
+        raise RootError("expected the organisation of each person, found one without")
 
 
 def _check_keys(root: Root) -> None:
