@@ -12,6 +12,7 @@ from gatelift.decide.engine import changed, decide
 from gatelift.decide.evidence import under_words
 from gatelift.decide.fold import fold
 from gatelift.decide.gates import Examination, examine, gate
+from gatelift.decide.notice import announced, objections_to
 from gatelift.decide.places import sealing_of, up_probes, withheld_by
 from gatelift.decide.preview import Blindness, Preview, Remaining, StagePreview, preview
 from gatelift.decide.reasons import DOCS, ReasonCode, render_reasons
@@ -69,6 +70,7 @@ __all__ = [
     "StagePreview",
     "State",
     "Watched",
+    "announced",
     "changed",
     "check_entry",
     "clears_for",
@@ -78,6 +80,7 @@ __all__ = [
     "gate",
     "incidents_due",
     "next_sequence",
+    "objections_to",
     "orders_in_force",
     "preview",
     "render_reasons",

@@ -18,11 +18,9 @@ from gatelift.messages.bundle import (
     VerifiedBundle,
     VerifiedRoster,
     parse_roster,
-    releases_policy,
     sign_bundle,
     sign_roster,
     verify_bundle,
-    verify_logged,
     verify_roster,
 )
 from gatelift.messages.decisions import Decision, Figure, Narrowing, Reason, Tick
@@ -46,6 +44,13 @@ from gatelift.messages.entries import (
     Revocation,
     UpstreamTls,
     Visibility,
+)
+from gatelift.messages.logged import LoggedError, releases_policy, verify_logged
+from gatelift.messages.notice import (
+    LoggedStatement,
+    NoticeProofs,
+    notice_ends_at,
+    verify_notice,
 )
 from gatelift.messages.record_forms import (
     NO_CHARGES,
@@ -111,7 +116,10 @@ __all__ = [
     "IncidentChange",
     "IncidentOpening",
     "LoggedCertificate",
+    "LoggedError",
+    "LoggedStatement",
     "Narrowing",
+    "NoticeProofs",
     "Observation",
     "OrganisationCount",
     "Outcome",
@@ -145,6 +153,7 @@ __all__ = [
     "decode_record",
     "encode_ticket",
     "may_sign",
+    "notice_ends_at",
     "parse_roster",
     "parse_ticket",
     "record_head",
@@ -160,6 +169,7 @@ __all__ = [
     "verify_body",
     "verify_bundle",
     "verify_logged",
+    "verify_notice",
     "verify_own_batch",
     "verify_roster",
     "verify_ticket",

@@ -63,6 +63,13 @@ from gatelift.trust.keys import (
     parse_public_key,
     verify_signature,
 )
+from gatelift.trust.notice import (
+    Announcement,
+    Notice,
+    NoticeError,
+    Objection,
+    check_announced,
+)
 from gatelift.trust.order import (
     STOP_ROLES,
     Clear,
@@ -129,6 +136,7 @@ __all__ = [
     "UNPROVEN",
     "WINDOW_MS",
     "After",
+    "Announcement",
     "BindingError",
     "BindingKind",
     "Certificate",
@@ -147,6 +155,9 @@ __all__ = [
     "Levels",
     "MessageSigner",
     "Node",
+    "Notice",
+    "NoticeError",
+    "Objection",
     "Order",
     "OrderError",
     "Permission",
@@ -178,6 +189,7 @@ __all__ = [
     "assurance_of",
     "carried_key",
     "challenge_of",
+    "check_announced",
     "check_beacon",
     "check_grant_within",
     "demanded_envelope",

@@ -17,7 +17,7 @@ from gatelift.tlog import (
     VerifierKey,
     format_policy,
 )
-from gatelift.trust import Grant, Root, parse_public_key
+from gatelift.trust import Certificate, Grant, Root, parse_public_key
 
 __all__ = [
     "VERSION",
@@ -67,6 +67,8 @@ def attachments_of(value: msgspec.Struct) -> tuple[Digest, ...]:
             found += [] if value.tls is None else [value.tls.ca]
         case Grant():
             found = [] if value.vetting is None else [value.vetting]
+        case Certificate():
+            found = [] if value.notice is None else [value.notice.proofs]
         case IncidentChange():
             found = [] if value.retrospective is None else [value.retrospective]
         case _:
