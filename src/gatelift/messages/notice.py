@@ -1,8 +1,8 @@
 """When something was announced: proofs of inclusion under the earliest cosigned heads.
 
 Invariants
-- A moment is the time of the cosignature by which the root's quorum of witnesses was met, on a head
-  that holds the entry. A later head proves a later moment, so that no choice of head shortens a notice.
+- A moment is the earliest time by which the root's quorum of witnesses had cosigned a head that holds
+  the entry. A later head proves a later moment, so that no choice of head shortens a notice.
 - Without a quorum of witnesses nobody can say when, and no notice is ever over (`bad_notice`).
 - Every statement is opened from its own bytes: signature, kind, role, place in the log.
 
@@ -50,7 +50,7 @@ def _moment(kind: EntryKind, held: LoggedStatement, root: Root) -> tuple[msgspec
     witnessed = verify_logged(
         kind, sha256_digest(data), held.leaf.encode("utf-8"), held.proof.encode("utf-8"), policy
     )
-    at_s = witnessed.confirmed_at_s(policy)
+    at_s = witnessed.known_since_s(policy)
     if at_s is None:
         raise NoticeError(
             "the root asks for no witnesses, so nobody outside says when this was announced: "
