@@ -22,6 +22,7 @@ from gatelift.cli.layout import Deployment, read_bytes
 from gatelift.cli.output import JsonFlag, facts, say, show
 from gatelift.cli.plans import candidate_bytes, read_plan
 from gatelift.cli.seals import identities_of, parse_seal, pinned_of, upstream_tls_of
+from gatelift.cli.weights import check, seal
 from gatelift.encoding import sha256_digest
 from gatelift.messages import PlacementEnrolment
 from gatelift.plan import Candidate, Plan, fingerprint, parse_candidate, parse_plan
@@ -34,6 +35,8 @@ __all__ = ["candidate", "measure", "placement"]
 
 candidate = typer.Typer(no_args_is_help=True, help="What answers, and its fingerprint.")
 placement = typer.Typer(no_args_is_help=True, help="Where the candidate runs.")
+candidate.command("seal")(seal)
+candidate.command("check")(check)
 
 
 @candidate.command("make")
