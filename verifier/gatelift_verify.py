@@ -269,9 +269,9 @@ SHAPES = {
     " witness_quorum integer, order_urls? [text], witness_max_age_ms? integer",
     "plan": "release text, plan digest, candidate digest",
     "placement": "name text, base_url text, model text, fingerprint digest, baseline digest|null,"
-    " tls? UpstreamTls|null",
+    " tls? UpstreamTls|null, sidecar? Sidecar|null",
     "probe": "node text, placement text, sealing Sealing, changed integer, of integer, up boolean,"
-    " reason text",
+    " reason text, binding? Binding, measurement? text|null",
     "commit": "id text, fingerprint digest, assessment text, metric text, comparator text,"
     " limit decimal, margin decimal, confidence decimal, attempts integer, data_set digest,"
     " deadline integer",
@@ -346,11 +346,14 @@ SHAPES = {
     "Scope": "endpoints? [Endpoint]|null, tools? [text]|null, agent_steps? integer|null,"
     " context_tokens? integer|null, output_tokens? integer|null, logprobs? boolean,"
     " images? boolean, unlocked? [Band]|null",
+    "Sidecar": "url text, key text, manifest digest",
     "Target": "kind TargetKind, name text",
     "UpstreamTls": "server_name text, ca digest",
     "Witness": "name text, vkey text, organisation text, independent boolean, url? text",
-    # Not of entries.md: dossier.md, and the two layers around a body (ledger.md). Of these two,
-    # further fields are passed over.
+    # Not of entries.md: weights.md, dossier.md, and the two layers around a body (ledger.md). Of these
+    # two, further fields are passed over.
+    "measurement": "placement text, fingerprint digest, weights digest, manifest digest, nonce text,"
+    " loaded_at integer, measured_at integer, lives_ms integer",
     "manifest": "v integer, release text, exported_at integer, root digest, releases LogSize,"
     " requests [LogSize], records integer, files integer, missing [text]",
     "LogSize": "origin text, size integer",
@@ -1409,6 +1412,7 @@ class Stage:
     quorum: list[str]
     assurance: str
     sealing: str
+    binding: str
     certificate_ms: int
     thresholds: list[str]
 
@@ -1437,13 +1441,15 @@ class Plan:
         thresholds = (each.get("gate") or {}).get("thresholds", [])
         if not isinstance(quorum, list) or not quorum or not isinstance(thresholds, list):
             raise TypeError("a quorum or thresholds that are no list")
-        ladders = (WORDS["Assurance"].split(), WORDS["Sealing"].split())
-        if each["assurance"] not in ladders[0] or each["sealing"] not in ladders[1]:
-            raise TypeError("an assurance or a sealing that is none")
+        said = {"Binding": each.get("binding", "claimed")}
+        said |= {"Assurance": each["assurance"], "Sealing": each["sealing"]}
+        if any(word not in WORDS[ladder].split() for ladder, word in said.items()):
+            raise TypeError("an assurance, a sealing or a binding that is none")
         return Stage(
             quorum,
             each["assurance"],
             each["sealing"],
+            said["Binding"],
             read_duration(each["certificate"]),
             thresholds,
         )
@@ -1532,6 +1538,7 @@ class Releases:
         self.permits: dict[str, Permit] = {}
         self.stops: dict[str, Stop] = {}
         self.grants: dict[str, list[Granted]] = {}
+        self.placements: dict[str, dict[str, Any]] = {}
         self.certificates = 0
 
     @property
@@ -1617,6 +1624,8 @@ class Releases:
             second = {s.person for s in signers if s.role in PEOPLE}
             if not first or not second or len(first | second) < 2:
                 raise BrokenError("quorum_unmet", "a clear takes admissions and a second person")
+        elif kind == "placement" and value.get("sidecar"):
+            check_quorum(self.root, signers, ["operator", "security"])
         elif kind == "grant" and (not value["keys"] or value["not_after"] <= value["not_before"]):
             raise BrokenError("bad_grant", "a grant without a key, or that ends before it begins")
 
@@ -1628,6 +1637,10 @@ class Releases:
             self.plan = (value, Plan(self.source.read_digest(value["plan"])))
         elif kind == "certificate":
             self._certify(entry, digest)
+        elif kind == "placement":
+            self.placements[value["name"]] = value
+        elif kind == "probe":
+            self._check_probe(value)
         elif kind == "order":
             if value["id"] in self.stops:
                 raise BrokenError(
@@ -1641,6 +1654,26 @@ class Releases:
                     stop.cleared_at = at
         elif kind == "grant":
             self.grants.setdefault(value["id"], []).append(Granted(value, at))
+
+    def _check_probe(self, value: dict[str, Any]) -> None:
+        placement = self.placements.get(value["placement"], {})
+        said, text = value.get("binding", "claimed"), value.get("measurement")
+        if said == "claimed" and text is None:
+            return
+        sidecar = placement.get("sidecar")
+        if said != "measured" or text is None or not sidecar:
+            raise BrokenError("not_measured", "a binding without a measurement, or the reverse")
+        public = read_base64(sidecar["key"])
+        key = {f"sha256:{hashlib.sha256(public).hexdigest()}": public}
+        payload, _ = verify_envelope(text.encode(), STATEMENT_TYPE, key)
+        found, _ = read_statement(payload, "measurement")
+        for name, wanted in (
+            ("placement", value["placement"]),
+            ("fingerprint", placement["fingerprint"]),
+            ("manifest", sidecar["manifest"]),
+        ):
+            if found[name] != wanted:
+                raise BrokenError("other_measurement", f"it measures another {name}")
 
     def _certify(self, entry: Entry, digest: str) -> None:
         value = entry.value
@@ -1688,6 +1721,9 @@ class Releases:
             raise BrokenError("assurance_below", f"the stage needs {stage.assurance}")
         if seals.index(levels["sealing"]) < seals.index(stage.sealing):
             raise BrokenError("sealing_below", f"the stage needs {stage.sealing}")
+        bonds = WORDS["Binding"].split()
+        if bonds.index(levels["binding"]) < bonds.index(stage.binding):
+            raise BrokenError("binding_below", f"the stage needs {stage.binding}")
         now = max(entry.header["at"], value["not_before"])
         if not 0 < value["not_after"] - value["not_before"] <= stage.certificate_ms:
             raise BrokenError("window_too_long", f"expected at most {stage.certificate_ms} ms")
@@ -2185,6 +2221,8 @@ class Audit:
             named = [entry.value.get(ATTACHED.get(entry.header["kind"], ""))]
             if entry.header["kind"] == "placement" and entry.value.get("tls"):
                 named.append(entry.value["tls"]["ca"])
+            if entry.header["kind"] == "placement" and entry.value.get("sidecar"):
+                named.append(entry.value["sidecar"]["manifest"])
             for digest in filter(None, named):
                 name = f"files/sha256/{digest.removeprefix('sha256:')}"
                 source.unused.discard(name)

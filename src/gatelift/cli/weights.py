@@ -18,17 +18,42 @@ from gatelift.cli.errors import InputError
 from gatelift.cli.layout import read_bytes
 from gatelift.cli.output import JsonFlag, facts, say, show
 from gatelift.encoding import sha256_digest
-from gatelift.trust import ModelManifest, sign_manifest, verify_manifest
+from gatelift.messages import Sidecar
+from gatelift.plan import Candidate
+from gatelift.trust import ModelManifest, parse_public_key, sign_manifest, verify_manifest
 from gatelift.wire.files import replace_durably
 from gatelift.wire.manifest_keys import load_manifest_key, load_manifest_signer
 from gatelift.wire.model_files import compare_files, hold_model
 
-__all__ = ["FolderArgument", "SignerOption", "check", "read_manifest", "seal"]
+__all__ = [
+    "FolderArgument",
+    "SidecarKeyOption",
+    "SidecarManifestOption",
+    "SidecarSignerOption",
+    "SidecarUrlOption",
+    "SignerOption",
+    "check",
+    "read_manifest",
+    "read_sidecar",
+    "seal",
+]
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The model's folder.")]
 ManifestOption = Annotated[Path, typer.Option("--manifest", help="The signed manifest.")]
 SignerOption = Annotated[
     Path, typer.Option("--signer", help="Public key (PEM, P-256) of who sealed the model.")
+]
+SidecarUrlOption = Annotated[
+    str | None, typer.Option("--sidecar-url", help="Where the placement's sidecar is asked.")
+]
+SidecarKeyOption = Annotated[
+    str | None, typer.Option("--sidecar-key", help="The sidecar's public key, base64.")
+]
+SidecarManifestOption = Annotated[
+    Path | None, typer.Option("--manifest", help="Sidecar: the signed manifest that it checks.")
+]
+SidecarSignerOption = Annotated[
+    Path | None, typer.Option("--signer", help="Sidecar: public key (PEM) of who sealed the model.")
 ]
 
 
@@ -36,6 +61,34 @@ def read_manifest(path: Path, signer: Path) -> tuple[bytes, ModelManifest]:
     """Return a manifest's bytes and what it says, signed by the key in `signer`."""
     data = read_bytes(path)
     return data, verify_manifest(data, load_manifest_signer(signer))
+
+
+def read_sidecar(
+    candidate: Candidate,
+    *,
+    url: str | None,
+    key: str | None,
+    manifest: Path | None,
+    signer: Path | None,
+) -> tuple[Sidecar, bytes] | None:
+    """Return the sidecar that four options describe, and the manifest's bytes; null for none.
+
+    Raises `InputError` when some are missing or the manifest is of other weights.
+    """
+    if url is None and key is None and manifest is None and signer is None:
+        return None
+    if url is None or key is None or manifest is None or signer is None:
+        raise InputError("expected --sidecar-url, --sidecar-key, --manifest and --signer together")
+    data, value = read_manifest(manifest, signer)
+    named = candidate.model_part.weights
+    if named != value.weights:
+        raise InputError(
+            f"the candidate in force names weights {named or 'none'}, {manifest} is of "
+            f"{value.weights}: write that digest into the plan and adopt it first",
+            code="other_weights",
+        )
+    parse_public_key(key)
+    return Sidecar(url=url, key=key, manifest=sha256_digest(data)), data
 
 
 def seal(

@@ -210,6 +210,13 @@ class _Turn:
                 f"the enrolment pins {value.tls.ca}, which is not here: attach the certificates",
                 code="attachment_missing",
             )
+        if isinstance(value, PlacementEnrolment) and value.sidecar:
+            if not self._has(value.sidecar.manifest):
+                raise ControlError(
+                    f"the enrolment pins {value.sidecar.manifest}, which is not here: attach the "
+                    "manifest of the weights",
+                    code="attachment_missing",
+                )
         if isinstance(value, PlanAdoption):
             for digest in (value.plan, value.candidate):
                 if not self._has(digest):

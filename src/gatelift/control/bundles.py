@@ -107,6 +107,7 @@ class Bundles:
                 model=each.model,
                 baseline=each.baseline,
                 tls=each.tls,
+                sidecar=each.sidecar,
             )
             for each in state.placements.values()
             if each.fingerprint == state.fingerprint

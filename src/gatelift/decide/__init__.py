@@ -12,7 +12,7 @@ from gatelift.decide.engine import changed, decide
 from gatelift.decide.evidence import under_words
 from gatelift.decide.fold import fold
 from gatelift.decide.gates import Examination, examine, gate
-from gatelift.decide.places import sealing_of, up_probes, withheld_by
+from gatelift.decide.places import binding_of, sealing_of, up_probes, withheld_by
 from gatelift.decide.preview import Blindness, Preview, Remaining, StagePreview, preview
 from gatelift.decide.reasons import DOCS, ReasonCode, render_reasons
 from gatelift.decide.replay import Mismatch, replay
@@ -69,6 +69,7 @@ __all__ = [
     "StagePreview",
     "State",
     "Watched",
+    "binding_of",
     "changed",
     "check_entry",
     "clears_for",

@@ -25,6 +25,7 @@ from gatelift.decide.admit_error import (
     require_stage,
 )
 from gatelift.decide.fold import completes
+from gatelift.decide.measuring import check_measured, check_sidecar
 from gatelift.decide.state import State
 from gatelift.encoding import Digest, sha256_digest
 from gatelift.incidents import IncidentRefusal, change_incident
@@ -76,8 +77,10 @@ def check_entry(
             _plan(state, value, now_ms, read)
         case PlacementEnrolment():
             _placement(state, value)
+            check_sidecar(state, body, value)
         case Probe():
             check_probe(state, value)
+            check_measured(state, value)
         case Commit():
             _commit(state, value, now_ms)
         case Evidence():

@@ -106,6 +106,8 @@ class Serving:
                 system_prompt=held.candidate.model_part.system_prompt,
                 baseline=self._baseline(placement.baseline),
                 terms=held.plan.drift,
+                fingerprint=held.bundle.candidate,
+                weights=held.candidate.model_part.weights,
                 pinned=self._pinned(placement.tls),
             )
             for placement in held.bundle.placements

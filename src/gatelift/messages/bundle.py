@@ -19,7 +19,7 @@ import msgspec
 
 from gatelift.encoding import Digest, decode_json, sha256_digest
 from gatelift.errors import CallerError
-from gatelift.messages.entries import EntryHeader, EntryKind, UpstreamTls
+from gatelift.messages.entries import EntryHeader, EntryKind, Sidecar, UpstreamTls
 from gatelift.plan import Candidate, Plan, parse_candidate, parse_plan
 from gatelift.tlog import (
     Policy,
@@ -88,6 +88,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     model: str
     baseline: Digest | None
     tls: UpstreamTls | None = None
+    sidecar: Sidecar | None = None
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,6 +18,7 @@ from gatelift.trust.certificate import (
     CertificateError,
     Levels,
     VerifiedCertificate,
+    binding_holds,
     demanded_envelope,
     sealing_holds,
     verify_certificate,
@@ -99,6 +100,7 @@ from gatelift.trust.root import (
     verify_root_chain,
     verify_signers,
 )
+from gatelift.trust.root_checks import machine_keys
 from gatelift.trust.sshsig import (
     SSH_NAMESPACE,
     SshPublicKey,
@@ -178,6 +180,7 @@ __all__ = [
     "add_signature",
     "applies",
     "assurance_of",
+    "binding_holds",
     "carried_key",
     "challenge_of",
     "check_file_path",
@@ -188,6 +191,7 @@ __all__ = [
     "key_digest",
     "key_hint",
     "key_id",
+    "machine_keys",
     "matches_endpoint",
     "matches_key",
     "matches_thumbprint",

@@ -6,8 +6,9 @@ Invariants
 - Every file is opened once, without following links, and hashed through that descriptor; what
   changed while it was read (inode, size, times) refuses the model.
 - What is held stays open. `changes` compares, for every path, what lies there now with what was
-  hashed: the same inode, size, time of content and time of status. It reads no content and costs one
-  `stat` a file; `rehash` reads everything again through the descriptors.
+  hashed: the same inode, size, time of content and time of status, folders too (one that was moved
+  away and back shows it). It reads no content and costs one `stat` a path; `rehash` reads everything
+  again through the descriptors.
 - A file that came after is a change too: the set of paths is compared.
 
 Does not judge against a manifest's signer; `compare_files` says what differs from what was sealed.
@@ -63,14 +64,21 @@ class _Held(NamedTuple):
 
 def list_files(folder: Path, ignored: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the relative paths of a model's files, in order; raises `ModelFilesError`."""
+    return _walk(folder, ignored)[0]
+
+
+def _walk(folder: Path, ignored: Iterable[str]) -> tuple[tuple[str, ...], dict[str, _Mark]]:
+    """Return a model's files in order, and the marks of its folders, its own as ``."""
     left_out = frozenset(map(check_file_path, ignored))
     if folder.is_symlink() or not folder.is_dir():
         raise ModelFilesError(f"expected {folder} to be a folder and no symbolic link")
     found: list[str] = []
+    folders: dict[str, _Mark] = {}
     device = folder.stat().st_dev
     waiting = [""]
     while waiting:
         below = waiting.pop()
+        folders[below] = _mark((folder / below).stat(follow_symlinks=False))
         with os.scandir(folder / below) as entries:
             for entry in entries:
                 path = f"{below}/{entry.name}" if below else entry.name
@@ -92,15 +100,22 @@ def list_files(folder: Path, ignored: Iterable[str] = ()) -> tuple[str, ...]:
                     raise ModelFilesError(f"expected at most {_MAX_FILES} files in {folder}")
     if not found:
         raise ModelFilesError(f"expected at least one file in {folder}, got none")
-    return tuple(sorted(found, key=path_order))
+    return tuple(sorted(found, key=path_order)), folders
 
 
 class HeldModel:
     """A model whose files were hashed and are held open. Close it, or use it as a context."""
 
-    def __init__(self, folder: Path, ignored: tuple[str, ...], held: dict[str, _Held]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ignored: tuple[str, ...],
+        held: dict[str, _Held],
+        folders: Mapping[str, _Mark],
+    ) -> None:
         self._folder = folder
         self._ignored = ignored
+        self._folders = folders
         self._held = held
 
     def __enter__(self) -> Self:
@@ -117,10 +132,16 @@ class HeldModel:
     def changes(self) -> tuple[str, ...]:
         """Return the paths that are not what was hashed any more, in order; reads no content."""
         try:
-            there = set(list_files(self._folder, self._ignored))
+            paths, folders = _walk(self._folder, self._ignored)
         except (CallerError, OSError) as error:
             return (f"{self._folder}: {error}",)
-        other = there ^ self._held.keys()
+        other = set(paths) ^ self._held.keys()
+        if folders != self._folders:
+            other |= {
+                f"{path or '.'}/"
+                for path in folders.keys() | self._folders.keys()
+                if folders.get(path) != self._folders.get(path)
+            }
         for path, held in self._held.items():
             if path not in other and _mark_at(self._folder / path) != held.mark:
                 other.add(path)
@@ -148,15 +169,15 @@ def hold_model(folder: Path, ignored: Iterable[str] = ()) -> HeldModel:
     """Hash a model's files and keep them open; raises `ModelFilesError`."""
     left_out = tuple(ignored)
     held: dict[str, _Held] = {}
-    paths = list_files(folder, left_out)
+    paths, folders = _walk(folder, left_out)
     try:
         with _pool() as pool:
             opened = pool.map(lambda path: _open_and_hash(folder, path), paths)
             held.update(zip(paths, opened, strict=True))
-        model = HeldModel(folder, left_out, held)
+        model = HeldModel(folder, left_out, held, folders)
         changed = model.changes()
     except BaseException:
-        HeldModel(folder, left_out, held).close()
+        HeldModel(folder, left_out, held, folders).close()
         raise
     if changed:
         model.close()

@@ -65,6 +65,7 @@ def attachments_of(value: msgspec.Struct) -> tuple[Digest, ...]:
         case PlacementEnrolment():
             found = [] if value.baseline is None else [value.baseline]
             found += [] if value.tls is None else [value.tls.ca]
+            found += [] if value.sidecar is None else [value.sidecar.manifest]
         case Grant():
             found = [] if value.vetting is None else [value.vetting]
         case IncidentChange():

@@ -67,6 +67,8 @@ class Bodies:
             _ = self.check(value.candidate, f"the candidate that entry {index} adopts")
         if isinstance(value, PlacementEnrolment) and value.tls is not None:
             _ = self.check(value.tls.ca, f"the certificates that entry {index} pins")
+        if isinstance(value, PlacementEnrolment) and value.sidecar is not None:
+            _ = self.check(value.sidecar.manifest, f"the manifest that entry {index} pins")
 
     def check_all(self) -> None:
         """Check every other file by its name."""
