@@ -242,13 +242,14 @@ WORDS = {
     "Band": "prohibited high_risk_dual_use dual_use defensive platform_abuse unrelated",
     "Binding": "claimed measured",
     "BindingKind": "mtls dpop",
+    "CopyEnd": "returned destroyed",
     "CapUnit": "requests input_tokens output_tokens bytes_out parallel cost coverage",
     "Category": "leak misuse autonomy probing honey",
     "DecisionKind": "advance hold rescope roll_back halt resume",
     "Durability": "node replicated",
     "Endpoint": "chat responses completions messages embeddings count_tokens models",
     "EntryKind": "root plan placement probe commit evidence revocation review certificate grant order"
-    " clear observation event head incident incident_change decision tick",
+    " clear observation event head incident incident_change decision tick export copy_closed",
     "Outcome": "served cut refused capped stopped withheld upstream_failed disconnected aborted",
     "Posture": "observe redact cut reroute block",
     "Scheme": "ed25519 ecdsa-p256 sshsig webauthn",
@@ -306,6 +307,9 @@ SHAPES = {
     "decision": "release text, kind DecisionKind, stage text|null, target text|null, reasons [Reason],"
     " figures [Figure], narrow [Narrowing]",
     "tick": "release text",
+    "export": "id text, release text, weights digest, manifest digest, destination text,"
+    " purpose text, custodian text, expires_at integer",
+    "copy_closed": "export text, release text, end CopyEnd, note text",
     "header": "v integer, at integer, kind EntryKind, actor [text], body digest, body_bytes integer,"
     " visibility Visibility, end boolean",
     "batch": "v integer, node text, worker text, run text, seq integer, n integer, root digest,"
@@ -986,6 +990,8 @@ MAY_SIGN = {
     "incident_change": PEOPLE,
     "decision": {"control"},
     "tick": {"control"},
+    "export": {"operator", "security"},
+    "copy_closed": {"operator", "security"},
 }
 ROLES = {
     "root", "operator", "safety", "security", "overseer", "admissions", "evaluator", "control", "stop",
@@ -1425,6 +1431,8 @@ class Plan:
         try:
             self.name: str = tree["metadata"]["name"]
             self.status_ttl_ms = read_duration(tree["trust"]["status_ttl"])
+            exposures = tree.get("exposures", [])
+            self.exposures = exposures if isinstance(exposures, list) else []
             self.stages = {each["name"]: self._stage(each, tree) for each in tree["stages"]}
             told = [self.name, *self.stages, *(r for s in self.stages.values() for r in s.quorum)]
         except (KeyError, TypeError, AttributeError) as error:
@@ -1539,6 +1547,9 @@ class Releases:
         self.stops: dict[str, Stop] = {}
         self.grants: dict[str, list[Granted]] = {}
         self.placements: dict[str, dict[str, Any]] = {}
+        self.weights: Any = None
+        self.registered: dict[str, int] = {}
+        self.copies: dict[str, Entry] = {}
         self.certificates = 0
 
     @property
@@ -1624,7 +1635,7 @@ class Releases:
             second = {s.person for s in signers if s.role in PEOPLE}
             if not first or not second or len(first | second) < 2:
                 raise BrokenError("quorum_unmet", "a clear takes admissions and a second person")
-        elif kind == "placement" and value.get("sidecar"):
+        elif kind in {"export", "copy_closed"} or (kind == "placement" and value.get("sidecar")):
             check_quorum(self.root, signers, ["operator", "security"])
         elif kind == "grant" and (not value["keys"] or value["not_after"] <= value["not_before"]):
             raise BrokenError("bad_grant", "a grant without a key, or that ends before it begins")
@@ -1633,10 +1644,15 @@ class Releases:
         kind, value, at = entry.header["kind"], entry.value, entry.header["at"]
         if kind == "plan":
             self.plan = (value, None)
-            self.source.read_digest(value["candidate"])
+            candidate = json.loads(self.source.read_digest(value["candidate"]))
+            self.weights = candidate["model_part"]["weights"]
             self.plan = (value, Plan(self.source.read_digest(value["plan"])))
         elif kind == "certificate":
             self._certify(entry, digest)
+        elif kind == "export":
+            self._register(entry)
+        elif kind == "copy_closed":
+            self.copies.pop(value["export"], None)
         elif kind == "placement":
             self.placements[value["name"]] = value
         elif kind == "probe":
@@ -1654,6 +1670,17 @@ class Releases:
                     stop.cleared_at = at
         elif kind == "grant":
             self.grants.setdefault(value["id"], []).append(Granted(value, at))
+
+    def _register(self, entry: Entry) -> None:
+        value = entry.value
+        plan = None if self.plan is None else self.plan[1]
+        if plan is None or value["destination"] not in plan.exposures:
+            raise BrokenError("exposure_undeclared", "a copy went to where the plan says none goes")
+        if value["weights"] != self.weights:
+            raise BrokenError("wrong_candidate", "a copy is of other weights than the candidate's")
+        if self.registered.setdefault(value["id"], entry.index) != entry.index:
+            raise BrokenError("id_taken", "an export with this id is on the log")
+        self.copies[value["id"]] = entry
 
     def _check_probe(self, value: dict[str, Any]) -> None:
         placement = self.placements.get(value["placement"], {})
@@ -2040,6 +2067,7 @@ ATTACHED = {
     "placement": "baseline",
     "grant": "vetting",
     "incident_change": "retrospective",
+    "export": "manifest",
 }
 
 
@@ -2166,6 +2194,7 @@ class Audit:
         self.counts["entries"] = len(log.entries)
         self.counts["certificates"] = releases.certificates
         self.counts["orders"] = len(releases.stops)
+        self._say_copies(releases)
         if self.witnesses is None:
             return
         foreign = {w["name"] for w in root.value["witnesses"] if w["independent"]}
@@ -2190,6 +2219,26 @@ class Audit:
             self.ledger,
             self.granted,
         )
+
+    def _say_copies(self, releases: Releases) -> None:
+        late = 0
+        for entry in releases.copies.values():
+            if self.now_ms >= entry.value["expires_at"]:
+                late += 1
+                self.granted.warn(
+                    "copy_overdue",
+                    f"releases#{entry.index}",
+                    f"the copy with {entry.value['custodian'][:80]} was due back, and nobody signed that "
+                    "it is gone",
+                )
+        self.counts["copies"] = len(releases.copies)
+        if releases.registered:
+            self._say(
+                f"{len(releases.copies)} copies of the weights are known, {late} of them overdue; "
+                "operator and security signed for each before it was made",
+                self.ledger,
+                self.granted,
+            )
 
     def _say_requests(self, requests: Requests) -> None:
         self.counts |= {

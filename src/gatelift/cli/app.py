@@ -52,6 +52,7 @@ COMMANDS = (
     Entry(
         "candidate", "candidates", "candidate", "Write candidate.json and its fingerprint", _WIDEN
     ),
+    Entry("copies", "copies", "copies", "Register copies of the weights, and close them", _WIDEN),
     Entry("placement", "candidates", "placement", "Enrol where the candidate runs", _WIDEN),
     Entry("assess", "assessing", "assess", "Commit, measure through the gateway, hand in", _WIDEN),
     Entry("commit", "evidence", "commit", "Commit to a measurement before it is made", _WIDEN),

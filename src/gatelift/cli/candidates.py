@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gatelift.cli.copies import export
 from gatelift.cli.desk import (
     AdminOption,
     Desk,
@@ -45,6 +46,7 @@ candidate = typer.Typer(no_args_is_help=True, help="What answers, and its finger
 placement = typer.Typer(no_args_is_help=True, help="Where the candidate runs.")
 candidate.command("seal")(seal)
 candidate.command("check")(check)
+candidate.command("export")(export)
 
 
 @candidate.command("make")

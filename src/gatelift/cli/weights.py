@@ -27,6 +27,7 @@ from gatelift.wire.model_files import compare_files, hold_model
 
 __all__ = [
     "FolderArgument",
+    "ManifestOption",
     "SidecarKeyOption",
     "SidecarManifestOption",
     "SidecarSignerOption",

@@ -24,6 +24,7 @@ from gatelift.decide.admit_error import (
     require_release,
     require_stage,
 )
+from gatelift.decide.copies import check_closing, check_export
 from gatelift.decide.fold import completes
 from gatelift.decide.measuring import check_measured, check_sidecar
 from gatelift.decide.state import State
@@ -32,9 +33,11 @@ from gatelift.incidents import IncidentRefusal, change_incident
 from gatelift.messages import (
     Body,
     Commit,
+    CopyClosing,
     EntryKind,
     EventCount,
     Evidence,
+    Export,
     IncidentChange,
     IncidentOpening,
     Observation,
@@ -105,6 +108,10 @@ def check_entry(
             _incident(state, body, value)
         case IncidentChange():
             _incident_change(state, body, value, now_ms)
+        case Export():
+            check_export(state, body, value, now_ms)
+        case CopyClosing():
+            check_closing(state, body, value)
         case Tick():
             require_release(state, value.release)
         case _:

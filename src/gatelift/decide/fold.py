@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
+from gatelift.decide.copies import fold_closing, fold_export
 from gatelift.decide.fold_breach import fold_certificate, fold_decision, resolve_event
 from gatelift.decide.stages import narrowest_of
 from gatelift.decide.state import (
@@ -38,10 +39,12 @@ from gatelift.incidents import IncidentRefusal, change_incident, open_incident
 from gatelift.messages import (
     Body,
     Commit,
+    CopyClosing,
     Decision,
     EntryHeader,
     EventCount,
     Evidence,
+    Export,
     Head,
     IncidentChange,
     IncidentOpening,
@@ -121,6 +124,10 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
             return _incident(base, index, header, value)
         case IncidentChange():
             return _incident_change(base, index, header, body, value)
+        case Export():
+            return fold_export(base, index, header, value)
+        case CopyClosing():
+            return fold_closing(base, index, value)
         case Decision():
             return fold_decision(base, index, value)
         case _:
@@ -180,6 +187,7 @@ def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
             plan_index=index,
             plan_problem=f"{error.code}: {error}",
             fingerprint=None,
+            weights=None,
         )
     after = msgspec.structs.replace(
         state,
@@ -189,6 +197,7 @@ def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
         plan_index=index,
         plan_problem=None,
         fingerprint=value.candidate,
+        weights=candidate.model_part.weights,
         account=_account(state, plan, candidate, index),
     )
     # No certificate could ever release a breach of a stage that is no more; orders still stand.

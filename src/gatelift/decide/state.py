@@ -19,8 +19,10 @@ from gatelift.encoding import Digest
 from gatelift.incidents import Incident
 from gatelift.messages import (
     Commit,
+    CopyClosing,
     Decision,
     Evidence,
+    Export,
     Narrowing,
     Observation,
     PlacementEnrolment,
@@ -35,6 +37,7 @@ from gatelift.trust import Certificate, Grant, Root, Signer, StandingOrder, Targ
 __all__ = [
     "CertificateEntry",
     "CommitEntry",
+    "CopyEntry",
     "EventBaseline",
     "EvidenceEntry",
     "GrantEntry",
@@ -122,6 +125,17 @@ class OrderEntry(msgspec.Struct, frozen=True, kw_only=True):
         return narrows and order.target.kind in (TargetKind.RELEASE, TargetKind.STAGE)
 
 
+class CopyEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered copy of the weights, and what closed it, if something did."""
+
+    export: Export
+    digest: Digest
+    index: int
+    at: int
+    closing: CopyClosing | None = None
+    closed_index: int | None = None
+
+
 class ObservationEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The newest observation of a key, and the entry at which the key first appeared."""
 
@@ -171,6 +185,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     plan_index: int = -1
     plan_problem: str | None = None
     fingerprint: Digest | None = None
+    weights: str | None = None
     placements: dict[str, PlacementEnrolment] = {}
     probes: dict[tuple[str, str], ProbeEntry] = {}
     commits: dict[str, CommitEntry] = {}
@@ -187,6 +202,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     baselines: dict[str, EventBaseline] = {}
     incidents: dict[str, Incident] = {}
     heads: dict[str, str] = {}
+    copies: dict[str, CopyEntry] = {}
     account: Account | None = None
     latches: tuple[Latch, ...] = ()
     last_decision: RecordedDecision | None = None

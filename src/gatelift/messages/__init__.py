@@ -25,6 +25,7 @@ from gatelift.messages.bundle import (
     verify_logged,
     verify_roster,
 )
+from gatelift.messages.copies import CopyClosing, CopyEnd, Export
 from gatelift.messages.decisions import Decision, Figure, Narrowing, Reason, Tick
 from gatelift.messages.entries import (
     PREDICATES,
@@ -112,11 +113,14 @@ __all__ = [
     "BundleError",
     "Charge",
     "Commit",
+    "CopyClosing",
+    "CopyEnd",
     "Decision",
     "EntryHeader",
     "EntryKind",
     "EventCount",
     "Evidence",
+    "Export",
     "Figure",
     "Finish",
     "Head",

@@ -20,6 +20,7 @@ from decimal import Decimal
 import msgspec
 
 from gatelift.encoding import Digest
+from gatelift.messages.copies import CopyClosing, Export
 from gatelift.messages.decisions import Decision, Tick
 from gatelift.terms import Binding, Category, Sealing, Severity, Side
 
@@ -69,6 +70,8 @@ class EntryKind(enum.StrEnum):
     INCIDENT_CHANGE = "incident_change"
     DECISION = "decision"
     TICK = "tick"
+    EXPORT = "export"
+    COPY_CLOSED = "copy_closed"
 
 
 class Visibility(enum.StrEnum):
@@ -328,5 +331,7 @@ PREDICATES: dict[EntryKind, type[msgspec.Struct]] = {
     EntryKind.INCIDENT_CHANGE: IncidentChange,
     EntryKind.DECISION: Decision,
     EntryKind.TICK: Tick,
+    EntryKind.EXPORT: Export,
+    EntryKind.COPY_CLOSED: CopyClosing,
 }
 """Bodies that this module defines; certificate, grant, order, clear and root are `trust`'s."""

@@ -22,7 +22,7 @@ import concurrent.futures
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -158,6 +158,10 @@ class HeldModel:
                 if digest != self._held[path].digest
             )
 
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a held file, piece by piece."""
+        return _pieces(self._held[path].descriptor)
+
     def close(self) -> None:
         """Close every file."""
         for held in self._held.values():
@@ -231,11 +235,16 @@ def _open_and_hash(folder: Path, path: str) -> _Held:
 
 def _hash(descriptor: int) -> Digest:
     hasher = hashlib.sha256()
+    for piece in _pieces(descriptor):
+        hasher.update(piece)
+    return parse_digest(f"sha256:{hasher.hexdigest()}")
+
+
+def _pieces(descriptor: int) -> Iterator[bytes]:
     offset = 0
     while piece := os.pread(descriptor, _PIECE_BYTES, offset):
-        hasher.update(piece)
+        yield piece
         offset += len(piece)
-    return parse_digest(f"sha256:{hasher.hexdigest()}")
 
 
 def _mark(found: os.stat_result) -> _Mark:
