@@ -108,6 +108,7 @@ class Bundles:
                 baseline=each.baseline,
                 tls=each.tls,
                 sidecar=each.sidecar,
+                enrolment=state.enrolments.get(each.name),
             )
             for each in state.placements.values()
             if each.fingerprint == state.fingerprint

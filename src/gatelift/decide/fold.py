@@ -92,7 +92,7 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
         case PlanAdoption():
             return _plan(base, index, value, read)
         case PlacementEnrolment():
-            return _placement(base, value)
+            return _placement(base, header, value)
         case Probe():
             return _probe(base, header, value)
         case Commit():
@@ -205,11 +205,14 @@ def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
     return msgspec.structs.replace(after, latches=kept)
 
 
-def _placement(state: State, value: PlacementEnrolment) -> State:
+def _placement(state: State, header: EntryHeader, value: PlacementEnrolment) -> State:
     # What was probed before may have been another server: it is unknown until probed again.
     probes = {key: held for key, held in state.probes.items() if key[1] != value.name}
     return msgspec.structs.replace(
-        state, placements=put(state.placements, value.name, value), probes=probes
+        state,
+        placements=put(state.placements, value.name, value),
+        enrolments=put(state.enrolments, value.name, header.body),
+        probes=probes,
     )
 
 

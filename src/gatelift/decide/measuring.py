@@ -11,19 +11,23 @@ Invariants
 
 from __future__ import annotations
 
-from typing import Final
 from urllib.parse import urlsplit
 
 from gatelift.decide.admit_error import AdmitError, refuse
 from gatelift.decide.state import State
 from gatelift.errors import CallerError
-from gatelift.messages import Body, PlacementEnrolment, Probe, Sidecar, verify_measurement
+from gatelift.messages import (
+    SIDECAR_QUORUM,
+    Body,
+    PlacementEnrolment,
+    Probe,
+    Sidecar,
+    verify_measurement,
+)
 from gatelift.terms import Binding
 from gatelift.trust import key_id, machine_keys, parse_public_key, verify_quorum
 
-__all__ = ["SIDECAR_QUORUM", "check_measured", "check_sidecar"]
-
-SIDECAR_QUORUM: Final = ("operator", "security")
+__all__ = ["check_measured", "check_sidecar"]
 
 
 def check_sidecar(state: State, body: Body, value: PlacementEnrolment) -> None:

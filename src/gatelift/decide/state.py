@@ -172,7 +172,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """All of one release. `size` is the number of entries folded, `at` the time of the last.
 
     `events` are cumulative by (stage, category, side); `baselines` by the subject of an event
-    watch; `pardons` are entries that cleared control's order on an organisation.
+    watch; `enrolments` the bodies that `placements` came from; `pardons` are entries that cleared control's order on an organisation.
     """
 
     size: int = 0
@@ -187,6 +187,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: Digest | None = None
     weights: str | None = None
     placements: dict[str, PlacementEnrolment] = {}
+    enrolments: dict[str, Digest] = {}
     probes: dict[tuple[str, str], ProbeEntry] = {}
     commits: dict[str, CommitEntry] = {}
     evidence: tuple[EvidenceEntry, ...] = ()

@@ -34,7 +34,7 @@ import msgspec
 
 from gatelift.encoding import Digest
 from gatelift.keeper.measuring import MeasuredState, watch_sidecar
-from gatelift.messages import Placement, Probe
+from gatelift.messages import Placement, Probe, Sidecar
 from gatelift.plan import DriftTerms
 from gatelift.terms import Binding, Sealing
 from gatelift.wire.http_client import Upstream
@@ -157,13 +157,13 @@ class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: Digest
     weights: str | None
     pinned: PinnedServer | None = None
+    sidecar: Sidecar | None = None
 
     def measured(self) -> MeasuredState | None:
         """Return what is known of the weights before anybody was asked, null without a sidecar."""
-        sidecar = self.placement.sidecar
-        if sidecar is None:
+        if self.sidecar is None:
             return None
-        return MeasuredState(sidecar, self.placement.name, self.fingerprint, self.weights)
+        return MeasuredState(self.sidecar, self.placement.name, self.fingerprint, self.weights)
 
     def target(self) -> ProbeTarget:
         """Return how the placement is asked."""
@@ -186,7 +186,7 @@ async def watch_placement(
 
     `identities` are the certificates to be shown to a sealed placement.
     """
-    measured, sidecar = job.measured(), job.placement.sidecar
+    measured, sidecar = job.measured(), job.sidecar
     state = PlacementState(job.node, job.placement.name, job.baseline, job.terms.changed, measured)
     told: Probe | None = None
 

@@ -27,6 +27,7 @@ from gatelift.messages.bundle import (
 )
 from gatelift.messages.copies import CopyClosing, CopyEnd, Export
 from gatelift.messages.decisions import Decision, Figure, Narrowing, Reason, Tick
+from gatelift.messages.enrolment import SIDECAR_QUORUM, EnrolmentError, verify_sidecar
 from gatelift.messages.entries import (
     PREDICATES,
     Commit,
@@ -103,6 +104,7 @@ __all__ = [
     "RECORD_PREFIX",
     "ROSTER_TYPE",
     "SALT_BYTES",
+    "SIDECAR_QUORUM",
     "AuthorityError",
     "BatchEntry",
     "Beat",
@@ -116,6 +118,7 @@ __all__ = [
     "CopyClosing",
     "CopyEnd",
     "Decision",
+    "EnrolmentError",
     "EntryHeader",
     "EntryKind",
     "EventCount",
@@ -184,5 +187,6 @@ __all__ = [
     "verify_measurement",
     "verify_own_batch",
     "verify_roster",
+    "verify_sidecar",
     "verify_ticket",
 ]

@@ -81,7 +81,10 @@ class LoggedCertificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An enrolled place where the candidate runs. The credential stays on the gateway's host."""
+    """An enrolled place where the candidate runs. The credential stays on the gateway's host.
+
+    `enrolment` is the digest of the envelope that enrolled it, for `messages.enrolment`.
+    """
 
     name: str
     base_url: str
@@ -89,6 +92,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     baseline: Digest | None
     tls: UpstreamTls | None = None
     sidecar: Sidecar | None = None
+    enrolment: Digest | None = None
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
