@@ -317,6 +317,19 @@ def test_a_replayed_or_foreign_measurement_is_refused(deployment: Deployment, ho
             server.terminate()
 
 
+def test_both_verifiers_find_who_measured(deployment: Deployment, tmp_path: Path) -> None:
+    dossier = tmp_path / "dossier"
+    words = ["dossier", "export", "--dir", deployment.folder, "--out", dossier]
+    deployment.cli(*words).must()
+    root = "sha256:" + hashlib.sha256((deployment.folder / "root.json").read_bytes()).hexdigest()
+    found = Said(gatelift("verify", dossier, "--root", root, "--json", timeout=120))
+    assert found.code == 0, found.text
+    file = Path(__file__).parents[2] / "verifier" / "gatelift_verify.py"
+    alone = [sys.executable, str(file), str(dossier), "--root", root]
+    done = subprocess.run(alone, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_nobody_reads_a_key_in_what_the_sidecar_says(house: House) -> None:
     secret = house.sidecar_key.read_text().strip()
     assert base64.b64decode(secret)

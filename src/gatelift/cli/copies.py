@@ -152,8 +152,9 @@ def export(
 ) -> None:
     """Copy a sealed model to where two people signed that a copy may be, and verify the copy."""
     data, sealed = read_manifest(manifest, signer)
-    now = now_ms()
-    said = _signed(read_bytes(statement), verify_root(read_bytes(root), now), now)
+    envelope, now = read_bytes(statement), now_ms()
+    trusted = verify_root(read_bytes(root), now)
+    said = _signed(envelope, trusted, now)
     if (said.weights, said.manifest) != (sealed.weights, sha256_digest(data)):
         raise InputError(
             f"the statement is for manifest {said.manifest}, {manifest} is {sha256_digest(data)}",
@@ -161,9 +162,7 @@ def export(
         )
     if to.exists() or to.is_symlink() or to.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"expected {to} not to be there yet, and not below {folder}")
-    _check_logged(
-        Desk(admin, token_file), read_bytes(statement), verify_root(read_bytes(root), now)
-    )
+    _check_logged(Desk(admin, token_file), envelope, trusted)
     with hold_model(folder, sealed.ignored) as model:
         compare_files(model.files, sealed.files)
         _copy(model, to)

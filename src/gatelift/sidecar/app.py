@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import subprocess
 import threading
 import time
@@ -87,8 +88,6 @@ def run(settings: SidecarSettings) -> int:
             "write the manifest's digest into the plan, or load the candidate's own weights"
         )
     with _checked(settings.model, manifest) as model, listen(settings.host, settings.port) as taken:
-        loaded_at = _now_ms()
-        server = subprocess.Popen(settings.command)
         measurer = Measurer(
             model,
             key,
@@ -96,20 +95,26 @@ def run(settings: SidecarSettings) -> int:
             fingerprint=fingerprint(candidate),
             weights=manifest.weights,
             manifest=sha256_digest(manifest_bytes),
-            loaded_at=loaded_at,
+            loaded_at=_now_ms(),
             lives_ms=settings.lives_ms,
         )
         port = taken.getsockname()[1]
         _LOG.info("measuring %s on %s port %d", manifest.weights, settings.host, port)
+        return _serve(settings, measurer, taken)
+
+
+def _serve(settings: SidecarSettings, measurer: Measurer, taken: socket.socket) -> int:
+    asked = _Server(measurer)
+    # A stop signal is heard from before there is a server on: none is left behind.
+    with stop_signals(asked):
+        asked.process = subprocess.Popen(settings.command)
         try:
             with _reading_again(measurer, settings.read_again_s):
-                asked = _Server(measurer, server)
-                with stop_signals(asked):
-                    asked.run(sockets=[taken])
+                asked.run(sockets=[taken])
         finally:
             measurer.end("the sidecar is ending")
-            code = _end(server)
-        return code
+            code = _end(asked.process)
+    return code
 
 
 def _checked(folder: Path, manifest: ModelManifest) -> HeldModel:
@@ -146,13 +151,13 @@ def _reading_again(measurer: Measurer, every_s: float) -> Iterator[None]:
 class _Server(uvicorn.Server):
     """Uvicorn, which also stops when the model server has ended."""
 
-    def __init__(self, measurer: Measurer, server: subprocess.Popen[bytes]) -> None:
+    def __init__(self, measurer: Measurer) -> None:
         super().__init__(server_config(_make_app(measurer)))
         self._measurer = measurer
-        self._process = server
+        self.process: subprocess.Popen[bytes] | None = None
 
     async def on_tick(self, counter: int) -> bool:
-        if self._process.poll() is not None:
+        if self.process is None or self.process.poll() is not None:
             self._measurer.end("the model server has ended")
             return True
         return await super().on_tick(counter)
