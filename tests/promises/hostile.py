@@ -25,14 +25,19 @@ WRITE, TORN, SYNC, SHORT, SLOW = 1, 2, 4, 8, 16
 
 
 class Machine:
-    """Compiles the shim into `folder` and hands out the environment that preloads it."""
+    """Compiles the shim into `folder` and hands out the environment that preloads it.
 
-    def __init__(self, folder: Path) -> None:
+    `spare_witnesses` leaves the witness's process well: another organisation's machine.
+    """
+
+    def __init__(self, folder: Path, *, spare_witnesses: bool = False) -> None:
         if shutil.which("gcc") is None:
             pytest.skip("no C compiler here: a disk and a clock cannot be made ill")
         folder.mkdir()
         self._folder = folder
         shutil.copy(_SHIM / "sitecustomize.py", folder)
+        if spare_witnesses:
+            (folder / "spares-witnesses").touch()
         subprocess.run(
             ["gcc", "-O1", "-shared", "-fPIC", "-o", folder / "shim.so", _SHIM / "shim.c", "-ldl"],
             check=True,

@@ -1,7 +1,8 @@
 """Promise 5 with wrong clocks: the wall clock of every process is set on by hours and back again.
 
-Attacked here: the windows that a clock closes and opens again, and the keeper that begins anew amid it.
-The clock is a small C library's that is preloaded into the deployment's processes (`hostile`).
+Attacked here: the windows that a clock closes and opens again, the keeper that begins anew amid it, and a
+clock that stands before the witness's word. The clock is a small C library's that is preloaded into the
+deployment's processes (`hostile`), save its witness: that is another organisation's machine.
 
 In a deployment of its own: clocks that are set back leave its log ahead of its time, and control waits
 until it is caught up.
@@ -10,7 +11,8 @@ Seen to fail: with `keeper.counters` granting from a window that it had forgotte
 an hour gave ten requests more (red). With `keeper.node` answering draws as soon as any dead run was
 settled, the keeper that begins anew after the clock went back granted one or two requests more before
 the other workers had said what they hold (red in about one run of five; `test_keeper_caps` stops a
-worker meanwhile, and is red each time).
+worker meanwhile, and is red each time). With `keeper.releases` taking a head that was confirmed in
+what it thinks is the future, a host an hour behind served on (red).
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pathlib import Path
 import pytest
 
 from tests.promises.hostile import Machine
-from tests.promises.outside import Deployment, say
+from tests.promises.outside import Deployment, say, wait_for
 from tests.promises.siege import ask, write_plan
 from tests.support.upstream import ScriptedUpstream
 
@@ -40,7 +42,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    found = Machine(tmp_path / "m")
+    found = Machine(tmp_path / "m", spare_witnesses=True)
     # In the middle of an hour, so that no window ends unless the test says so.
     found.shift_clock((HOUR / 2 - time.time()) % HOUR)
     yield found
@@ -113,3 +115,26 @@ def test_clocks_that_jump_open_no_window_twice(
     finally:
         machine.shift_clock(start)
     say(f"the clock went on, back and on again: {spent} of {REQUESTS} an hour")
+
+
+def test_a_clock_behind_its_witness_serves_nothing(
+    deployment: Deployment, machine: Machine
+) -> None:
+    key = deployment.grant("traveller")
+    start = machine.shift_s
+    deployment.wait_serving(key)
+    try:
+        machine.shift_clock(-HOUR)
+        wait_for(lambda: _refuses(deployment, key), seconds=60)
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            assert _refuses(deployment, key), "served by a clock that is wrong"
+            time.sleep(0.1)
+    finally:
+        machine.shift_clock(start)
+    deployment.wait_serving(key)
+    assert ask(deployment, key, TEXT, max_tokens=1).status == 200
+
+
+def _refuses(deployment: Deployment, key: str) -> bool:
+    return ask(deployment, key, TEXT, max_tokens=1).status in (0, 503)

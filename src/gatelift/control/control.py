@@ -223,7 +223,8 @@ class Control:
                         self._outlet.run(),
                         self._beat.run(),
                         self._reports.run_counts(),
-                        self._reports.run_heads(),
+                        self._reports.run_grown(),
+                        self._writer.watch_lead(self._held.store.check_leads),
                         self._stop_on_failure(),
                     )
                 ]

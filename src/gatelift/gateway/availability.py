@@ -272,12 +272,16 @@ ROWS: Final[tuple[Failure, ...]] = (
     Failure(
         what="clocks jump",
         sees="no window twice, and nothing of steps back below a minute; set back by more, keeper and "
-        "workers begin anew, and caps may refuse sooner, never later",
+        "workers begin anew, and caps may refuse sooner, never later. A clock that stands more than "
+        "five minutes before what witnesses confirmed serves nothing until it is right",
         codes=("cap_reached", "keeper_unavailable", "status_lapsed"),
         within="at once; begun anew within seconds, plus 10 s where answers are still being given; "
         "status runs on the boot clock and is not moved by it",
         on_call="mend the time service",
-        tests=(f"{_P}test_p05_clocks_that_jump.py::test_clocks_that_jump_open_no_window_twice",),
+        tests=(
+            f"{_P}test_p05_clocks_that_jump.py::test_clocks_that_jump_open_no_window_twice",
+            f"{_P}test_p05_clocks_that_jump.py::test_a_clock_behind_its_witness_serves_nothing",
+        ),
     ),
     Failure(
         what="a machine or worker stood still past its status",

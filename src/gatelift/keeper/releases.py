@@ -82,10 +82,20 @@ class ReleasesFollower:
     def check_fresh(self, now_ms: int, max_age_ms: int) -> None:
         """Return if a quorum confirmed the checkpoint read last within `max_age_ms`.
 
-        Raises `KeeperError` (`stale_head`).
+        Raises `KeeperError` (`stale_head`; `clock_behind` where this host's clock stands before
+        the quorum's word: who cannot tell the time cannot tell what has expired).
         """
         at_ms = self._confirmed_at_ms
-        if at_ms is not None and not now_ms - max_age_ms <= at_ms <= now_ms + _CLOCK_SLACK_MS:
+        if at_ms is None:
+            return
+        if at_ms > now_ms + _CLOCK_SLACK_MS:
+            raise KeeperError(
+                f"this host's clock stands {(at_ms - now_ms) // 1000} s before the time at which a "
+                f"quorum of witnesses confirmed the head of {self.largest_size} entries, expected at "
+                f"most {_CLOCK_SLACK_MS // 1000} s: set the clock right, nothing is served until then",
+                code="clock_behind",
+            )
+        if at_ms < now_ms - max_age_ms:
             raise KeeperError(
                 f"the head of {self.largest_size} entries was confirmed by a quorum of witnesses "
                 f"{(now_ms - at_ms) // 1000} s ago, expected at most {max_age_ms // 1000} s: the log "
