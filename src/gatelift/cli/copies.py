@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,7 +37,7 @@ from gatelift.cli.layout import read_bytes
 from gatelift.cli.output import JsonFlag, at_text, facts, say, show, table
 from gatelift.cli.weights import FolderArgument, ManifestOption, SignerOption, read_manifest
 from gatelift.decide import COPY_QUORUM
-from gatelift.encoding import encode_json, sha256_digest
+from gatelift.encoding import Digest, encode_json, sha256_digest
 from gatelift.messages import (
     CopyClosing,
     CopyEnd,
@@ -165,9 +166,7 @@ def export(
     _check_logged(Desk(admin, token_file), envelope, trusted)
     with hold_model(folder, sealed.ignored) as model:
         compare_files(model.files, sealed.files)
-        _copy(model, to)
-    with hold_model(to) as copied:
-        compare_files(copied.files, sealed.files)
+        _copy(model, to, sealed.files)
     found = {"ok": True, "id": said.id, "to": str(to), "files": len(sealed.files)}
 
     def render() -> None:
@@ -209,7 +208,7 @@ def _check_logged(desk: Desk, envelope: bytes, root: Root) -> None:
     )
 
 
-def _copy(model: HeldModel, to: Path) -> None:
+def _copy(model: HeldModel, to: Path, sealed: Mapping[str, Digest]) -> None:
     to.mkdir(mode=0o700)
     try:
         for path in model.files:
@@ -222,7 +221,9 @@ def _copy(model: HeldModel, to: Path) -> None:
                 os.fsync(file.fileno())
             sync_directory(target.parent)
         sync_directory(to)
+        with hold_model(to) as copied:
+            compare_files(copied.files, sealed)
     except BaseException:
-        # Half a copy is a copy that nobody verified.
+        # Half a copy, or another one, is a copy that nobody verified.
         shutil.rmtree(to)
         raise

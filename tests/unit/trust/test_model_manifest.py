@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gatelift.encoding import Digest, sha256_digest
 from gatelift.errors import CallerError
@@ -118,6 +120,27 @@ def test_a_manifest_by_another_key_is_refused_even_if_it_borrows_the_hint() -> N
     with pytest.raises(ManifestError) as caught:
         verify_manifest(json.dumps(forged).encode(), ONE.public)
     assert caught.value.code == "forged"
+
+
+@given(st.binary(max_size=300))
+def test_what_is_no_manifest_is_refused_and_breaks_nothing(data: bytes) -> None:
+    with pytest.raises(CallerError):
+        verify_manifest(data, ONE.public)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(["_type", "subject", "predicateType", "predicate"]), _JSON)
+def test_a_signed_statement_of_any_shape_is_read_whole_or_refused(name: str, value: Any) -> None:
+    with pytest.raises(CallerError):
+        verify_manifest(signed(lambda statement: statement.__setitem__(name, value)), ONE.public)
 
 
 def test_no_byte_of_a_manifest_can_be_changed() -> None:
