@@ -225,10 +225,13 @@ def test_a_copy_that_is_not_given_back_is_an_incident_and_stands_everywhere(
     dossier = tmp_path / "dossier"
     deployment.cli("dossier", "export", "--dir", deployment.folder, "--out", dossier).must()
     root = digest_of((deployment.folder / "root.json").read_bytes())
-    answer = Said(gatelift("verify", dossier, "--root", root, "--json", timeout=120))
+    told = tmp_path / "audit.html"
+    words = ["verify", dossier, "--root", root, "--html", told, "--json"]
+    answer = Said(gatelift(*words, timeout=120))
     assert answer.code == 0, answer.text
     assert "copy_overdue" in {each["code"] for each in answer.value["findings"]}
     assert answer.value["counts"]["copies"] == 1
+    assert f"a copy of the weights may go to {DOOR}" in told.read_text()
     file = Path(__file__).parents[2] / "verifier" / "gatelift_verify.py"
     done = subprocess.run(
         ["python3", str(file), str(dossier), "--root", root],
