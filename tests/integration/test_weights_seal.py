@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +142,23 @@ def test_a_manifest_is_not_written_into_the_folder_that_it_describes(
     inside = model / "model.sig"
     status, refused = gatelift("candidate", "seal", model, "--key", keys[0], "-o", inside)
     assert (status, refused["error"]["code"], inside.exists()) == (2, "unreadable_input", False)
+
+
+def test_a_model_of_more_files_than_a_process_may_open_by_habit_is_sealed(
+    model: Path, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for number in range(1_500):
+        (model / "sub" / f"{number}.bin").write_bytes(b"x")
+    manifest = tmp_path / "model.sig"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        code, sealed = gatelift("candidate", "seal", model, "--key", keys[0], "-o", manifest)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (code, sealed["files"]) == (0, 1_504)
+    theirs = ("verify", "key", model, "--signature", manifest, "--public_key", keys[1])
+    assert openssf(*theirs).returncode == 0
 
 
 def test_a_private_key_that_others_may_read_seals_nothing(

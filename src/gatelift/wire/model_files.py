@@ -21,6 +21,7 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import os
+import resource
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = ["HeldModel", "ModelFilesError", "compare_files", "hold_model", "list_
 _PIECE_BYTES: Final = 4 * 1024 * 1024
 _MAX_FILES: Final = 100_000
 _MOST_WORKERS: Final = 8
+_SPARE_DESCRIPTORS: Final = 512
 
 
 class ModelFilesError(CallerError):
@@ -174,6 +176,7 @@ def hold_model(folder: Path, ignored: Iterable[str] = ()) -> HeldModel:
     left_out = tuple(ignored)
     held: dict[str, _Held] = {}
     paths, folders = _walk(folder, left_out)
+    _allow_open(len(paths))
     try:
         with _pool() as pool:
             opened = pool.map(lambda path: _open_and_hash(folder, path), paths)
@@ -206,6 +209,19 @@ def compare_files(found: Mapping[str, Digest], sealed: Mapping[str, Digest]) -> 
         raise ModelFilesError(
             f"the model's files are not the sealed ones; {'; '.join(said)}", code="model_differs"
         )
+
+
+def _allow_open(files: int) -> None:
+    # The usual soft limit of 1024 is for programs that use select; nothing here does.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files + _SPARE_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise ModelFilesError(
+            f"expected a limit of {wanted} open files for {files} files that are held, got {hard}: "
+            f"raise it (ulimit -Hn {wanted}), or leave files out by name"
+        )
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _pool() -> concurrent.futures.ThreadPoolExecutor:
