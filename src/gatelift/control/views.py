@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
+from gatelift.control.beacons import BeaconReport
 from gatelift.control.bundles import Outgoing
 from gatelift.control.copy_views import CopyView, view_copies
 from gatelift.control.keepers import NodeSeen
@@ -150,6 +151,7 @@ class StateView(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: CheckpointView | None
     witness_problem: str | None
     witnesses: tuple[WitnessReport, ...]
+    beacons: tuple[BeaconReport, ...]
     bundle_number: int | None
     roster_number: int | None
     last_decision: DecisionView | None
@@ -180,6 +182,7 @@ def view_state(
     head: Cosigned | None,
     witness_problem: str | None,
     witnesses: tuple[WitnessReport, ...],
+    beacons: tuple[BeaconReport, ...],
     out: Outgoing,
     status: tuple[int, int] | None,
     node: NodeSeen,
@@ -198,6 +201,7 @@ def view_state(
         checkpoint=_checkpoint(head, state.root),
         witness_problem=witness_problem,
         witnesses=witnesses,
+        beacons=beacons,
         bundle_number=out.bundle.number if out.bundle else None,
         roster_number=out.roster.number if out.roster else None,
         last_decision=_decision(state),
