@@ -25,7 +25,9 @@ from gatelift.messages.bundle import (
     verify_logged,
     verify_roster,
 )
+from gatelift.messages.copies import CopyClosing, CopyEnd, Export
 from gatelift.messages.decisions import Decision, Figure, Narrowing, Reason, Tick
+from gatelift.messages.enrolment import SIDECAR_QUORUM, EnrolmentError, verify_sidecar
 from gatelift.messages.entries import (
     PREDICATES,
     Commit,
@@ -44,8 +46,18 @@ from gatelift.messages.entries import (
     RecordRange,
     Review,
     Revocation,
+    Sidecar,
     UpstreamTls,
     Visibility,
+)
+from gatelift.messages.measurement import (
+    MAX_MEASUREMENT_BYTES,
+    MAX_MEASUREMENT_LIVES_MS,
+    Measurement,
+    MeasurementAsk,
+    MeasurementError,
+    sign_measurement,
+    verify_measurement,
 )
 from gatelift.messages.record_forms import (
     NO_CHARGES,
@@ -85,11 +97,14 @@ from gatelift.messages.records import (
 
 __all__ = [
     "BUNDLE_TYPE",
+    "MAX_MEASUREMENT_BYTES",
+    "MAX_MEASUREMENT_LIVES_MS",
     "NO_CHARGES",
     "PREDICATES",
     "RECORD_PREFIX",
     "ROSTER_TYPE",
     "SALT_BYTES",
+    "SIDECAR_QUORUM",
     "AuthorityError",
     "BatchEntry",
     "Beat",
@@ -100,17 +115,24 @@ __all__ = [
     "BundleError",
     "Charge",
     "Commit",
+    "CopyClosing",
+    "CopyEnd",
     "Decision",
+    "EnrolmentError",
     "EntryHeader",
     "EntryKind",
     "EventCount",
     "Evidence",
+    "Export",
     "Figure",
     "Finish",
     "Head",
     "IncidentChange",
     "IncidentOpening",
     "LoggedCertificate",
+    "Measurement",
+    "MeasurementAsk",
+    "MeasurementError",
     "Narrowing",
     "Observation",
     "OrganisationCount",
@@ -130,6 +152,7 @@ __all__ = [
     "Review",
     "Revocation",
     "Roster",
+    "Sidecar",
     "Start",
     "StartTerms",
     "Tick",
@@ -154,13 +177,16 @@ __all__ = [
     "salted_leaf",
     "sign_batch",
     "sign_bundle",
+    "sign_measurement",
     "sign_roster",
     "stored_leaves",
     "verify_batch",
     "verify_body",
     "verify_bundle",
     "verify_logged",
+    "verify_measurement",
     "verify_own_batch",
     "verify_roster",
+    "verify_sidecar",
     "verify_ticket",
 ]
