@@ -19,8 +19,10 @@ from gatelift.encoding import Digest
 from gatelift.incidents import Incident
 from gatelift.messages import (
     Commit,
+    CopyClosing,
     Decision,
     Evidence,
+    Export,
     Narrowing,
     Observation,
     PlacementEnrolment,
@@ -45,6 +47,7 @@ __all__ = [
     "AnnouncementEntry",
     "CertificateEntry",
     "CommitEntry",
+    "CopyEntry",
     "EventBaseline",
     "EvidenceEntry",
     "GrantEntry",
@@ -153,6 +156,17 @@ class OrderEntry(msgspec.Struct, frozen=True, kw_only=True):
         return narrows and order.target.kind in (TargetKind.RELEASE, TargetKind.STAGE)
 
 
+class CopyEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered copy of the weights, and what closed it, if something did."""
+
+    export: Export
+    digest: Digest
+    index: int
+    at: int
+    closing: CopyClosing | None = None
+    closed_index: int | None = None
+
+
 class ObservationEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The newest observation of a key, and the entry at which the key first appeared."""
 
@@ -189,7 +203,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """All of one release. `size` is the number of entries folded, `at` the time of the last.
 
     `events` are cumulative by (stage, category, side); `baselines` by the subject of an event
-    watch; `pardons` are entries that cleared control's order on an organisation.
+    watch; `enrolments` the bodies that `placements` came from; `pardons` are entries that cleared control's order on an organisation.
     """
 
     size: int = 0
@@ -202,7 +216,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     plan_index: int = -1
     plan_problem: str | None = None
     fingerprint: Digest | None = None
+    weights: str | None = None
     placements: dict[str, PlacementEnrolment] = {}
+    enrolments: dict[str, Digest] = {}
     probes: dict[tuple[str, str], ProbeEntry] = {}
     commits: dict[str, CommitEntry] = {}
     evidence: tuple[EvidenceEntry, ...] = ()
@@ -220,6 +236,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     baselines: dict[str, EventBaseline] = {}
     incidents: dict[str, Incident] = {}
     heads: dict[str, str] = {}
+    copies: dict[str, CopyEntry] = {}
     account: Account | None = None
     latches: tuple[Latch, ...] = ()
     last_decision: RecordedDecision | None = None

@@ -23,7 +23,9 @@ from gatelift.messages.bundle import (
     verify_bundle,
     verify_roster,
 )
+from gatelift.messages.copies import CopyClosing, CopyEnd, Export
 from gatelift.messages.decisions import Decision, Figure, Narrowing, Reason, Tick
+from gatelift.messages.enrolment import SIDECAR_QUORUM, EnrolmentError, verify_sidecar
 from gatelift.messages.entries import (
     PREDICATES,
     Commit,
@@ -42,10 +44,20 @@ from gatelift.messages.entries import (
     RecordRange,
     Review,
     Revocation,
+    Sidecar,
     UpstreamTls,
     Visibility,
 )
 from gatelift.messages.logged import LoggedError, releases_policy, verify_logged
+from gatelift.messages.measurement import (
+    MAX_MEASUREMENT_BYTES,
+    MAX_MEASUREMENT_LIVES_MS,
+    Measurement,
+    MeasurementAsk,
+    MeasurementError,
+    sign_measurement,
+    verify_measurement,
+)
 from gatelift.messages.notice import (
     LoggedStatement,
     NoticeProofs,
@@ -90,11 +102,14 @@ from gatelift.messages.records import (
 
 __all__ = [
     "BUNDLE_TYPE",
+    "MAX_MEASUREMENT_BYTES",
+    "MAX_MEASUREMENT_LIVES_MS",
     "NO_CHARGES",
     "PREDICATES",
     "RECORD_PREFIX",
     "ROSTER_TYPE",
     "SALT_BYTES",
+    "SIDECAR_QUORUM",
     "AuthorityError",
     "BatchEntry",
     "Beat",
@@ -105,11 +120,15 @@ __all__ = [
     "BundleError",
     "Charge",
     "Commit",
+    "CopyClosing",
+    "CopyEnd",
     "Decision",
+    "EnrolmentError",
     "EntryHeader",
     "EntryKind",
     "EventCount",
     "Evidence",
+    "Export",
     "Figure",
     "Finish",
     "Head",
@@ -118,6 +137,9 @@ __all__ = [
     "LoggedCertificate",
     "LoggedError",
     "LoggedStatement",
+    "Measurement",
+    "MeasurementAsk",
+    "MeasurementError",
     "Narrowing",
     "NoticeProofs",
     "Observation",
@@ -138,6 +160,7 @@ __all__ = [
     "Review",
     "Revocation",
     "Roster",
+    "Sidecar",
     "Start",
     "StartTerms",
     "Tick",
@@ -163,14 +186,17 @@ __all__ = [
     "salted_leaf",
     "sign_batch",
     "sign_bundle",
+    "sign_measurement",
     "sign_roster",
     "stored_leaves",
     "verify_batch",
     "verify_body",
     "verify_bundle",
     "verify_logged",
+    "verify_measurement",
     "verify_notice",
     "verify_own_batch",
     "verify_roster",
+    "verify_sidecar",
     "verify_ticket",
 ]

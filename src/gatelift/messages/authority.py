@@ -52,6 +52,8 @@ _ROLES: dict[EntryKind, frozenset[str]] = {
     EntryKind.INCIDENT_CHANGE: _PEOPLE,
     EntryKind.DECISION: frozenset({"control"}),
     EntryKind.TICK: frozenset({"control"}),
+    EntryKind.EXPORT: frozenset({"operator", "security"}),
+    EntryKind.COPY_CLOSED: frozenset({"operator", "security"}),
 }
 
 
