@@ -11,7 +11,9 @@ without `ledger.following.objections` the one that hid an objection was (red).
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +21,23 @@ from typing import Any
 
 import pytest
 
-from tests.promises.outside import PLANS, Deployment, Said, free_ports, gatelift, say, wait_for
+from tests.promises.dossiers import export, root_digest
+from tests.promises.outside import (
+    HERE,
+    PLANS,
+    PYTHON,
+    Deployment,
+    Said,
+    free_ports,
+    gatelift,
+    say,
+    wait_for,
+)
 from tests.support.upstream import ScriptedUpstream
 
 NOTICE_S = 4.0
 QUORUM = ("operator", "safety")
+ONE_FILE = HERE.parents[1] / "verifier" / "gatelift_verify.py"
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +110,25 @@ def stays_shut(deployment: Deployment, api_key: str, seconds: float) -> None:
         time.sleep(0.1)
 
 
+def found_by_both(dossier: Path, deployment: Deployment) -> tuple[set[str], set[str]]:
+    """Return the codes of what the package's verifier and the one in one file find wrong."""
+    words = [dossier, "--root", root_digest(deployment), "--json"]
+    ours = gatelift("verify", *words)
+    theirs = subprocess.run(
+        [PYTHON, ONE_FILE, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return errors_of(ours.stdout), errors_of(theirs.stdout)
+
+
+def errors_of(text: str) -> set[str]:
+    found = json.loads(text)["findings"]
+    return {each["code"] for each in found if each["severity"] == "error"}
+
+
 @pytest.fixture(scope="module")
 def honest(upstream: ScriptedUpstream, tmp_path_factory: Any) -> Iterator[Deployment]:
     found = begin(tmp_path_factory.mktemp("p03-notice"), upstream, {})
@@ -130,6 +163,11 @@ def test_notice_runs_and_an_objection_makes_it_run_anew(honest: Deployment) -> N
     honest.wait_serving(api_key)
     # What was announced once is renewed without another notice.
     certify(honest).must()
+
+
+def test_a_stranger_sees_that_it_was_kept(honest: Deployment, tmp_path: Path) -> None:
+    path = export(honest, tmp_path / "dossier")
+    assert found_by_both(path, honest) == (set(), set())
 
 
 def test_a_withdrawn_objection_holds_no_longer(honest: Deployment) -> None:
@@ -168,6 +206,10 @@ def test_a_crooked_control_begins_nothing_early(upstream: ScriptedUpstream, tmp_
         certify(deployment).must()  # and now its notice is over
         deployment.wait_serving(api_key)
         assert is_served(deployment, api_key)
+        # A stranger sees the first two, each by its entry.
+        ours, theirs = found_by_both(export(deployment, tmp_path / "dossier"), deployment)
+        assert ours >= {"not_announced", "notice_running"}
+        assert theirs >= {"not_announced", "notice_running"}
     finally:
         deployment.stop()
 
@@ -184,5 +226,7 @@ def test_a_crooked_control_hides_no_objection(upstream: ScriptedUpstream, tmp_pa
         stays_shut(deployment, api_key, NOTICE_S + 2)
         said = (deployment.folder / "run" / "keeper.log").read_text()
         assert "objection_hidden" in said
+        ours, theirs = found_by_both(export(deployment, tmp_path / "dossier"), deployment)
+        assert "objection_hidden" in ours & theirs
     finally:
         deployment.stop()
