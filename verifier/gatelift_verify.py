@@ -440,7 +440,8 @@ WORDS = {
     "DecisionKind": "advance hold rescope roll_back halt resume",
     "Durability": "node replicated",
     "Endpoint": "chat responses completions messages embeddings count_tokens models",
-    "EntryKind": "root plan placement probe commit evidence revocation review certificate grant order"
+    "EntryKind": "root plan placement probe commit evidence revocation review announcement objection"
+    " certificate grant order"
     " clear observation event head incident incident_change decision tick export copy_closed",
     "Outcome": "served cut refused capped stopped withheld upstream_failed disconnected aborted",
     "Posture": "observe redact cut reroute block",
@@ -475,10 +476,13 @@ SHAPES = {
     "revocation": "body digest, reason text",
     "review": "id text, release text, stage text, approves boolean, plan digest, fingerprint digest,"
     " evidence [digest], note text",
+    "announcement": "id text, release text, stage text, fingerprint digest, plan digest,"
+    " envelope Envelope, clears [text], reason text",
+    "objection": "id text, release text, announcement digest, grounds text",
     "certificate": "release text, stage text, fingerprint digest, plan digest, root_version integer,"
     " envelope Envelope, thresholds {text:ThresholdVerdict}, evidence [digest], clears [text],"
     " after After, levels Levels, status_ttl_ms integer, sequence integer, not_before integer,"
-    " not_after integer",
+    " not_after integer, notice? Notice|null",
     "grant": "id text, release text, stage text, principal text, organisation text, project text,"
     " tier Tier, endpoints [Endpoint], proofs [text], vetting digest|null, keys [GrantKey],"
     " not_before integer, not_after integer, private_endpoint? digest|null",
@@ -531,6 +535,9 @@ SHAPES = {
     "Levels": "assurance Assurance, sealing Sealing, binding Binding, durability Durability",
     "Narrowing": "target Target, ceiling Envelope|null, reason text",
     "Node": "name text, batch_key text, requests_key text",
+    "Notice": "announcement digest, objections [digest], proofs digest",
+    "LoggedStatement": "envelope text, leaf text, proof text",
+    "NoticeProofs": "announcement LoggedStatement, objections [LoggedStatement]",
     "OrganisationCount": "organisation text, n integer, s integer, open integer",
     "Person": "id text, organisation text, proof? text",
     "Reason": "code text, subject text, message text, opens_with text",
@@ -1187,6 +1194,8 @@ MAY_SIGN = {
     "evidence": {"evaluator", "safety"},
     "revocation": PEOPLE | {"evaluator"},
     "review": PEOPLE,
+    "announcement": PEOPLE,
+    "objection": {"overseer"},
     "certificate": PEOPLE | {"evaluator"},
     "grant": {"admissions"},
     "order": PEOPLE | {"admissions", "stop", "control"},
@@ -1740,6 +1749,7 @@ class Stage:
     binding: str
     certificate_ms: int
     thresholds: list[str]
+    notice_ms: int
 
 
 class Plan:
@@ -1750,9 +1760,13 @@ class Plan:
         try:
             self.name: str = tree["metadata"]["name"]
             self.status_ttl_ms = read_duration(tree["trust"]["status_ttl"])
+            usual = read_duration(tree["trust"].get("notice", "0s"))
+            self.stages = {
+                each["name"]: self._stage(each, tree, usual if number else 0)
+                for number, each in enumerate(tree["stages"])
+            }
             exposures = tree.get("exposures", [])
             self.exposures = exposures if isinstance(exposures, list) else []
-            self.stages = {each["name"]: self._stage(each, tree) for each in tree["stages"]}
             told = [self.name, *self.stages, *(r for s in self.stages.values() for r in s.quorum)]
         except (KeyError, TypeError, AttributeError) as error:
             raise BrokenError(
@@ -1763,7 +1777,7 @@ class Plan:
         ):
             raise BrokenError("plan_not_read", "names of a plan are not words, or stand twice")
 
-    def _stage(self, each: Any, tree: Any) -> Stage:
+    def _stage(self, each: Any, tree: Any, notice_ms: int) -> Stage:
         quorum = each.get("quorum", tree["trust"]["quorum"])
         thresholds = (each.get("gate") or {}).get("thresholds", [])
         if not isinstance(quorum, list) or not quorum or not isinstance(thresholds, list):
@@ -1779,6 +1793,7 @@ class Plan:
             said["Binding"],
             read_duration(each["certificate"]),
             thresholds,
+            read_duration(each["notice"]) if "notice" in each else notice_ms,
         )
 
     def reach(self, stage: str) -> int:
@@ -1874,6 +1889,8 @@ class Releases:
         self.permits: dict[str, Permit] = {}
         self.stops: dict[str, Stop] = {}
         self.grants: dict[str, list[Granted]] = {}
+        self.announced: set[str] = set()
+        self.objections: dict[str, tuple[str, str]] = {}
         self.placements: dict[str, dict[str, Any]] = {}
         self.weights: Any = None
         self.registered: dict[str, int] = {}
@@ -1998,6 +2015,17 @@ class Releases:
                     stop.cleared_at = at
         elif kind == "grant":
             self.grants.setdefault(value["id"], []).append(Granted(value, at))
+        elif kind == "announcement":
+            self.announced.add(digest)
+        elif kind == "objection":
+            for organisation in _overseers(entry.signers):
+                against = (value["announcement"], organisation)
+                if against not in self.objections.values():
+                    self.objections[digest] = against
+        elif kind == "revocation":
+            taken = self.objections.get(value["body"])
+            if taken is not None and taken[1] in _overseers(entry.signers):
+                del self.objections[value["body"]]
 
     def _register(self, entry: Entry) -> None:
         value = entry.value
@@ -2052,6 +2080,8 @@ class Releases:
         check_quorum(self.root, entry.signers, stage.quorum)
         self._check_terms(entry, plan, stage)
         self._check_after(entry)
+        if stage.notice_ms:
+            self._check_notice(value, stage.notice_ms)
         for stop in self.stops.values():
             lowers = stop.value["ceiling"] is None or _is_narrow(stop.value["ceiling"])
             if lowers and _on_stage(stop.value, value) and stop.value["id"] not in value["clears"]:
@@ -2086,6 +2116,66 @@ class Releases:
         if entry.header["at"] >= value["not_after"]:
             raise BrokenError("expired", "the certificate had expired when it was logged")
 
+    def _check_notice(self, value: dict[str, Any], notice_ms: int) -> None:
+        """Return if a certificate was announced for long enough, by the witnesses' own times."""
+        notice = value.get("notice")
+        if notice is None or notice["announcement"] not in self.announced:
+            raise BrokenError("not_announced", "no announcement of it is on the log before it")
+        data = self.source.read_digest(notice["proofs"])
+        proofs = read_shape(data, "NoticeProofs")
+        told = [digest_of(each["envelope"].encode()) for each in proofs["objections"]]
+        announced = digest_of(proofs["announcement"]["envelope"].encode())
+        if (announced, told) != (notice["announcement"], notice["objections"]):
+            raise BrokenError("bad_notice", "its proofs are of other statements than it names")
+        self._check_covers(self._logged(proofs["announcement"], "announcement"), value)
+        for each in proofs["objections"]:
+            if self._logged(each, "objection")["announcement"] != announced:
+                raise BrokenError("bad_notice", "an objection is to something else")
+        moments = [
+            self._known_since_ms(each) for each in (proofs["announcement"], *proofs["objections"])
+        ]
+        if value["not_before"] < max(moments) + notice_ms:
+            raise BrokenError("notice_running", f"its notice is over at {max(moments) + notice_ms}")
+        standing = {o for o, (against, _) in self.objections.items() if against == announced}
+        if standing - set(told):
+            raise BrokenError("objection_hidden", "it leaves out an objection that stood before it")
+
+    def _logged(self, held: dict[str, Any], kind: str) -> dict[str, Any]:
+        payload, signers = self.root.signers(held["envelope"].encode())
+        if not MAY_SIGN[kind] & {signer.role for signer in signers}:
+            raise BrokenError("role_not_allowed", f"a {kind} takes one of {sorted(MAY_SIGN[kind])}")
+        return read_statement(payload, kind)[0]
+
+    def _check_covers(self, announced: dict[str, Any], value: dict[str, Any]) -> None:
+        same = all(announced[n] == value[n] for n in ("release", "stage", "fingerprint", "plan"))
+        if not same or set(value["clears"]) - set(announced["clears"]):
+            raise BrokenError("announced_otherwise", "something else was announced")
+
+    def _known_since_ms(self, held: dict[str, Any]) -> int:
+        """Return since when a quorum of witnesses confirms a head of this log that holds a statement."""
+        header = read_shape(held["leaf"].encode(), "header")
+        if header["body"] != digest_of(held["envelope"].encode()):
+            raise BrokenError("not_logged", "a proof of its notice is of another entry")
+        note = read_note(held["proof"].encode().partition(b"\n\n")[2])
+        policy = self.root.policy()
+        if policy.quorum is None:
+            raise BrokenError("bad_notice", "without witnesses nobody says when it was announced")
+        times = sorted(cosignature_times(note, list(policy.witnesses.values())).values())
+        for at in times:
+            try:
+                checkpoint, _ = policy.verify(note, at)
+            except BrokenError:
+                continue
+            size, leaf = checkpoint.size, held["leaf"].encode()
+            of_this_log = (
+                size <= len(self.log.entries) and self.log.tree.root(size) == checkpoint.root
+            )
+            if not of_this_log or leaf not in self.log.entries[:size]:
+                raise BrokenError("bad_notice", "its notice is proved by another log")
+            return at * 1000
+        policy.verify(note, MAX_SIZE)
+        raise BrokenError("quorum_not_met", "no quorum of witnesses cosigned its announcement")
+
     def _check_after(self, entry: Entry) -> None:
         after = entry.value["after"]
         known = after["origin"] == self.log.checkpoint.origin and 0 <= after["size"] <= entry.index
@@ -2104,6 +2194,11 @@ _EVERYTHING: dict[str, dict[str, Any]] = {
     "safeguards": {"postures": {}, "block_rules": []},
     "retention": {"content_days": None, "training": True},
 }  # fmt: skip
+
+
+def _overseers(signers: list[Signer]) -> set[str]:
+    """Return the organisations that signed as overseer."""
+    return {signer.organisation for signer in signers if signer.role == "overseer"}
 
 
 def _is_narrow(ceiling: dict[str, Any]) -> bool:

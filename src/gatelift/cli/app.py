@@ -59,6 +59,8 @@ COMMANDS = (
     Entry("commit", "evidence", "commit", "Commit to a measurement before it is made", _WIDEN),
     Entry("evidence", "evidence", "evidence", "Submit or revoke results", _WIDEN),
     Entry("review", "reviews", "review", "Judge a stage: approve or refuse", _WIDEN),
+    Entry("announce", "notices", "announce", "Say on the log what will be certified", _WIDEN),
+    Entry("object", "notices", "object_to", "Object, as the overseer, to an announcement", _WIDEN),
     Entry("certify", "certify", "certify", "Sign the certificate of a stage", _WIDEN),
     Entry("grant", "grants", "grant", "Admit a principal and hand out its API key", _WIDEN),
     Entry("import", "litellm_import", "arrivals", "Come from another gateway: LiteLLM", _WIDEN),

@@ -138,9 +138,12 @@ def _state_routes(control: Control, guards: list[Guard]) -> Sequence[ControllerR
         """Return the certificate that could be signed for a stage now."""
         # Nobody is asked to sign what would be refused.
         check_stores(control.state.plan, control.node)
-        return await asyncio.to_thread(
+        draft = await asyncio.to_thread(
             draft_certificate, control.state, stage, control.cosigned, control.now_ms()
         )
+        notice = await control.notice(stage, draft.certificate.envelope)
+        certificate = msgspec.structs.replace(draft.certificate, notice=notice)
+        return msgspec.structs.replace(draft, certificate=certificate)
 
     return [read_state, read_preview, read_draft]
 

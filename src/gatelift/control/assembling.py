@@ -34,7 +34,7 @@ from gatelift.messages import (
     may_sign,
     verify_body,
 )
-from gatelift.trust import verify_root
+from gatelift.trust import Certificate, verify_root
 
 __all__ = ["Assembled", "Prepared", "Submission", "assemble", "visibility_of"]
 
@@ -209,6 +209,12 @@ class _Turn:
         if isinstance(value, PlacementEnrolment) and value.tls and not self._has(value.tls.ca):
             raise ControlError(
                 f"the enrolment pins {value.tls.ca}, which is not here: attach the certificates",
+                code="attachment_missing",
+            )
+        if isinstance(value, Certificate) and value.notice and not self._has(value.notice.proofs):
+            raise ControlError(
+                f"the certificate names the proofs {value.notice.proofs}, which are not here: attach "
+                "the file",
                 code="attachment_missing",
             )
         manifest = _manifest_of(value)

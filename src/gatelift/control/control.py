@@ -31,6 +31,7 @@ from gatelift.control.deployment import Deployment, open_deployment
 from gatelift.control.errors import ControlError, ControlFailedError
 from gatelift.control.keepers import KeeperSocket, NodeSeen
 from gatelift.control.node_reports import NodeReports
+from gatelift.control.noticing import make_notice
 from gatelift.control.outlet import Outlet
 from gatelift.control.publisher import Cosigned, Publisher
 from gatelift.control.relay import OrderRelay
@@ -50,7 +51,8 @@ from gatelift.messages.frames import (
     KeeperToControl,
     OrderReport,
 )
-from gatelift.trust import Root, StandingOrder, Status
+from gatelift.terms import Envelope
+from gatelift.trust import Notice, Root, StandingOrder, Status
 from gatelift.wire.files import FileStore
 from gatelift.wire.sockets import socket_path
 
@@ -266,6 +268,13 @@ class Control:
         """Log the newest heads of the requests logs now, and wait until that is cosigned."""
         await self._reports.anchor()
         return await self.until_cosigned(self.state.size, timeout_s)
+
+    async def notice(self, stage: str, envelope: Envelope) -> Notice | None:
+        """Return the notice that a certificate of these terms would name; see `make_notice`."""
+        state, held = self.state, self._held
+        return await asyncio.to_thread(
+            make_notice, state, stage, envelope, files=held.files, prove=held.prove_earliest
+        )
 
     async def entries(self, first: int, stop: int) -> list[tuple[EntryHeader, bytes]]:
         """Return the headers and bodies of entries from `first` up to, not including, `stop`."""

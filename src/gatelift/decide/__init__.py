@@ -19,6 +19,7 @@ from gatelift.decide.engine import changed, decide
 from gatelift.decide.evidence import under_words
 from gatelift.decide.fold import fold
 from gatelift.decide.gates import Examination, examine, gate
+from gatelift.decide.notice import announced, objections_to
 from gatelift.decide.places import binding_of, sealing_of, up_probes, withheld_by
 from gatelift.decide.preview import Blindness, Preview, Remaining, StagePreview, preview
 from gatelift.decide.reasons import DOCS, ReasonCode, render_reasons
@@ -80,6 +81,7 @@ __all__ = [
     "StagePreview",
     "State",
     "Watched",
+    "announced",
     "binding_of",
     "changed",
     "check_entry",
@@ -91,6 +93,7 @@ __all__ = [
     "gate",
     "incidents_due",
     "next_sequence",
+    "objections_to",
     "open_copies",
     "orders_in_force",
     "overdue_copies",

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from gatelift.decide.copies import open_copies
 from gatelift.decide.evidence import stale_from
+from gatelift.decide.notice import notice_moments
 from gatelift.decide.people import review_stale_from
 from gatelift.decide.state import State
 from gatelift.decide.traffic import soak_count
@@ -35,6 +36,7 @@ def _moments(state: State, now_ms: int) -> Iterator[int]:
     plan = state.plan
     if plan is None:
         return
+    yield from notice_moments(state)
     ages = {threshold.evidence.max_age_ms for threshold in plan.thresholds}
     ages |= {
         demand.max_age_ms

@@ -24,9 +24,11 @@ from gatelift.decide.copies import fold_closing, fold_export
 from gatelift.decide.fold_breach import fold_certificate, fold_decision, resolve_event
 from gatelift.decide.stages import narrowest_of
 from gatelift.decide.state import (
+    AnnouncementEntry,
     CommitEntry,
     EvidenceEntry,
     GrantEntry,
+    ObjectionEntry,
     ObservationEntry,
     OrderEntry,
     ProbeEntry,
@@ -60,16 +62,19 @@ from gatelift.stats import Account, open_account
 from gatelift.terms import WatchRole
 from gatelift.trust import (
     STOP_ROLES,
+    Announcement,
     Certificate,
     Clear,
     Grant,
+    Objection,
     Order,
     Root,
+    Signer,
     StandingOrder,
     TargetKind,
 )
 
-__all__ = ["completes", "fold", "guardrail_metrics"]
+__all__ = ["completes", "fold", "guardrail_metrics", "withdraws"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -99,6 +104,10 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
             return _commit(base, index, header, value)
         case Evidence():
             return _evidence(base, index, header, value)
+        case Announcement():
+            return _announcement(base, index, header, value)
+        case Objection():
+            return _objection(base, index, header, body, value)
         case Revocation():
             return _revocation(base, body, value)
         case Review():
@@ -265,7 +274,41 @@ def _revocation(state: State, body: Body, value: Revocation) -> State:
         # Withdrawing a refusal widens, so only its author can.
         if entry.digest == value.body and not entry.review.approves and not people & authors:
             return state
-    return msgspec.structs.replace(state, revoked=state.revoked | {value.body})
+    objections = tuple(
+        msgspec.structs.replace(entry, withdrawn=True)
+        if entry.digest == value.body and withdraws(entry, body.signers)
+        else entry
+        for entry in state.objections
+    )
+    return msgspec.structs.replace(
+        state, revoked=state.revoked | {value.body}, objections=objections
+    )
+
+
+def withdraws(entry: ObjectionEntry, signers: tuple[Signer, ...]) -> bool:
+    """Return whether these are of the overseer's organisation that objected: nobody else widens so."""
+    return any(s.role == "overseer" and s.organisation == entry.organisation for s in signers)
+
+
+def _announcement(state: State, index: int, header: EntryHeader, value: Announcement) -> State:
+    entry = AnnouncementEntry(announcement=value, digest=header.body, index=index, at=header.at)
+    return msgspec.structs.replace(state, announcements=(*state.announcements, entry))
+
+
+def _objection(
+    state: State, index: int, header: EntryHeader, body: Body, value: Objection
+) -> State:
+    by = next((s for s in body.signers if s.role == "overseer"), None)
+    if by is None:
+        return state
+    entry = ObjectionEntry(
+        objection=value,
+        digest=header.body,
+        organisation=by.organisation,
+        index=index,
+        at=header.at,
+    )
+    return msgspec.structs.replace(state, objections=(*state.objections, entry))
 
 
 def _review(state: State, index: int, header: EntryHeader, body: Body, value: Review) -> State:

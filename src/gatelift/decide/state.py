@@ -32,9 +32,19 @@ from gatelift.messages import (
 from gatelift.plan import Plan
 from gatelift.stats import Account
 from gatelift.terms import Category, DecisionKind, Envelope, Side
-from gatelift.trust import Certificate, Grant, Root, Signer, StandingOrder, TargetKind
+from gatelift.trust import (
+    Announcement,
+    Certificate,
+    Grant,
+    Objection,
+    Root,
+    Signer,
+    StandingOrder,
+    TargetKind,
+)
 
 __all__ = [
+    "AnnouncementEntry",
     "CertificateEntry",
     "CommitEntry",
     "CopyEntry",
@@ -42,6 +52,7 @@ __all__ = [
     "EvidenceEntry",
     "GrantEntry",
     "Latch",
+    "ObjectionEntry",
     "ObservationEntry",
     "ObservationKey",
     "OrderEntry",
@@ -89,6 +100,26 @@ class ReviewEntry(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     at: int
     signers: tuple[Signer, ...]
+
+
+class AnnouncementEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An announcement; `at` is the log's own time, which never shortens a notice."""
+
+    announcement: Announcement
+    digest: Digest
+    index: int
+    at: int
+
+
+class ObjectionEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An objection, whose it is, and whether it was withdrawn."""
+
+    objection: Objection
+    digest: Digest
+    organisation: str
+    index: int
+    at: int
+    withdrawn: bool = False
 
 
 class CertificateEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +224,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[EvidenceEntry, ...] = ()
     revoked: frozenset[Digest] = frozenset()
     reviews: tuple[ReviewEntry, ...] = ()
+    announcements: tuple[AnnouncementEntry, ...] = ()
+    objections: tuple[ObjectionEntry, ...] = ()
     certificates: dict[str, tuple[CertificateEntry, ...]] = {}
     reopenings: dict[str, int] = {}
     grants: dict[str, GrantEntry] = {}

@@ -17,7 +17,7 @@ class LedgerError(PeerError):
     `tile_corrupt`, `index_failed`, `witness_failed`, `witness_refused`, `keeper_running` (`fsck`),
     `no_deployment`. Of a log that is followed (`following`): `bad_log` (it shrank, lacks something or
     shows two histories), `went_back`, `stale_head`, `clock_behind`; of a status by it:
-    `incomplete_status`, `superseded`, `not_logged`.
+    `incomplete_status`, `superseded`, `objection_hidden`, `not_logged`.
     """
 
     code = "corrupt"

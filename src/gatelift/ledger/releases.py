@@ -277,6 +277,19 @@ class ReleasesLog:
             checkpoint_note=note,
         )
 
+    def earliest_proof(self, index: int, policy: Policy) -> TlogProof | None:
+        """Return the proof of entry `index` under the first head that holds it and meets `policy`.
+
+        None while no such head is cosigned. Later heads would prove a later moment.
+        """
+        size = index
+        while heads := self._store.checkpoints_above(size, HEADS_TRIED):
+            for head in heads:
+                if _meets(head.note, policy):
+                    return self.proof(index, head.note)
+            size = heads[-1].size
+        return None
+
     def consistency(self, old_size: int, new_size: int) -> tuple[bytes, ...]:
         """Return the proof that the log at `new_size` only adds to the log at `old_size`."""
         return consistency_proof(self._store, old_size, new_size)

@@ -18,11 +18,9 @@ from gatelift.messages.bundle import (
     VerifiedBundle,
     VerifiedRoster,
     parse_roster,
-    releases_policy,
     sign_bundle,
     sign_roster,
     verify_bundle,
-    verify_logged,
     verify_roster,
 )
 from gatelift.messages.copies import CopyClosing, CopyEnd, Export
@@ -50,6 +48,7 @@ from gatelift.messages.entries import (
     UpstreamTls,
     Visibility,
 )
+from gatelift.messages.logged import LoggedError, releases_policy, verify_logged
 from gatelift.messages.measurement import (
     MAX_MEASUREMENT_BYTES,
     MAX_MEASUREMENT_LIVES_MS,
@@ -58,6 +57,12 @@ from gatelift.messages.measurement import (
     MeasurementError,
     sign_measurement,
     verify_measurement,
+)
+from gatelift.messages.notice import (
+    LoggedStatement,
+    NoticeProofs,
+    notice_ends_at,
+    verify_notice,
 )
 from gatelift.messages.record_forms import (
     NO_CHARGES,
@@ -130,10 +135,13 @@ __all__ = [
     "IncidentChange",
     "IncidentOpening",
     "LoggedCertificate",
+    "LoggedError",
+    "LoggedStatement",
     "Measurement",
     "MeasurementAsk",
     "MeasurementError",
     "Narrowing",
+    "NoticeProofs",
     "Observation",
     "OrganisationCount",
     "Outcome",
@@ -168,6 +176,7 @@ __all__ = [
     "decode_record",
     "encode_ticket",
     "may_sign",
+    "notice_ends_at",
     "parse_roster",
     "parse_ticket",
     "record_head",
@@ -185,6 +194,7 @@ __all__ = [
     "verify_bundle",
     "verify_logged",
     "verify_measurement",
+    "verify_notice",
     "verify_own_batch",
     "verify_roster",
     "verify_sidecar",

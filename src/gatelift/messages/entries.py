@@ -23,6 +23,7 @@ from gatelift.encoding import Digest
 from gatelift.messages.copies import CopyClosing, Export
 from gatelift.messages.decisions import Decision, Tick
 from gatelift.terms import Binding, Category, Sealing, Severity, Side
+from gatelift.trust import Announcement, Objection
 
 __all__ = [
     "PREDICATES",
@@ -59,6 +60,8 @@ class EntryKind(enum.StrEnum):
     EVIDENCE = "evidence"
     REVOCATION = "revocation"
     REVIEW = "review"
+    ANNOUNCEMENT = "announcement"
+    OBJECTION = "objection"
     CERTIFICATE = "certificate"
     GRANT = "grant"
     ORDER = "order"
@@ -212,7 +215,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Revocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Evidence or a review that no longer counts, by the digest of its body."""
+    """Evidence, a review or an objection that no longer counts, by the digest of its body."""
 
     body: Digest
     reason: str
@@ -324,6 +327,8 @@ PREDICATES: dict[EntryKind, type[msgspec.Struct]] = {
     EntryKind.EVIDENCE: Evidence,
     EntryKind.REVOCATION: Revocation,
     EntryKind.REVIEW: Review,
+    EntryKind.ANNOUNCEMENT: Announcement,
+    EntryKind.OBJECTION: Objection,
     EntryKind.OBSERVATION: Observation,
     EntryKind.EVENT: EventCount,
     EntryKind.HEAD: Head,
@@ -334,4 +339,4 @@ PREDICATES: dict[EntryKind, type[msgspec.Struct]] = {
     EntryKind.EXPORT: Export,
     EntryKind.COPY_CLOSED: CopyClosing,
 }
-"""Bodies that this module defines; certificate, grant, order, clear and root are `trust`'s."""
+"""Bodies that say no more than their shape; certificate, grant, order, clear and root have their own."""

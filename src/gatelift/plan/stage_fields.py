@@ -332,6 +332,12 @@ STAGE = Record(
             required=False,
         ),
         Field(
+            name="notice",
+            kind=Duration(low_ms=0, high_ms=365 * DAY_MS),
+            says="public notice of this stage's certificates; the plan's if left out, none for the first",
+            required=False,
+        ),
+        Field(
             name="assurance",
             kind=Word(words=tuple(Assurance)),
             says="who stands behind it, at least",

@@ -76,6 +76,13 @@ from gatelift.trust.model_manifest import (
     verify_manifest,
     weights_digest,
 )
+from gatelift.trust.notice import (
+    Announcement,
+    Notice,
+    NoticeError,
+    Objection,
+    check_announced,
+)
 from gatelift.trust.order import (
     STOP_ROLES,
     Clear,
@@ -144,6 +151,7 @@ __all__ = [
     "UNPROVEN",
     "WINDOW_MS",
     "After",
+    "Announcement",
     "BindingError",
     "BindingKind",
     "Certificate",
@@ -165,6 +173,9 @@ __all__ = [
     "MessageSigner",
     "ModelManifest",
     "Node",
+    "Notice",
+    "NoticeError",
+    "Objection",
     "Order",
     "OrderError",
     "Permission",
@@ -197,6 +208,7 @@ __all__ = [
     "binding_holds",
     "carried_key",
     "challenge_of",
+    "check_announced",
     "check_beacon",
     "check_file_path",
     "check_grant_within",

@@ -9,7 +9,8 @@ Invariants
 - It ends no later than the root that its signers stand in.
 - Its levels are said and checked: no higher assurance than its signers give.
 
-Inclusion in the log and standing orders are checked beside this (`messages.bundle`, `permission`).
+Inclusion in the log, public notice and standing orders are checked beside this (`messages.bundle`,
+`messages.notice`, `permission`).
 The order of checks follows DESIGN.md section 6.
 """
 
@@ -34,6 +35,7 @@ from gatelift.terms import (
     meet,
 )
 from gatelift.trust.dsse import STATEMENT_TYPE
+from gatelift.trust.notice import Notice
 from gatelift.trust.quorum import QuorumError, verify_quorum
 from gatelift.trust.root import Root, Signer, assurance_of, verify_signers
 from gatelift.trust.statement import Statement, parse_statement
@@ -92,6 +94,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     sequence: int
     not_before: int
     not_after: int
+    notice: Notice | None = None
 
 
 class VerifiedCertificate(msgspec.Struct, frozen=True, kw_only=True):

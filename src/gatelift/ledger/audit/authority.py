@@ -21,6 +21,7 @@ from gatelift.decide import COPY_QUORUM
 from gatelift.encoding import Digest, parse_base64
 from gatelift.errors import CallerError
 from gatelift.ledger.audit.folder import Folder
+from gatelift.ledger.audit.notices import Notices
 from gatelift.ledger.audit.releases import Releases, ReleasesEntry
 from gatelift.ledger.audit.report import Findings
 from gatelift.messages import CopyClosing, EntryKind, Export, PlanAdoption, Start
@@ -100,6 +101,7 @@ class Authority:
         self.certificates: dict[Digest, CertificateFact] = {}
         self.orders: dict[str, OrderFact] = {}
         self.grants: dict[str, list[tuple[int, Grant]]] = {}
+        self.notices = Notices()
         self.copies: dict[str, CopyFact] = {}
         self._envelopes: dict[tuple[Digest, tuple[str, ...]], Envelope | None] = {}
         self._turns: list[int] = []
@@ -230,13 +232,14 @@ def _take(
     findings: Findings,
 ) -> None:
     value = entry.body.value
+    authority.notices.take(entry)
     match value:
         case PlanAdoption():
             plan = parse_plan(folder.read_digest(value.plan))
             parse_candidate(folder.read_digest(value.candidate))
             authority.plans.append(PlanFact(index=entry.index, adoption=value, plan=plan))
         case Certificate():
-            _take_certificate(releases, entry, value, authority, findings)
+            _take_certificate(folder, releases, entry, value, authority, findings)
         case Order():
             standing = verify_order(entry.data, releases.root_at(entry.index))
             fact = OrderFact(order=standing.order, at=entry.header.at, cleared_at=None)
@@ -264,6 +267,7 @@ def _take(
 
 
 def _take_certificate(
+    folder: Folder,
     releases: Releases,
     entry: ReleasesEntry,
     value: Certificate,
@@ -284,6 +288,7 @@ def _take_certificate(
         now_ms=max(entry.header.at, value.not_before),
     )
     _check_after(releases, entry, value)
+    authority.notices.check(folder, releases, entry, value, plan.plan)
     for order in authority.orders.values():
         # An order that only adds block rules rides along; one that lowers the ceiling is a stop.
         is_stop = order.order.ceiling != Envelope()

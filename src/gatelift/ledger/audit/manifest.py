@@ -24,7 +24,7 @@ from gatelift.tlog import (
     VerifierKey,
     format_policy,
 )
-from gatelift.trust import Grant, Root, parse_public_key
+from gatelift.trust import Certificate, Grant, Root, parse_public_key
 
 __all__ = [
     "VERSION",
@@ -77,6 +77,8 @@ def attachments_of(value: msgspec.Struct) -> tuple[Digest, ...]:
             found = [value.manifest]
         case Grant():
             found = [] if value.vetting is None else [value.vetting]
+        case Certificate():
+            found = [] if value.notice is None else [value.notice.proofs]
         case IncidentChange():
             found = [] if value.retrospective is None else [value.retrospective]
         case _:
