@@ -16,6 +16,7 @@ from decimal import Decimal
 
 from gatelift.decide.admit_certificate import check_certificate
 from gatelift.decide.admit_counts import check_event, check_observation, check_probe
+from gatelift.decide.admit_erasure import check_erasure, check_hold, check_hold_lift
 from gatelift.decide.admit_error import (
     AdmitError,
     refuse,
@@ -32,8 +33,11 @@ from gatelift.messages import (
     Body,
     Commit,
     EntryKind,
+    Erasure,
     EventCount,
     Evidence,
+    Hold,
+    HoldLift,
     IncidentChange,
     IncidentOpening,
     Observation,
@@ -102,6 +106,12 @@ def check_entry(
             _incident(state, body, value)
         case IncidentChange():
             _incident_change(state, body, value, now_ms)
+        case Erasure():
+            check_erasure(state, value)
+        case Hold():
+            check_hold(state, value)
+        case HoldLift():
+            check_hold_lift(state, value)
         case Tick():
             require_release(state, value.release)
         case _:

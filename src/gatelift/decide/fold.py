@@ -40,9 +40,12 @@ from gatelift.messages import (
     Commit,
     Decision,
     EntryHeader,
+    Erasure,
     EventCount,
     Evidence,
     Head,
+    Hold,
+    HoldLift,
     IncidentChange,
     IncidentOpening,
     Observation,
@@ -121,6 +124,12 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
             return _incident(base, index, header, value)
         case IncidentChange():
             return _incident_change(base, index, header, body, value)
+        case Erasure():
+            return msgspec.structs.replace(base, erasures=put(base.erasures, value.id, value))
+        case Hold():
+            return msgspec.structs.replace(base, holds=put(base.holds, value.id, value))
+        case HoldLift():
+            return msgspec.structs.replace(base, lifted_holds=base.lifted_holds | {value.id})
         case Decision():
             return fold_decision(base, index, value)
         case _:

@@ -20,7 +20,9 @@ from gatelift.incidents import Incident
 from gatelift.messages import (
     Commit,
     Decision,
+    Erasure,
     Evidence,
+    Hold,
     Narrowing,
     Observation,
     PlacementEnrolment,
@@ -187,6 +189,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     baselines: dict[str, EventBaseline] = {}
     incidents: dict[str, Incident] = {}
     heads: dict[str, str] = {}
+    holds: dict[str, Hold] = {}
+    lifted_holds: frozenset[str] = frozenset()
+    erasures: dict[str, Erasure] = {}
     account: Account | None = None
     latches: tuple[Latch, ...] = ()
     last_decision: RecordedDecision | None = None
