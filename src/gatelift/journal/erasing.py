@@ -27,7 +27,7 @@ import msgspec
 from gatelift.journal.errors import JournalError
 from gatelift.journal.segment_files import sync_directory
 from gatelift.journal.segments import FrameKind, encode_frame, list_segments, read_frames
-from gatelift.messages import stored_leaves
+from gatelift.messages import Tombstone, decode_tombstone, stored_leaves
 
 __all__ = ["LocatedRecord", "Patch", "find_records", "finish_overwrite", "overwrite", "patch_of"]
 
@@ -35,12 +35,16 @@ _AT_ONCE: Final = 4096
 
 
 class LocatedRecord(NamedTuple):
-    """A record's frame: its file, where it begins, its leaf, and salt and stored bytes."""
+    """A record's frame: its file, where it begins, its leaf, and salt and stored bytes.
+
+    `gone` is the tombstone that stands there already; the payload is then that one's.
+    """
 
     path: Path
     offset: int
     leaf: bytes
     payload: bytes
+    gone: Tombstone | None = None
 
 
 class Patch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,9 +56,9 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def find_records(directory: Path, leaves: Container[bytes]) -> Iterator[LocatedRecord]:
-    """Yield every record with one of these leaves in the journals below `directory`.
+    """Yield every record with one of these leaves in the journals below `directory`, erased or not.
 
-    Raises `JournalError` and `OSError`.
+    Raises `JournalError`, `ErasureError` and `OSError`.
     """
     for folder in sorted(path for path in directory.iterdir() if path.is_dir()):
         for segment in list_segments(folder):
@@ -68,6 +72,11 @@ def _find_in(path: Path, leaves: Container[bytes]) -> Iterator[LocatedRecord]:
             frames, after = read_frames(path, offset)
         except FileNotFoundError:
             return  # given up by its writer before anything in it was acknowledged
+        for frame in frames:
+            if frame.kind is FrameKind.TOMBSTONE:
+                gone = decode_tombstone(frame.payload)
+                if gone.leaf in leaves:
+                    yield LocatedRecord(path, frame.offset, gone.leaf, frame.payload, gone)
         records = [frame for frame in frames if frame.kind is FrameKind.RECORD]
         found = stored_leaves(frame.payload for frame in records)
         for frame, leaf in zip(records, found, strict=True):

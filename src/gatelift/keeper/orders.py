@@ -29,7 +29,15 @@ from gatelift.errors import GateliftError
 from gatelift.keeper.errors import KeeperError
 from gatelift.keeper.releases import ReleasesFollower
 from gatelift.keeper.superseded import Superseded
-from gatelift.messages import EntryHeader, EntryKind, parse_roster, verify_body
+from gatelift.messages import (
+    EntryHeader,
+    EntryKind,
+    Erasure,
+    Hold,
+    HoldLift,
+    parse_roster,
+    verify_body,
+)
 from gatelift.messages.frames import ClearFrame, OrderFrame
 from gatelift.trust import (
     Certificate,
@@ -45,18 +53,36 @@ from gatelift.trust import (
 )
 from gatelift.wire.files import FileStore, make_directory, replace_durably
 
-__all__ = ["OrderDesk"]
+__all__ = ["MakeDesk", "OrderDesk"]
 
 _LOG = logging.getLogger(__name__)
-_FOLLOWED = frozenset({EntryKind.ORDER, EntryKind.CLEAR, EntryKind.CERTIFICATE, EntryKind.GRANT})
+_ERASING = frozenset({EntryKind.ERASURE, EntryKind.HOLD, EntryKind.HOLD_LIFT})
+_FOLLOWED = _ERASING | {
+    EntryKind.ORDER,
+    EntryKind.CLEAR,
+    EntryKind.CERTIFICATE,
+    EntryKind.GRANT,
+}
 
 _LIFTED_BY_CERTIFICATE = frozenset({TargetKind.RELEASE, TargetKind.STAGE})
+
+
+Erasing = Erasure | Hold | HoldLift
+MakeDesk = Callable[
+    [Callable[[OrderFrame | ClearFrame], None], Callable[[Erasing], None]], "OrderDesk"
+]
+"""Makes a desk from its `on_new` and its `on_erasing`."""
+
+
+def _nobody(_: Erasing) -> None:
+    """Nobody erases: for who only judges orders."""
 
 
 class OrderDesk:
     """Holds orders and clears, and judges statuses. `index` is the folder of their digests.
 
-    `on_new(frame)` is called for each order or clear that was not held before.
+    `on_new(frame)` is called for each order or clear that was not held before, `on_erasing` for each
+    erasure, hold and lift that the log holds.
     """
 
     def __init__(
@@ -67,12 +93,14 @@ class OrderDesk:
         index: Path,
         follower: ReleasesFollower,
         on_new: Callable[[OrderFrame | ClearFrame], None],
+        on_erasing: Callable[[Erasing], None] = _nobody,
     ) -> None:
         self._root = root
         self._files = files
         self._index = index
         self._follower = follower
         self._on_new = on_new
+        self._on_erasing = on_erasing
         self._orders: dict[Digest, StandingOrder] = {}
         self._envelopes: dict[Digest, OrderFrame | ClearFrame] = {}
         self._logged: set[Digest] = set()
@@ -193,6 +221,8 @@ class OrderDesk:
                         self._superseded.take_certificate(header.body, value, header.at)
                     elif isinstance(value, Grant):
                         self._superseded.take_grant(header.body, value)
+                    elif isinstance(value, Erasure | Hold | HoldLift):
+                        self._on_erasing(value)
         except GateliftError as error:
             # Control logged what is not validly signed. It lifts nothing and stops nothing.
             _LOG.error("a logged %s does not verify: %s", header.kind.value, error)

@@ -33,11 +33,13 @@ from gatelift.ledger.audit.report import Findings
 from gatelift.messages import (
     RECORD_PREFIX,
     Beat,
+    ErasedLine,
     Finish,
     Record,
     RecordError,
     Start,
     decode_record,
+    parse_erased_line,
     record_leaf,
 )
 
@@ -60,7 +62,7 @@ class Opened(NamedTuple):
     `wrong` is what is wrong with the first record that cannot be read; its leaf is then empty.
     """
 
-    lines: list[RecordLine]
+    lines: Sequence[RecordLine | ErasedLine]
     leaves: list[bytes]
     records: list[Record]
     wrong: CallerError | None = None
@@ -112,7 +114,7 @@ class RecordLines:
             )
 
     def _gather(self, batch: int, n: int) -> Opened:
-        lines: list[RecordLine] = []
+        lines: list[RecordLine | ErasedLine] = []
         leaves: list[bytes] = []
         records: list[Record] = []
         wrong: CallerError | None = None
@@ -132,7 +134,7 @@ class RecordLines:
                     wrong = wrong or held.wrong
         return Opened(lines, leaves, records, wrong)
 
-    def _report_place(self, line: RecordLine, batch: int) -> None:
+    def _report_place(self, line: RecordLine | ErasedLine, batch: int) -> None:
         self.findings.error(
             "record_out_of_place",
             f"{self.path}#{line.batch}",
@@ -168,9 +170,10 @@ class RecordLines:
 
 
 class _Text(msgspec.Struct, frozen=True, gc=False):
-    """Of a line no more than its record."""
+    """Of a line no more than its record, and by which erasure that was erased."""
 
     record: str
+    erasure: str | None = None
 
 
 _TEXT: Final = msgspec.json.Decoder(_Text)
@@ -179,9 +182,13 @@ _TEXT: Final = msgspec.json.Decoder(_Text)
 def decode_plainly(piece: bytes) -> list[Record]:
     """Return the records of a piece of whole lines, with nothing verified.
 
-    Raises `msgspec.MsgspecError` or `UnicodeError`. Only for who has the piece verified elsewhere.
+    Raises `msgspec.MsgspecError`, `UnicodeError`, and `RecordError` where one was erased: that is not
+    judged by its record alone. Only for who has the piece verified elsewhere.
     """
-    texts = [line.record for line in _TEXT.decode_lines(piece)]
+    held = _TEXT.decode_lines(piece)
+    texts = [line.record for line in held]
+    if any(line.erasure is not None for line in held):
+        raise RecordError("a record was erased")
     return _RECORD.decode_lines("\n".join(texts))
 
 
@@ -245,18 +252,33 @@ def _rows(records: Sequence[Record]) -> Iterator[list[int]]:
 
 def _open_line(data: bytes) -> Opened:
     """Return one line, read strictly; raises `RecordError` (`bad_line`)."""
+    line: RecordLine | ErasedLine
     try:
-        line = _LINE.decode(data)
-        if encode_json(line) != data:
-            parse_json(data)
+        line = _read_line(data)
     except (msgspec.DecodeError, UnicodeError, EncodingError) as error:
         raise RecordError(f"not a record line: {error}", code="bad_line") from error
     try:
         stored = line.record.encode("utf-8")
+        if isinstance(line, ErasedLine):
+            return Opened([line], [line.raw_leaf], [_strict_record(stored)])
         leaf = record_leaf(parse_base64(line.salt), stored)
         return Opened([line], [leaf], [_strict_record(stored)])
     except CallerError as error:
         return Opened([line], [b""], [_NOTHING], error)
+
+
+def _read_line(data: bytes) -> RecordLine | ErasedLine:
+    try:
+        line = _LINE.decode(data)
+    except msgspec.DecodeError:
+        # Its own bytes are what an erasure names the digest of, so it has one spelling.
+        erased = parse_erased_line(data)
+        if encode_json(erased) != data:
+            raise EncodingError("an erased line is not written as it should be") from None
+        return erased
+    if encode_json(line) != data:
+        parse_json(data)
+    return line
 
 
 def _strict_record(data: bytes) -> Record:

@@ -34,6 +34,7 @@ from gatelift.ledger.audit.releases import Releases
 from gatelift.ledger.audit.report import Findings
 from gatelift.messages import (
     BatchEntry,
+    ErasedLine,
     Head,
     Record,
     RecordError,
@@ -63,13 +64,14 @@ __all__ = [
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """A batch whose records are exactly those that its entry commits."""
+    """A batch whose records are exactly those that its entry commits; `erased` are those erased."""
 
     origin: str
     index: int
     where: str
     entry: BatchEntry
     records: tuple[Record, ...]
+    erased: tuple[ErasedLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +218,8 @@ def open_batches(
         except CallerError as error:
             findings.broken(error, where)
             continue
-        yield Batch(origin, index, where, entry, records)
+        erased = tuple([line for line in found.lines if isinstance(line, ErasedLine)])
+        yield Batch(origin, index, where, entry, records, erased)
     lines.close(len(entries))
 
 

@@ -1,0 +1,178 @@
+"""Carrying out logged erasures on this node: journals and their copies on the second store.
+
+    releases log ──Erasure──> lines (files/) ──> scan ──> each line against its record ──> overwrite
+                 ──Hold─────> nothing that it covers is taken while it stands
+
+Invariants
+- Nothing is erased before the erasure is under a verified checkpoint: it is announced first.
+- Nothing is erased that a hold covered when the erasure was logged, whoever logged it: fails closed.
+- A line takes a record's place only if it is exactly what erasing leaves of that record. One that is not,
+  or a window that still counts, keeps the whole erasure back, and is told in the log of this process.
+- What was begun is completed at the next start, before any journal is read (`journal.erasing`), and each
+  start looks for all that was ever erased: what comes back with an old copy is erased again.
+
+Scanning runs beside everything else; only overwriting keeps the readers of journals waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from gatelift.errors import GateliftError
+from gatelift.journal import (
+    LocatedRecord,
+    Patch,
+    find_records,
+    finish_overwrite,
+    overwrite,
+    patch_of,
+)
+from gatelift.keeper.errors import KeeperError
+from gatelift.ledger.erasing import TombstoneLines, check_ripe
+from gatelift.messages import (
+    SALT_BYTES,
+    ErasedLine,
+    Erasure,
+    Finish,
+    Hold,
+    HoldLift,
+    Renaming,
+    Start,
+    Tombstone,
+    decode_record,
+    encode_tombstone,
+    holds_back,
+    verify_redaction,
+)
+from gatelift.wire.files import FileStore
+
+__all__ = ["Eraser"]
+
+_LOG = logging.getLogger(__name__)
+_RETRY_S: Final = 10.0
+
+Exclusive = Callable[[Callable[[], None]], Awaitable[None]]
+"""Runs work while nobody reads the journals."""
+
+
+class Eraser:
+    """Holds what the log says of erasures and carries them out. `redo` is a folder on this host."""
+
+    def __init__(
+        self,
+        *,
+        journals: Path,
+        replica: Path | None,
+        redo: Path,
+        files: FileStore,
+        exclusive: Exclusive,
+    ) -> None:
+        self._journals = journals
+        self._replica = replica
+        self._redo = redo / "erasing.redo"
+        self._replica_redo = redo / "erasing-replica.redo"
+        self._files = files
+        self._exclusive = exclusive
+        self._erasures: dict[str, Erasure] = {}
+        self._holds: dict[str, Hold] = {}
+        self._news = asyncio.Event()
+
+    def take(self, value: Erasure | Hold | HoldLift) -> None:
+        """Take a statement of the releases log, in the order of the log."""
+        match value:
+            case Hold():
+                self._holds[value.id] = value
+            case HoldLift():
+                self._holds.pop(value.id, None)
+            case Erasure():
+                held = [hold.id for hold in self._holds.values() if holds_back(hold, value)]
+                if held or value.id in self._erasures:
+                    _LOG.error(
+                        "erasure %s is not carried out: hold %s stood on it, or its id is taken",
+                        value.id[:60],
+                        held[:1],
+                    )
+                    return
+                self._erasures[value.id] = value
+                self._news.set()
+
+    def recover(self) -> None:
+        """Complete what a crash interrupted; before anybody reads the journals.
+
+        Raises `JournalError` and `OSError`.
+        """
+        if finish_overwrite(self._redo):
+            _LOG.warning("an erasure that was interrupted is completed")
+
+    async def run(self) -> None:
+        """Carry out what is taken, until cancelled; what fails is told and tried again."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._carry_out()
+            except (GateliftError, OSError) as error:
+                _LOG.error("erasing is not complete: %s", error)
+                self._news.set()
+                await asyncio.sleep(_RETRY_S)
+
+    async def _carry_out(self) -> None:
+        erasures = dict(self._erasures)
+        patches = await asyncio.to_thread(self._plan, self._journals, erasures)
+        if patches:
+            await self._exclusive(lambda: overwrite(self._redo, patches))
+            _LOG.warning("%d records were erased from the journals", len(patches))
+        if self._replica is not None:
+            await asyncio.to_thread(self._erase_replica, self._replica, erasures)
+
+    def _erase_replica(self, replica: Path, erasures: dict[str, Erasure]) -> None:
+        # Nobody reads it while this node runs.
+        finish_overwrite(self._replica_redo)
+        patches = self._plan(replica, erasures)
+        if patches:
+            overwrite(self._replica_redo, patches)
+
+    def _plan(self, directory: Path, erasures: dict[str, Erasure]) -> list[Patch]:
+        """Return what is to be overwritten below `directory`; raises when any of it does not hold."""
+        lines = TombstoneLines()
+        for erasure in erasures.values():
+            lines.add(erasure, self._files)
+        by_leaf = lines.by_leaf()
+        self._check_ripe(by_leaf, erasures)
+        renamings = {name: Renaming() for name in erasures}
+        patches = []
+        for found in find_records(directory, by_leaf):
+            line = by_leaf[found.leaf]
+            if found.gone is None or found.gone.erasure != line.erasure:
+                patches.append(_patch(found, line, erasures, renamings))
+        return patches
+
+    def _check_ripe(self, by_leaf: dict[bytes, ErasedLine], erasures: dict[str, Erasure]) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        by_erasure: dict[str, list[ErasedLine]] = {}
+        for line in by_leaf.values():
+            by_erasure.setdefault(line.erasure, []).append(line)
+        for name, mine in by_erasure.items():
+            records = (decode_record(line.record.encode("utf-8")) for line in mine)
+            # Whole sessions are for who prepares; that no cap is loosened is for us.
+            check_ripe(records, erasures[name].scope, 0, now_ms)
+
+
+def _patch(
+    found: LocatedRecord,
+    line: ErasedLine,
+    erasures: dict[str, Erasure],
+    renamings: dict[str, Renaming],
+) -> Patch:
+    stored = found.payload[SALT_BYTES:] if found.gone is None else found.gone.record
+    record, left = decode_record(stored), line.record.encode("utf-8")
+    if not isinstance(record, Start | Finish):
+        raise KeeperError("an erasure names a beat, which is about nobody", code="bad_erasure")
+    verify_redaction(record, left, erasures[line.erasure].scope, renamings[line.erasure])
+    tombstone = Tombstone(found.leaf, line.erasure, left)
+    return patch_of(found, encode_tombstone(tombstone, len(found.payload)))
