@@ -324,7 +324,8 @@ SHAPES = {
     "finish": f"{_PLACE}, of RecordRef, request_id text, release text, stage text, grant text,"
     " organisation text, session text, outcome Outcome, reason text, upstream boolean,"
     " status integer, answer digest|null, answer_bytes integer, input_tokens integer,"
-    " output_tokens integer, spent [Charge], overrun_tokens integer, verdicts [RecordedVerdict]",
+    " output_tokens integer, spent [Charge], overrun_tokens integer, verdicts [RecordedVerdict],"
+    " request? digest|null, openings? text",
     "beat": f"{_PLACE}, refused {{text:integer}}",
     "After": "origin text, size integer, root text",
     "Audience": "tier? Tier, max_organisations? integer|null, requires? [text],"
@@ -2023,6 +2024,8 @@ class Requests:
         for name in ("request_id", "release", "stage", "grant", "organisation", "session"):
             if start[name] != finish[name]:
                 self.told.error("finish_differs", where, f"{name} is not that of its start")
+        if finish.get("request") not in (None, start["request"]):
+            self.told.error("finish_differs", where, "request is not that of its start")
         own = all(start[name] == finish[name] for name in ("node", "worker", "run"))
         aborted = finish["outcome"] == "aborted" and finish["node"] == start["node"]
         if not own and not (aborted and finish["spent"] == start["reserved"]):

@@ -75,6 +75,7 @@ COMMANDS = (
     Entry("verify", "audit", "verify", "Verify a dossier offline", _READ),
     Entry("replay", "audit", "replay", "Replay every decision of a dossier", _READ),
     Entry("ticket", "audit", "ticket", "Verify a ticket and its receipt", _READ),
+    Entry("receipt", "receipts", "receipt", "Prove what was sent and answered", _READ),
 )
 _BY_NAME = {entry.name: entry for entry in COMMANDS}
 

@@ -131,6 +131,8 @@ def redact(record: Record, scope: ErasureScope, alias: Alias) -> Record:
         record,
         **common,
         answer=None if record.answer is None else _GONE,
+        request=None if record.request is None else _GONE,
+        openings="",
         spent=tuple(charge(each) for each in record.spent),
     )
 

@@ -137,6 +137,7 @@ class Exchanges:
             or start.grant != finish.grant
             or start.organisation != finish.organisation
             or start.session != finish.session
+            or finish.request not in (None, start.request)
         ):
             self._report_differences(start, finish, where)
         if start.run != finish.run or start.worker != finish.worker or start.node != finish.node:
@@ -151,6 +152,10 @@ class Exchanges:
                     f"{name}: expected {getattr(start, name)!r} as in its start, "
                     f"got {getattr(finish, name)!r}",
                 )
+        if finish.request not in (None, start.request):
+            self._findings.error(
+                "finish_differs", where, "request: it commits to another than its start"
+            )
 
     def _check_foreign(self, start: Start, finish: Finish, where: str) -> None:
         if finish.outcome is not Outcome.ABORTED or finish.node != start.node:
