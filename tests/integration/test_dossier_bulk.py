@@ -61,7 +61,7 @@ MORE = [
 def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Deployment, Path]:
     home = tmp_path_factory.mktemp("told")
     deployment = Deployment(home / "deployment")
-    deployment.tell()
+    deployment.tell(erasing=False)
     deployment.export(home / "dossier")
     return deployment, home / "dossier"
 

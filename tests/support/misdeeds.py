@@ -27,6 +27,7 @@ from gatelift.terms import (
 from gatelift.tlog import MemoryTree
 from gatelift.trust import After, Order, Target, TargetKind
 from tests.integration.dossier_deployment import SECOND, Deployment
+from tests.support.erased import erase_less, erase_under_hold
 from tests.support.world import HOUR
 
 Scene = Callable[[Deployment], object]
@@ -327,6 +328,8 @@ MISDEEDS = (
     Misdeed("certificate through a shut gate", with_scene(shut_gate), "not_admissible", only=True),
     Misdeed("a harmless order under a stop's id", with_scene(id_taken), "not_admissible", file_code="id_taken"),
     Misdeed("revocation of nothing", with_scene(unknown_revocation), "not_admissible", only=True),
+    Misdeed("records erased under a hold", with_scene(erase_under_hold), "erased_under_hold"),
+    Misdeed("an erasure that replaces one it does not cover", with_scene(erase_less), "not_superseded"),
     Misdeed("time went back", header_change(3, at=1), "time_went_back"),
     Misdeed("other signers named", header_change(3, actor=("overseer:vera",)), "actor_mismatch"),
     Misdeed("size of a body", header_change(3, body_bytes=1), "body_size"),

@@ -71,6 +71,7 @@ class Opened(NamedTuple):
 _LINE: Final = msgspec.json.Decoder(RecordLine)
 _RECORD: Final[msgspec.json.Decoder[Record]] = msgspec.json.Decoder(Record)
 _ENCODER: Final = msgspec.json.Encoder()
+_ERASED_MARK: Final = b',"erasure":"'
 _NOTHING: Final = Beat(v=1, node="", worker="", run="", seq=0, at=0, refused={})
 _LAST_DIGITS: Final = frozenset("AEIMQUYcgkosw048")
 """In the one spelling of 32 bytes in base64, the digit before the padding has no stray bits."""
@@ -193,7 +194,36 @@ def decode_plainly(piece: bytes) -> list[Record]:
 
 
 def _open_piece(piece: bytes, origin: str) -> Opened | None:
-    """Return the lines of a piece if every one is plainly right and of this log, else null."""
+    """Return the lines of a piece if every one is plainly right and of this log, else null.
+
+    Erased lines are few: each is read by itself, and those between them at once.
+    """
+    if _ERASED_MARK not in piece:
+        return _open_plain(piece, origin)
+    lines = piece[:-1].split(b"\n")
+    plain = [line for line in lines if _ERASED_MARK not in line]
+    opened = _open_plain(b"".join(line + b"\n" for line in plain), origin)
+    if opened is None or len(opened.lines) != len(plain):
+        return None
+    rest = zip(*opened[:3], strict=True)
+    found: list[tuple[RecordLine | ErasedLine, bytes, Record]] = []
+    for data in lines:
+        if _ERASED_MARK not in data:
+            found.append(next(rest))
+            continue
+        try:
+            alone = _open_line(data)
+        except RecordError:
+            return None
+        if alone.wrong is not None or alone.lines[0].log != origin or len(data) > MAX_LINE_BYTES:
+            return None
+        found.append((alone.lines[0], alone.leaves[0], alone.records[0]))
+    return Opened(
+        [line for line, _, _ in found], [leaf for _, leaf, _ in found], [r for _, _, r in found]
+    )
+
+
+def _open_plain(piece: bytes, origin: str) -> Opened | None:
     try:
         lines = _LINE.decode_lines(piece)
         # What is written again as the same bytes has been read in the only way.
@@ -206,7 +236,7 @@ def _open_piece(piece: bytes, origin: str) -> Opened | None:
         leaves = _leaves([line.salt for line in lines], stored.split(b"\n"))
     except (msgspec.DecodeError, UnicodeError, CallerError, binascii.Error):
         return None
-    if leaves is None or {line.log for line in lines} != {origin} or not _are_safe(records):
+    if leaves is None or {line.log for line in lines} - {origin} or not _are_safe(records):
         return None
     return Opened(lines, leaves, records)
 
