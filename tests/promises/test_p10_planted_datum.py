@@ -8,8 +8,8 @@ archive, audit page, metrics, admin API, page and the commands that read are sea
 UTF-16, hex, base64 at each alignment, percent-encoded, as JSON and HTML escape them, backwards, and as
 the hash that anybody could make who guesses them.
 
-Seen to fail: with the request's body written to a worker's log (red, as JSON escapes it); with its base64
-put beside the journal (red); with the end user's unsalted hash in the reason of a finish (red).
+Seen to fail: with the request's body written to a worker's log (red), and with its base64 put beside the
+journal (red).
 """
 
 from __future__ import annotations
