@@ -161,24 +161,26 @@ def check_ripe(
     records: Iterable[Record], scope: ErasureScope, session_window_ms: int, now_ms: int
 ) -> None:
     """Return if these records, all of a subject, may be erased at `now_ms`; raises `NotRipeError`."""
-    running: set[tuple[str, str, int]] = set()
+    started: set[tuple[str, str, int]] = set()
+    ended: set[tuple[str, str, int]] = set()
     until = 0
     for record in records:
         if isinstance(record, Start):
-            running.add((record.worker, record.run, record.seq))
+            started.add((record.worker, record.run, record.seq))
             until = max(until, session_window_start_ms(record.session) + session_window_ms)
             charges = record.reserved
         elif isinstance(record, Finish):
-            running.discard((record.of.worker, record.of.run, record.of.seq))
+            # One that the keeper closed may stand before its start in the order of the logs.
+            ended.add((record.of.worker, record.of.run, record.of.seq))
             charges = record.spent
         else:
             continue
         if scope is not ErasureScope.SESSIONS:
             ends = [window_end_of(charge.counter, charge.window) for charge in charges]
             until = max([until, *(end for end in ends if end is not None)])
-    if running:
+    if started - ended:
         raise NotRipeError(
-            f"{len(running)} exchange(s) of that subject have not ended: wait for them, or stop them",
+            f"{len(started - ended)} exchange(s) of that subject have not ended: wait for them, or stop them",
             code="still_open",
         )
     if now_ms < until + _LATE_MS:

@@ -183,15 +183,27 @@ def verify_redaction(
     for kind in sorted(_RENAMED[scope]):
         if not hasattr(record, kind):
             continue
-        name, alias = getattr(record, kind), getattr(left, kind)
-        if not alias.startswith(_ALIAS_PREFIX) or alias == name:
-            raise ErasureError(f"a tombstone does not hide its {kind}")
-        renaming.note(kind, name, alias)
+        _note(renaming, kind, getattr(record, kind), getattr(left, kind))
+    # A finish names no principal but in its counters, and its start may be gone already.
+    for before, after in zip(_charges(record), _charges(left), strict=False):
+        kind = before.counter.split(":", 2)[1].partition(".")[0]
+        if kind in _RENAMED[scope]:
+            _note(renaming, kind, *(each.counter.split(":", 2)[-1] for each in (before, after)))
     if encode_json(redact(record, scope, renaming)) != tombstone:
         raise ErasureError(
             f"the tombstone of record {record.worker}/{record.run}/{record.seq} says something else "
             "than its record: prepare the erasure again"
         )
+
+
+def _charges(record: Start | Finish) -> tuple[Charge, ...]:
+    return record.reserved if isinstance(record, Start) else record.spent
+
+
+def _note(renaming: Renaming, kind: str, name: str, alias: str) -> None:
+    if not alias.startswith(_ALIAS_PREFIX) or alias == name:
+        raise ErasureError(f"a tombstone does not hide its {kind}")
+    renaming.note(kind, name, alias)
 
 
 def encode_tombstone(tombstone: Tombstone, size: int) -> bytes:
