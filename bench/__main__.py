@@ -105,7 +105,10 @@ def _gateway(options: argparse.Namespace) -> int:
 def _dossier(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         found = measure_dossier(
-            Path(folder), records=options.records, chats_a_batch=options.chats, rounds=10
+            Path(folder),
+            records=options.records,
+            chats_a_batch=options.chats,
+            rounds=options.rounds,
         )
     if options.keep:
         kept = RESULTS / "dossier" / f"{datetime.now(UTC):%Y-%m-%d}-{options.chats}-a-batch.json"

@@ -6,11 +6,15 @@ r"""Verify a Gatelift dossier with one file: Python's standard library and `cryp
 DOSSIER is the folder or the plain tar archive. Exit codes: 0 it holds and the anchor authenticates it,
 1 it does not hold, 2 it cannot be read, 3 consistent with itself, not authenticated.
 
-Written from docs/reference/dossier.md, ledger.md and entries.md, and from nothing of Gatelift's code.
+Whatever it checks stands in docs/reference/dossier.md, ledger.md, signatures.md and entries.md; it shares
+no code with Gatelift itself. Needs Python 3.10 or later. Its parts, in order: bytes, keys and signatures,
+shapes, the folder or archive, trees and notes, envelopes and the root, plans, the releases log, records,
+the whole.
 Take it from where you trust it, never from the dossier: who forges the one can forge the other.
 
 Invariants
 - Nothing is believed because the dossier says so. Without an anchor the result is 3 at best.
+- How a key signs stands with the key in the root; a signature never chooses. One key is one vote.
 - What this file does not judge it names (`not_judged`), and a plan that it cannot read is an error.
 - Whatever the bytes are, the answer is a report, not a traceback.
 - Nothing is written, fetched or run.
@@ -37,7 +41,13 @@ from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 
 SHOWN_PER_CODE = 20
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -205,6 +215,8 @@ def read_shape(data: bytes, name: str) -> dict[str, Any]:
     return value
 
 
+# -- keys and signatures (signatures.md) --------------------------------------------------------------
+
 _P = 2**255 - 19
 _D = (-121665 * pow(121666, -1, _P)) % _P
 _SMALL_ORDER = {0, 1, _P - 1} | {
@@ -214,14 +226,34 @@ _SMALL_ORDER = {0, 1, _P - 1} | {
         "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
     )
 }
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_SSH_HEAD = b"SSHSIG" + (1).to_bytes(4, "big")
+_MAX_SSH_BYTES = 4096
+_MAX_ASSERTION_BYTES = 8192
+_TOUCHED = 0x01
+# Flags of an authenticator: present, verified, can be backed up, is backed up, and two that say more follows.
+_UP, _UV, _BE, _BS, _AT, _ED = 0x01, 0x04, 0x08, 0x10, 0x40, 0x80
 
 
 def check_public_key(raw: bytes) -> bytes:
-    """Return the 32 bytes of a key that every library treats alike."""
+    """Return the 32 bytes of an Ed25519 key that every library treats alike."""
     y = int.from_bytes(raw, "little") & (2**255 - 1)
     square = (y * y - 1) * (_D * y * y + 1) % _P
     if len(raw) != 32 or y >= _P or y in _SMALL_ORDER or pow(square, (_P - 1) // 2, _P) != 1:
         raise BrokenError("bad_public_key", "expected a canonical Ed25519 key of large order")
+    return raw
+
+
+def check_point(raw: bytes) -> bytes:
+    """Return the 65 bytes of a point on P-256 in its one spelling."""
+    try:
+        if len(raw) != 65 or raw[0] != 4:
+            raise ValueError(f"{len(raw)} bytes")
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), raw)
+    except ValueError as error:
+        raise BrokenError(
+            "bad_public_key", f"expected an uncompressed P-256 point: {error}"
+        ) from error
     return raw
 
 
@@ -233,6 +265,166 @@ def check_signature(public: bytes, signature: bytes, message: bytes, code: str) 
         raise BrokenError(
             code, "a signature does not hold: content, signature or key differs"
         ) from error
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A person's key as the root pins it: the bytes of its point, and how it signs."""
+
+    scheme: str
+    public: bytes
+    rp_id: str | None
+
+    def check(self) -> None:
+        """Return if the point and `rp_id` suit the scheme."""
+        if self.scheme == "ecdsa-p256" or (self.scheme == "webauthn" and len(self.public) != 32):
+            check_point(self.public)
+        else:
+            check_public_key(self.public)
+        if not self._suits():
+            raise BrokenError("bad_public_key", f"rp_id {self.rp_id!r} does not suit {self.scheme}")
+
+    def _suits(self) -> bool:
+        name = self.rp_id
+        if name is None:
+            return self.scheme != "webauthn"
+        if not 0 < len(name) <= 253 or not name.isascii() or not name.isprintable():
+            return False
+        if self.scheme == "webauthn":
+            return name == name.lower() and not set(name) & set(" /:@?#\\")
+        return self.scheme == "sshsig"
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Return if the signature is this key's, by its own scheme."""
+        if self.scheme == "ed25519":
+            check_signature(self.public, signature, message, "forged")
+        elif self.scheme == "ecdsa-p256":
+            _verify_p256(self.public, signature, message)
+        elif self.scheme == "sshsig":
+            _verify_sshsig(self.public, self.rp_id, signature, message)
+        elif self.scheme == "webauthn" and self.rp_id is not None:
+            _verify_webauthn(self.public, self.rp_id, signature, message)
+        else:
+            raise BrokenError("forged", f"no scheme {self.scheme!r} is known here")
+
+
+def _verify_p256(public: bytes, signature: bytes, message: bytes) -> None:
+    try:
+        r, s = decode_dss_signature(signature)
+        below = 1 <= r < _P256_ORDER and 1 <= s < _P256_ORDER
+        if encode_dss_signature(r, s) != signature or not below:
+            raise ValueError("another spelling")
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
+        key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError) as error:
+        raise BrokenError("forged", f"a P-256 signature does not hold: {error}") from error
+
+
+def _ssh_string(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+def _ssh_strings(data: bytes, count: int) -> tuple[list[bytes], bytes]:
+    """Return the first strings of an SSH encoding, and what is left."""
+    found = []
+    for _ in range(count):
+        size = int.from_bytes(data[:4], "big")
+        if len(data) < 4 + size:
+            raise BrokenError("forged", "an SSH signature is cut short")
+        found.append(data[4 : 4 + size])
+        data = data[4 + size :]
+    return found, data
+
+
+def _verify_sshsig(
+    public: bytes, application: str | None, signature: bytes, message: bytes
+) -> None:
+    kind = b"ssh-ed25519" if application is None else b"sk-ssh-ed25519@openssh.com"
+    key = _ssh_string(kind) + _ssh_string(public)
+    if application is not None:
+        key += _ssh_string(application.encode())
+    if len(signature) > _MAX_SSH_BYTES or not signature.startswith(_SSH_HEAD):
+        raise BrokenError("forged", "no SSH signature of version 1")
+    fixed, left = _ssh_strings(signature[len(_SSH_HEAD) :], 5)
+    if (fixed[:4], left) != ([key, b"gatelift", b"", b"sha512"], b""):
+        raise BrokenError("forged", "an SSH signature of another key, namespace, hash or form")
+    (algorithm, raw), extra = _ssh_strings(fixed[4], 2)
+    signed = [b"gatelift", b"", b"sha512", hashlib.sha512(message).digest()]
+    covered = b"SSHSIG" + b"".join(map(_ssh_string, signed))
+    if application is not None:
+        if len(extra) != 5 or not extra[0] & _TOUCHED:
+            raise BrokenError("forged", "the security key was not touched")
+        name = hashlib.sha256(application.encode()).digest()
+        covered = name + extra + hashlib.sha256(covered).digest()
+    elif extra:
+        raise BrokenError("forged", "something stands behind an SSH signature")
+    if algorithm != kind:
+        raise BrokenError("forged", "an SSH signature of another algorithm than its key")
+    check_signature(public, raw, covered, "forged")
+
+
+def _verify_webauthn(public: bytes, rp_id: str, signature: bytes, message: bytes) -> None:
+    try:
+        data, text, raw, client = _read_assertion(signature)
+    except BrokenError as error:
+        raise BrokenError("forged", f"no WebAuthn assertion in strict JSON: {error}") from error
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(message).digest()).rstrip(b"=").decode()
+    if (client.get("type"), client.get("challenge")) != ("webauthn.get", challenge):
+        raise BrokenError("forged", "the assertion is of another kind, or signed something else")
+    if client.get("crossOrigin", False) is not False or "topOrigin" in client:
+        raise BrokenError("forged", "the assertion was made inside another site's frame")
+    if not _is_origin_of(client.get("origin"), rp_id):
+        raise BrokenError("forged", f"expected an https origin of {rp_id!r}")
+    _check_authenticator(data, rp_id)
+    covered = data + hashlib.sha256(text).digest()
+    if len(public) == 32:
+        check_signature(public, raw, covered, "forged")
+    else:
+        _verify_p256(public, raw, covered)
+
+
+def _read_assertion(signature: bytes) -> tuple[bytes, bytes, bytes, dict[str, Any]]:
+    """Return authenticator data, client data as bytes, the signature, and the client data read."""
+    if len(signature) > _MAX_ASSERTION_BYTES:
+        raise BrokenError("forged", f"more than {_MAX_ASSERTION_BYTES} bytes")
+    said = read_json(signature)
+    names = ("authenticatorData", "clientDataJSON", "signature")
+    if not isinstance(said, dict) or said.keys() != set(names):
+        raise BrokenError("forged", f"expected an object of {names}")
+    data, text, raw = (_read_base64url(said[name]) for name in names)
+    client = read_json(text)
+    if not isinstance(client, dict):
+        raise BrokenError("forged", "expected client data that are an object")
+    return data, text, raw, client
+
+
+def _read_base64url(text: Any) -> bytes:
+    if not isinstance(text, str) or re.fullmatch(r"[A-Za-z0-9_-]*", text) is None:
+        raise BrokenError("bad_base64", "expected base64url without padding")
+    return read_base64(text + "=" * (-len(text) % 4), url_safe_too=True)
+
+
+def _is_origin_of(origin: Any, rp_id: str) -> bool:
+    try:
+        parts = urlsplit(str(origin))
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    plain = f"{parts.scheme}://{host}" + ("" if port is None else f":{port}")
+    safe = parts.scheme == "https" or (parts.scheme == "http" and host == "localhost" == rp_id)
+    return safe and plain == origin and (host == rp_id or host.endswith(f".{rp_id}"))
+
+
+def _check_authenticator(data: bytes, rp_id: str) -> None:
+    if len(data) != 37 or data[:32] != hashlib.sha256(rp_id.encode()).digest():
+        raise BrokenError("forged", f"expected 37 bytes of an authenticator, for {rp_id!r}")
+    flags = data[32]
+    if flags & (_UP | _UV) != _UP | _UV:
+        raise BrokenError("forged", "nobody was present and verified")
+    if flags & (_AT | _ED) or flags & (_BS | _BE) == _BS:
+        raise BrokenError(
+            "forged", "the authenticator says more than it may, or contradicts itself"
+        )
 
 
 # -- shapes (entries.md) -------------------------------------------------------------------------------
@@ -269,7 +461,8 @@ _PLACE = "v integer, node text, worker text, run text, seq integer, at integer"
 SHAPES = {
     "root": "name text, version integer, issued_at integer, expires_at integer, people [Person],"
     " keys {digest:Key}, roles {text:Role}, releases_vkey text, nodes [Node], witnesses [Witness],"
-    " witness_quorum integer, order_urls? [text], witness_max_age_ms? integer",
+    " witness_quorum integer, order_urls? [text], beacon_urls? [text],"
+    " witness_max_age_ms? integer",
     "plan": "release text, plan digest, candidate digest",
     "placement": "name text, base_url text, model text, fingerprint digest, baseline digest|null,"
     " tls? UpstreamTls|null",
@@ -722,20 +915,23 @@ class Vkey:
 
 def check_key_name(name: str) -> str:
     """Return a name that a signature line can carry."""
-    if not name or "+" in name or any(c.isspace() or c < " " for c in name):
+    odd = any(c.isspace() or c < " " or "\ud800" <= c <= "\udfff" for c in name)
+    if not name or "+" in name or odd:
         raise BrokenError("bad_vkey", f"expected a key name, got {name[:80]!r}")
     return name
 
 
-def read_vkey(text: str, kind: int) -> Vkey:
-    """Return the key of a written vkey of type `kind`."""
+def read_vkey(text: str, kind: int | None = None) -> Vkey:
+    """Return the key of a written vkey, of type `kind` if that is given."""
     parts = text.split("+", 2)
     if len(parts) != 3:
         raise BrokenError("bad_vkey", f"expected name+id+key, got {text[:80]!r}")
     raw = read_base64(parts[2])
-    if len(raw) != 33 or raw[0] != kind:
-        raise BrokenError("bad_vkey", f"expected a key of type {kind:02x} in {text[:80]!r}")
-    key = Vkey(check_key_name(parts[0]), kind, check_public_key(raw[1:]))
+    if len(raw) != 33 or raw[0] not in ({1, 4} if kind is None else {kind}):
+        raise BrokenError(
+            "bad_vkey", f"expected a key of type {kind or '01 or 04'} in {text[:80]!r}"
+        )
+    key = Vkey(check_key_name(parts[0]), raw[0], check_public_key(raw[1:]))
     if key.mark[1].hex() != parts[1]:
         raise BrokenError("bad_vkey", f"the id in {text[:80]!r} is not that of its key")
     return key
@@ -865,57 +1061,69 @@ class Policy:
         return checkpoint, seen
 
 
+class _PolicyReader:
+    """Takes a policy line by line. Each name and key stands once, and above where it is used."""
+
+    def __init__(self) -> None:
+        self.policy = Policy()
+        self.quorums = 0
+        self._names = {"none"}
+        self._members = {"none"}
+        self._keys: set[bytes] = set()
+
+    def take(self, words: list[str]) -> None:
+        """Take the words of one line."""
+        match words:
+            case ["log", vkey] | ["log", vkey, _]:
+                self.policy.logs.append(self._key(vkey, 1))
+            case ["witness", name, vkey] | ["witness", name, vkey, _]:
+                self._name(name)
+                self.policy.witnesses[name] = self._key(vkey, 4)
+            case ["group", name, rule, first, *rest]:
+                self.policy.groups[name] = self._group(name, rule, [first, *rest])
+            case ["quorum", name] if name in self._names:
+                self.quorums += 1
+                self.policy.quorum = None if name == "none" else name
+            case _:
+                raise BrokenError("bad_policy", f"not a policy line: {' '.join(words)[:80]!r}")
+
+    def _name(self, name: str) -> None:
+        if name in self._names:
+            raise BrokenError("bad_policy", f"the name {name!r} is taken")
+        self._names.add(name)
+
+    def _key(self, vkey: str, kind: int) -> Vkey:
+        key = read_vkey(vkey, kind)
+        if key.public in self._keys:
+            raise BrokenError("bad_policy", f"the key of {key.name!r} stands twice")
+        self._keys.add(key.public)
+        return key
+
+    def _group(self, name: str, rule: str, members: list[str]) -> tuple[int, list[str]]:
+        if len(set(members)) != len(members) or not set(members) <= self._names - self._members:
+            raise BrokenError("bad_policy", "a group's member is undefined, or in a group already")
+        self._name(name)
+        self._members |= set(members)
+        threshold = read_decimal({"all": str(len(members)), "any": "1"}.get(rule, rule))
+        if not 1 <= threshold <= len(members):
+            raise BrokenError("bad_policy", f"group {name!r} asks for {rule} of its members")
+        return threshold, members
+
+
 def read_policy(data: bytes) -> Policy:
     """Return a tlog-policy, strictly."""
     if len(data) > MAX_POLICY_BYTES or not data.endswith(b"\n"):
         raise BrokenError("bad_policy", "expected a policy that ends in a newline")
     if any((octet < 0x20 and octet not in b"\t\n") or octet == 0x7F for octet in data):
         raise BrokenError("bad_policy", "control characters in a policy")
-    policy = Policy()
-    quorums: list[str | None] = []
-    names = {"none"}
-    members: set[str] = set()
-    keys: set[bytes] = set()
-
-    def fresh(key: Vkey) -> Vkey:
-        if key.public in keys:
-            raise BrokenError("bad_policy", f"the key of {key.name!r} stands twice")
-        keys.add(key.public)
-        return key
-
+    reader = _PolicyReader()
     for line in data.decode("utf-8", "surrogateescape").split("\n"):
         words = [word for word in re.split(r"[ \t]+", line) if word]
-        if not words or words[0].startswith("#"):
-            continue
-        if words[0] in {"witness", "group"} and len(words) > 2:
-            if words[1] in names:
-                raise BrokenError("bad_policy", f"the name {words[1]!r} is taken")
-            if words[0] == "group" and not set(words[3:]) <= names - members - {"none"}:
-                raise BrokenError(
-                    "bad_policy", "a group's member is undefined, or in a group already"
-                )
-            names.add(words[1])
-        if words[0] == "log" and 2 <= len(words) <= 3:
-            policy.logs.append(fresh(read_vkey(words[1], 1)))
-        elif words[0] == "witness" and 3 <= len(words) <= 4:
-            policy.witnesses[words[1]] = fresh(read_vkey(words[2], 4))
-        elif words[0] == "group" and len(words) > 3 and len(set(words[3:])) == len(words) - 3:
-            rule = {"all": str(len(words) - 3), "any": "1"}.get(words[2], words[2])
-            threshold = read_decimal(rule)
-            if not 1 <= threshold <= len(words) - 3:
-                raise BrokenError(
-                    "bad_policy", f"group {words[1]!r} asks for {rule} of its members"
-                )
-            policy.groups[words[1]] = (threshold, words[3:])
-            members |= set(words[3:])
-        elif words[0] == "quorum" and len(words) == 2 and words[1] in names:
-            quorums.append(None if words[1] == "none" else words[1])
-        else:
-            raise BrokenError("bad_policy", f"not a policy line: {line[:80]!r}")
-    if len(quorums) != 1:
-        raise BrokenError("bad_policy", f"expected one quorum line, got {len(quorums)}")
-    policy.quorum = quorums[0]
-    return policy
+        if words and not words[0].startswith("#"):
+            reader.take(words)
+    if reader.quorums != 1:
+        raise BrokenError("bad_policy", f"expected one quorum line, got {reader.quorums}")
+    return reader.policy
 
 
 @dataclass
@@ -1000,6 +1208,7 @@ MAY_SIGN = {
 }
 ROLES = {
     "root", "operator", "safety", "security", "overseer", "admissions", "evaluator", "control", "stop",
+    "beacon",
 }  # fmt: skip
 
 
@@ -1008,7 +1217,7 @@ def unverified_payload(data: bytes) -> bytes:
     return read_base64(read_shape(data, "envelope")["payload"], url_safe_too=True)
 
 
-def verify_envelope(data: bytes, kind: str, keys: dict[str, bytes]) -> tuple[bytes, list[str]]:
+def verify_envelope(data: bytes, kind: str, keys: dict[str, PublicKey]) -> tuple[bytes, list[str]]:
     """Return the payload and the ids of the known keys that signed it, each once."""
     envelope = read_shape(data, "envelope")
     if not 1 <= len(envelope["signatures"]) <= 32:
@@ -1022,9 +1231,7 @@ def verify_envelope(data: bytes, kind: str, keys: dict[str, bytes]) -> tuple[byt
     for each in envelope["signatures"]:
         key_id = each.get("keyid", "")
         if key_id in keys and key_id not in signers:
-            check_signature(
-                keys[key_id], read_base64(each["sig"], url_safe_too=True), message, "forged"
-            )
+            keys[key_id].verify(read_base64(each["sig"], url_safe_too=True), message)
             signers.append(key_id)
     if not signers:
         raise BrokenError("unknown_signers", "no signature by a key of this root")
@@ -1037,6 +1244,7 @@ class Signer:
 
     key: str
     person: str
+    organisation: str
     role: str
 
 
@@ -1052,7 +1260,7 @@ class Root:
         self.people = {person["id"]: person for person in self.value["people"]}
         self.roles: dict[str, dict[str, Any]] = self.value["roles"]
         self.keys = {
-            key_id: check_public_key(read_base64(key["public"]))
+            key_id: PublicKey(key["scheme"], read_base64(key["public"]), key.get("rp_id"))
             for key_id, key in self.value["keys"].items()
         }
         self.role_of = {key: name for name, role in self.roles.items() for key in role["keys"]}
@@ -1060,42 +1268,117 @@ class Root:
         self.check_signed_by(self, data)
 
     def _check(self) -> None:
+        """Return if this root does not contradict itself."""
+        for key in self.keys.values():
+            key.check()
+        self._check_people()
+        self._check_roles()
+        self._check_machines()
+        for role in ("overseer", "beacon"):
+            if self._organisations("operator") & self._organisations(role):
+                raise BrokenError(f"{role}_inside", f"the {role} is of the operator's organisation")
+        self._check_witnesses()
+
+    def _check_people(self) -> None:
         value = self.value
-        rules = {
-            "version and expiry": self.version >= 1 and self.expires_at > value["issued_at"],
-            "each person once": len(self.people) == len(value["people"]),
-            "known roles": self.roles.keys() <= ROLES,
-            "root, operator and control": {"root", "operator", "control"} <= self.roles.keys(),
-            "one role a key": len(self.role_of) == sum(len(r["keys"]) for r in self.roles.values()),
-            "role keys in the root": self.role_of.keys() <= self.keys.keys(),
-            "a quorum of its witnesses": 0 <= value["witness_quorum"] <= len(self._witnessing()),
-            "order lists at https addresses": _are_order_urls(value.get("order_urls", [])),
-        }
-        rules["keys that sign by ed25519: this file reads no other scheme"] = all(
-            key["scheme"] == "ed25519" for key in value["keys"].values()
+        written = {person["organisation"] for person in value["people"]}
+        known = set(map(one_spelling, written))
+        _demand("organisation_spelling", {"one spelling of people's": len(known) == len(written)})
+        _demand(
+            "bad_root",
+            {
+                "version and expiry": self.version >= 1 and self.expires_at > value["issued_at"],
+                "each person once": len(self.people) == len(value["people"]),
+                "an organisation for each person": "" not in known,
+                "each key under the digest of its point": all(
+                    digest_of(key.public) == key_id for key_id, key in self.keys.items()
+                ),
+                "keys of people of the root": all(
+                    key["person"] in self.people for key in value["keys"].values()
+                ),
+            },
         )
-        rules["keys under their own id, of people of the root"] = all(
-            digest_of(self.keys[key_id]) == key_id and key["person"] in self.people
-            for key_id, key in value["keys"].items()
+
+    def _check_roles(self) -> None:
+        listed = [key for role in self.roles.values() for key in role["keys"]]
+        _demand(
+            "bad_root",
+            {
+                "known roles": self.roles.keys() <= ROLES,
+                "root, operator and control": {"root", "operator", "control"} <= self.roles.keys(),
+                "an overseer beside a beacon": "beacon" not in self.roles
+                or "overseer" in self.roles,
+                "a role for each key, a key for each role": set(listed) == self.keys.keys(),
+            },
         )
-        for name, held in rules.items():
-            if not held:
-                raise BrokenError("bad_root", f"expected of a root: {name}")
+        _demand("key_in_two_roles", {"one role a key": len(set(listed)) == len(listed)})
         for name, role in self.roles.items():
-            people = {value["keys"][key]["person"] for key in role["keys"]}
-            if not 1 <= role.get("threshold", 1) <= len(people):
-                raise BrokenError(
-                    "bad_root", f"role {name} asks for more people than it has, or none"
-                )
-        operator = self._organisations("operator")
-        if operator & (
-            self._organisations("overseer") | {w["organisation"] for w in value["witnesses"]}
-        ):
-            raise BrokenError("bad_root", "overseer or witness is of the operator's organisation")
+            voices = (
+                self._organisations(name)
+                if name in {"overseer", "beacon"}
+                else {self.value["keys"][key]["person"] for key in role["keys"]}
+            )
+            if not 1 <= role.get("threshold", 1) <= len(voices):
+                raise BrokenError("bad_root", f"role {name} asks for more than it has, or none")
+
+    def _check_machines(self) -> None:
+        used = [*self.role_of, *self._machine_keys()]
+        names = [node["name"] for node in self.value["nodes"]]
+        lists = [self.value.get(name, []) for name in ("order_urls", "beacon_urls")]
+        _demand("key_in_two_roles", {"one use a key": len(set(used)) == len(used)})
+        _demand(
+            "bad_root",
+            {
+                "each node once": len(set(names)) == len(names),
+                "order lists and beacons at https addresses": all(
+                    len(urls) <= 8 and all(map(_is_url, urls)) for urls in lists
+                ),
+            },
+        )
+
+    def _machine_keys(self) -> Iterator[str]:
+        yield digest_of(read_vkey(self.value["releases_vkey"]).public)
+        for node in self.value["nodes"]:
+            yield digest_of(check_public_key(read_base64(node["batch_key"])))
+            yield digest_of(check_public_key(read_base64(node["requests_key"])))
+        for witness in self.value["witnesses"]:
+            yield digest_of(read_vkey(witness["vkey"]).public)
+
+    def _check_witnesses(self) -> None:
+        witnesses, quorum = self.value["witnesses"], self.value["witness_quorum"]
+        written = {witness["organisation"] for witness in witnesses}
+        known = self._witnessing().keys()
+        _demand("witness_organisation", {"one spelling a witness": len(written) == len(known)})
+        inside = {one_spelling(each) for each in self._organisations("operator")}
+        _demand("witness_inside", {"no witness of the operator": not inside & known})
+        _demand(
+            "bad_root",
+            {
+                "witnesses with time to answer": self._witness_max_age_ms() >= 60_000,
+                "an organisation for each witness": "" not in known,
+                "a quorum of the organisations that witness": 0 <= quorum <= len(known),
+                "names and keys of witnesses of one word": all(
+                    word and word.isprintable() and " " not in word
+                    for witness in witnesses
+                    for word in (witness["name"], witness["vkey"])
+                ),
+                "witnesses at https addresses": all(
+                    not each.get("url") or _is_url(each["url"]) for each in witnesses
+                ),
+            },
+        )
+        try:
+            self.policy()
+        except BrokenError as error:
+            raise BrokenError("bad_root", f"the witnesses make no policy: {error}") from error
+
+    def _witness_max_age_ms(self) -> int:
+        given: int = self.value.get("witness_max_age_ms", 86_400_000)
+        return given
 
     def _organisations(self, role: str) -> set[str]:
         keys = self.roles.get(role, {"keys": []})["keys"]
-        return {self.people[self.value["keys"][key]["person"]]["organisation"] for key in keys}
+        return {self._organisation(key) for key in keys}
 
     def check_signed_by(self, root: Root, data: bytes) -> None:
         """Return if the root role of `root` signed the root in `data`."""
@@ -1104,14 +1387,39 @@ class Root:
         people = {root.value["keys"][key]["person"] for key in signers if key in role["keys"]}
         if len(people) < role.get("threshold", 1):
             raise BrokenError("quorum_unmet", f"{len(people)} people of the root role signed")
+        overseers = root._organisations("overseer")
+        changed = "overseer" in root.roles and root._oversight() != self._oversight()
+        if changed and not overseers & {root._organisation(key) for key in signers}:
+            raise BrokenError("overseer_missing", "it changes the overseer, who did not sign it")
+
+    def _organisation(self, key_id: str) -> str:
+        person: str = self.value["keys"][key_id]["person"]
+        organisation: str = self.people[person]["organisation"]
+        return organisation
+
+    def _oversight(self) -> Any:
+        """Return all that the overseer keeps: own role and the beacon's, and the lists of orders."""
+        return self._held("overseer"), self._held("beacon"), self.value.get("order_urls", [])
+
+    def _held(self, name: str) -> Any:
+        """Return a role's threshold, keys and people."""
+        role = self.roles.get(name)
+        keys = role["keys"] if role else []
+        people = [self.people[self.value["keys"][key]["person"]] for key in keys]
+        return (
+            role and role.get("threshold", 1),
+            {key: self.keys[key] for key in keys},
+            {key: self.value["keys"][key]["person"] for key in keys},
+            {p["id"]: (p["organisation"], p.get("proof", "unproven")) for p in people},
+        )
 
     def signers(self, data: bytes) -> tuple[bytes, list[Signer]]:
         """Return the payload of a statement and who of this root signed it."""
         payload, keys = verify_envelope(data, STATEMENT_TYPE, self.keys)
-        if not set(keys) <= self.role_of.keys():
-            raise BrokenError("no_role", "a signer's key has no role in this root")
         people = {key: self.value["keys"][key]["person"] for key in keys}
-        return payload, [Signer(key, people[key], self.role_of[key]) for key in keys]
+        return payload, [
+            Signer(key, people[key], self._organisation(key), self.role_of[key]) for key in keys
+        ]
 
     def assurance(self, signers: list[Signer]) -> str:
         """Return the level that these signers give."""
@@ -1160,21 +1468,32 @@ class Root:
         return read_policy("".join(f"{line}\n" for line in lines).encode())
 
 
+def _demand(code: str, rules: dict[str, bool]) -> None:
+    for rule, holds in rules.items():
+        if not holds:
+            raise BrokenError(code, f"expected of a root: {rule}")
+
+
 def one_spelling(organisation: str) -> str:
     """Return what all spellings of an organisation's name have in common."""
     return " ".join(unicodedata.normalize("NFKC", organisation).casefold().split())
 
 
-def _are_order_urls(urls: list[str]) -> bool:
-    for url in urls:
+def _is_url(url: str) -> bool:
+    try:
         parts = urlsplit(url)
-        plain = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
-        clean = "@" not in parts.netloc and not parts.fragment and url.isascii() and " " not in url
-        if not (parts.hostname and parts.port != 0 and clean and url.isprintable()):
-            return False
-        if parts.scheme != "https" and not plain:
-            return False
-    return len(urls) <= 8
+        known = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    plain = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+    clean = "@" not in parts.netloc and not parts.fragment and " " not in url
+    return (
+        known
+        and clean
+        and url.isascii()
+        and url.isprintable()
+        and (plain or parts.scheme == "https")
+    )
 
 
 def read_statement(payload: bytes, kind: str) -> tuple[dict[str, Any], set[str]]:
@@ -1469,28 +1788,37 @@ class Plan:
 
 
 def check_quorum(root: Root, signers: list[Signer], roles: list[str]) -> None:
-    """Return if distinct people fill every place that the roles ask for."""
-    places: list[set[str]] = []
-    for role in roles:
-        people = {signer.person for signer in signers if signer.role == role}
-        threshold = root.roles.get(role, {}).get("threshold", 1)
-        if len(people) < threshold:
-            code = "overseer_missing" if role == "overseer" else "quorum_unmet"
-            raise BrokenError(
-                code, f"role {role}: expected {threshold} people, {len(people)} signed"
-            )
-        places += [people] * threshold
-    held: dict[str, int] = {}
+    """Return if distinct people fill every place that the roles ask for.
 
-    def seat(place: int, tried: set[str]) -> bool:
-        for person in places[place] - tried:
-            tried.add(person)
-            if person not in held or seat(held[person], tried):
-                held[person] = place
-                return True
+    In the overseer's role organisations are counted: each has one place, and enough must be filled.
+    """
+    seated: dict[str, list[str]] = {}
+
+    def seat(able: list[str], tried: set[str]) -> bool:
+        for person in able:
+            if person not in tried:
+                tried.add(person)
+                if person not in seated or seat(seated[person], tried):
+                    seated[person] = able
+                    return True
         return False
 
-    if not all(seat(place, set()) for place in range(len(places))):
+    filled = True
+    for role in sorted(roles, key=lambda each: each == "overseer"):
+        voices: dict[str, list[str]] = {}
+        for signer in signers:
+            if signer.role == role:
+                voice = signer.organisation if role == "overseer" else signer.person
+                voices.setdefault(voice, []).append(signer.person)
+        threshold = root.roles.get(role, {}).get("threshold", 1)
+        if len(voices) < threshold:
+            code = "overseer_missing" if role == "overseer" else "quorum_unmet"
+            raise BrokenError(code, f"role {role}: expected {threshold} voices, got {len(voices)}")
+        if role == "overseer":
+            filled &= sum(seat(people, set()) for people in voices.values()) >= threshold
+        else:
+            filled &= all(seat(list(voices), set()) for _ in range(threshold))
+    if not filled:
         raise BrokenError("person_twice", f"one person fills two of the roles {roles}")
 
 
@@ -1745,10 +2073,11 @@ class Releases:
             raise BrokenError("assurance_below", f"the stage needs {stage.assurance}")
         if seals.index(levels["sealing"]) < seals.index(stage.sealing):
             raise BrokenError("sealing_below", f"the stage needs {stage.sealing}")
-        now = max(entry.header["at"], value["not_before"])
         if not 0 < value["not_after"] - value["not_before"] <= stage.certificate_ms:
             raise BrokenError("window_too_long", f"expected at most {stage.certificate_ms} ms")
-        if now >= value["not_after"]:
+        if value["not_after"] > self.root.expires_at:
+            raise BrokenError("outlives_root", "the certificate ends after its root")
+        if entry.header["at"] >= value["not_after"]:
             raise BrokenError("expired", "the certificate had expired when it was logged")
 
     def _check_after(self, entry: Entry) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,8 @@ class Deployment:
         self.lines: list[bytes] = []
         self.tickets: list[Ticket] = []
         self.key = key("batch")
+        self.spoil: Callable[[bytes], bytes] = bytes
+        """Applied to the bytes of every record before they are committed."""
         body = Body(kind=EntryKind.ROOT, value=self.world.root, signers=())
         self._append(EntryKind.ROOT, body, self.world.root_envelope)
         self.settle()
@@ -398,7 +400,7 @@ class Deployment:
     def commit(self, run: tuple[str, str] = ("w0", "r0")) -> int:
         """Sign what waits of a run as one batch, write it to its journal and to the requests log."""
         records = self.pending.pop(run)
-        stored = [(self._salt(record), encode_json(record)) for record in records]
+        stored = [(self._salt(record), self.spoil(encode_json(record))) for record in records]
         leaves = [record_leaf(salt, data) for salt, data in stored]
         entry = BatchEntry(
             v=1,

@@ -207,6 +207,17 @@ def test_heads_are_anchored_when_asked_if_the_node_signed_them_and_never_go_back
             assert anchored(it) == 8
 
 
+def test_the_first_head_of_a_log_is_anchored_at_once_and_the_next_a_minute_later(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path) as it, keeper_of(it) as keeper:
+        keeper.send(head(7))
+        wait_for(lambda: kinds(it).count("head") == 1)
+        keeper.send(head(8))
+        time.sleep(4.5)
+        assert kinds(it).count("head") == 1, "the log that is kept for ever grows each second"
+
+
 def test_without_the_witness_nothing_new_is_proved_but_orders_act_and_statuses_go_on(
     tmp_path: Path,
 ) -> None:
@@ -246,3 +257,15 @@ def test_a_leader_that_was_overtaken_signs_nothing_more_and_ends(tmp_path: Path)
         assert it.process.wait(20) == 3
         numbers = [verify_status(f.envelope, it.root).epoch for f in keeper.of(StatusFrame)]
         assert set(numbers) == {1}
+
+
+def test_a_leader_that_was_overtaken_ends_though_nothing_is_written(tmp_path: Path) -> None:
+    with running(tmp_path) as it, keeper_of(it) as keeper:
+        wait_for(lambda: keeper.of(StatusFrame))
+        store = sqlite3.connect(it.folder / "store" / "control.sqlite")
+        store.execute("UPDATE meta SET value = '99' WHERE name = 'epoch'")
+        store.commit()
+        store.close()
+        assert keeper.closed.wait(10)
+        assert it.process is not None
+        assert it.process.wait(20) == 3

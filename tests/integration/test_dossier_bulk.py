@@ -1,19 +1,18 @@
-"""Reading in bulk, and in two processes, finds what reading line by line finds."""
+"""Reading in bulk finds what reading line by line finds."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from gatelift.ledger.audit import AuditReport, apart, record_lines
+from gatelift.ledger.audit import AuditReport, record_lines
 from gatelift.ledger.verify import verify_dossier
 from tests.integration.dossier_deployment import Deployment
 from tests.support.tampering_rows import ANY_BYTES
-from tests.support.tamperings import RECORDS, Tampering, rows
+from tests.support.tamperings import Tampering, rows
 
 # Whatever touches records or batches, and one that touches neither.
 WORDS = ("record", "a line", "batch", "salt")
@@ -83,13 +82,9 @@ def whole(
     return erased if "erased" in row.what else told
 
 
-def audit(deployment: Deployment, path: Path, cores: int = 1) -> AuditReport:
+def audit(deployment: Deployment, path: Path) -> AuditReport:
     return verify_dossier(
-        path,
-        anchor_root=deployment.world.root_digest,
-        policy=None,
-        now_ms=deployment.now,
-        cores=cores,
+        path, anchor_root=deployment.world.root_digest, policy=None, now_ms=deployment.now
     )
 
 
@@ -129,64 +124,6 @@ def test_lines_beside_an_erased_one_are_read_in_bulk_too(
     assert (report.exit_code, len(alone)) == (0, report.counts["records_erased"])
 
 
-@pytest.fixture
-def two(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Let the smallest dossier be worth two processes; gather how each reading ended."""
-    ended: list[str] = []
-    monkeypatch.setattr(apart, "_LEAST_BYTES", 1)
-    monkeypatch.setattr(apart, "_cores", lambda: 2)
-    real = apart.read_beside
-
-    def watched(*arguments: object) -> object:
-        try:
-            yield from real(*arguments)  # type: ignore[arg-type]
-            ended.append("verified")
-        except apart.ApartError:
-            ended.append("given up")
-            raise
-
-    monkeypatch.setattr("gatelift.ledger.verify.read_beside", watched)
-    return ended
-
-
-def test_two_processes_say_what_one_says(told: tuple[Deployment, Path], two: list[str]) -> None:
-    assert audit(*told, cores=2) == audit(*told)
-    assert two == ["verified"]
-
-
-@pytest.mark.parametrize("row", [*TOUCHED, *MORE], ids=lambda row: row.what)
-def test_what_one_process_finds_two_find(
-    whole: tuple[Deployment, Path], tmp_path: Path, two: list[str], row: Tampering
-) -> None:
-    path = tmp_path / "dossier"
-    shutil.copytree(whole[1], path)
-    row.change(path, whole[0])
-    assert audit(whole[0], path, cores=2) == audit(whole[0], path)
-    assert two in ([], ["given up"] if row.exit_code else ["verified"])
-
-
-@pytest.mark.parametrize("program", ["/bin/false", "/bin/cat", "/nowhere/python"])
-def test_another_process_that_fails_changes_nothing(
-    told: tuple[Deployment, Path], two: list[str], monkeypatch: pytest.MonkeyPatch, program: str
-) -> None:
-    monkeypatch.setattr(sys, "executable", program)
-    assert audit(*told, cores=2).exit_code == 0
-    assert two == ["given up"]
-
-
-def test_nothing_that_lies_beside_a_dossier_is_run(
-    told: tuple[Deployment, Path], tmp_path: Path, two: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("json", "gatelift", "msgspec", "hashlib"):
-        (tmp_path / f"{name}.py").write_text(
-            f"open({str(tmp_path / 'was-run')!r}, 'w').close()\nraise SystemExit(1)\n"
-        )
-    monkeypatch.chdir(tmp_path)
-    assert audit(*told, cores=2).exit_code == 0
-    assert two == ["verified"]
-    assert not (tmp_path / "was-run").exists()
-
-
 def test_a_batch_of_a_billion_records_costs_nothing(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path / "deployment")
     deployment.tell_shortly()
@@ -197,11 +134,3 @@ def test_a_batch_of_a_billion_records_costs_nothing(tmp_path: Path) -> None:
     deployment.put_records(tmp_path / "dossier")
     report = audit(deployment, tmp_path / "dossier")
     assert "record_missing" in {f.code for f in report.errors}
-
-
-def test_records_are_the_dossiers_own_lines(told: tuple[Deployment, Path]) -> None:
-    """The bytes that are decoded without being verified are those that the other process verifies."""
-    data = (told[1] / RECORDS).read_bytes()
-    verified = record_lines._open_piece(data, "test.example/requests/n1/2026-09")
-    assert verified is not None
-    assert record_lines.decode_plainly(data) == verified.records

@@ -17,7 +17,7 @@ from gatelift.messages import releases_policy
 from gatelift.tlog import format_policy
 from tests.integration.dossier_deployment import Deployment
 from tests.support.tampering_page import render_tamperings
-from tests.support.tampering_rows import ANY_BYTES, LOG_KEYS
+from tests.support.tampering_rows import ANY_BYTES, LOG_KEYS, SIGNED
 from tests.support.tamperings import RECORDS, Tampering, edit
 from tests.support.verifiers import Answer, by_file, by_package
 from tests.support.world import World
@@ -144,7 +144,7 @@ def test_an_older_head_exports_the_log_as_it_was_then(tmp_path: Path) -> None:
 
 # -- altered bytes ------------------------------------------------------------------------------
 
-ROWS = (*ANY_BYTES, *LOG_KEYS)
+ROWS = (*ANY_BYTES, *LOG_KEYS, *SIGNED)
 
 
 @pytest.mark.parametrize("verify", [by_package, by_file], ids=["package", "file"])

@@ -94,6 +94,26 @@ def test_run_a_witness(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     assert "1 of 1 keys of uni.example are published by it." in said[6]
 
 
+def test_run_a_beacon(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    first = free_ports()
+    ports = {"8443": str(free_ports()), "8081": str(first + 1)}
+    how = page("run-a-beacon.md", tmp_path, upstream, **ports, **{"8080": str(first)})
+    (tmp_path / "vllm.key").write_text(UPSTREAM_KEY)
+    (tmp_path / "vllm.key").chmod(0o600)
+    try:
+        said = [how.run(block) for block in how.shell()]
+    finally:
+        how.stop()
+        pid = tmp_path / "beacon.pid"
+        if pid.exists():
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+    assert "oversight.example" in said[4]
+    assert '"paused":false' in said[4]
+    assert "The beacon is silent." in said[5]
+    assert '"status":"lapsed"' in said[5]
+    assert "The beacon speaks again." in said[5]
+
+
 def test_observe_first(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     how = page("observe-first.md", tmp_path, upstream)
     (tmp_path / "up.key").write_text(UPSTREAM_KEY)

@@ -235,6 +235,11 @@ def too_long(deployment: Deployment) -> None:
     deployment.certify(admit=False, not_after=deployment.now + 2 * HOUR)
 
 
+def outlives_root(deployment: Deployment) -> None:
+    deployment.rotate(expires_at=deployment.now + HOUR // 2)
+    deployment.certify(admit=False)
+
+
 def overstated(deployment: Deployment) -> None:
     levels = msgspec.structs.replace(
         deployment.world.certificate("assess").levels, assurance=Assurance.SELF
@@ -258,6 +263,45 @@ def id_taken(deployment: Deployment) -> None:
     deployment.settle()
     deployment.now += 12 * SECOND
     deployment.served()
+
+
+def spoiled(old: bytes, new: bytes) -> Scene:
+    """Commit one exchange whose records hold other bytes than a writer's."""
+
+    def scene(deployment: Deployment) -> None:
+        deployment.spoil = lambda data: data.replace(old, new, 1)
+        deployment.served()
+        deployment.commit()
+        deployment.spoil = bytes
+
+    return scene
+
+
+def another_place(deployment: Deployment) -> None:
+    deployment.finish(deployment.start(), seq=7)
+
+
+def another_node(deployment: Deployment) -> None:
+    deployment.served()
+    deployment.commit()
+    deployment.batches[-1] = deployment.batches[-1].replace(b'"node":"n1"', b'"node":"n2"')
+
+
+def head_goes_back(deployment: Deployment) -> None:
+    deployment.served()
+    deployment.commit()
+    before = deployment.requests_note()
+    deployment.served()
+    deployment.commit()
+    deployment.head()
+    deployment.head(note=before)
+    deployment.beat()
+
+
+def after_its_root(deployment: Deployment) -> None:
+    deployment.now += 1001 * HOUR
+    deployment.log(EntryKind.TICK, Tick(release="aurora"), "control:machine")
+    deployment.settle()
 
 
 def shut_gate(deployment: Deployment) -> None:
@@ -323,6 +367,7 @@ MISDEEDS = (
     Misdeed("certificate by people of other roles", with_scene(other_roles), "quorum_unmet"),
     Misdeed("certificate too wide", with_scene(too_wide), "envelope_too_wide", only=True),
     Misdeed("certificate for longer than the stage's", with_scene(too_long), "window_too_long"),
+    Misdeed("certificate that outlives its root", with_scene(outlives_root), "outlives_root"),
     Misdeed("certificate with a higher assurance than its signers give", with_scene(overstated), "assurance_overstated"),
     Misdeed("certificate after another log", with_scene(after_nothing), "wrong_after"),
     Misdeed("certificate through a shut gate", with_scene(shut_gate), "not_admissible", only=True),
@@ -330,6 +375,14 @@ MISDEEDS = (
     Misdeed("revocation of nothing", with_scene(unknown_revocation), "not_admissible", only=True),
     Misdeed("records erased under a hold", with_scene(erase_under_hold), "erased_under_hold"),
     Misdeed("an erasure that replaces one it does not cover", with_scene(erase_less), "not_superseded"),
+    Misdeed("a record that says it stands elsewhere", with_scene(another_place), "record_place"),
+    Misdeed("a batch of another node", with_scene(another_node), "bad_batch"),
+    Misdeed("a record with a key twice", with_scene(spoiled(b'"status":200', b'"status":500,"status":200')), "duplicate_key"),
+    Misdeed("a record with a field more", with_scene(spoiled(b'"status":200', b'"status":200,"note":1')), "bad_record"),
+    Misdeed("a record with a number beyond 2^53", with_scene(spoiled(b'"status":200', b'"status":9007199254740993')), "big_integer"),
+    Misdeed("a record that is no JSON", with_scene(spoiled(b'"status":200', b'"status":200,,')), "bad_record", file_code="not_json"),
+    Misdeed("an anchored head that goes back", with_scene(head_goes_back), "rolled_back"),
+    Misdeed("an entry after its root expired", with_scene(after_its_root), "root_expired"),
     Misdeed("time went back", header_change(3, at=1), "time_went_back"),
     Misdeed("other signers named", header_change(3, actor=("overseer:vera",)), "actor_mismatch"),
     Misdeed("size of a body", header_change(3, body_bytes=1), "body_size"),

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from tests.support.forgeries import FORGERIES, Forgery
 from tests.support.misdeeds import MISDEEDS
-from tests.support.tampering_rows import ANY_BYTES, LOG_KEYS
+from tests.support.root_rows import ROOTS, SCHEME_ROWS, SUCCESSORS
+from tests.support.tampering_rows import ANY_BYTES, LOG_KEYS, SIGNED
 from tests.support.tamperings import Tampering
 
 __all__ = ["render_tamperings"]
@@ -14,10 +15,10 @@ __all__ = ["render_tamperings"]
 _HEAD = (
     "# What both verifiers find",
     "",
-    "Made by `make docs` from `tests/support/tampering_rows.py` and `tests/support/misdeeds.py`. Each row is",
+    "Made by `make docs` from `tests/support/tampering_rows.py`, `root_rows.py` and `misdeeds.py`. Each row is",
     "done to a genuine dossier and shown to `gatelift verify` and to `verifier/gatelift_verify.py`, with the",
     "anchor; both must find it by this code (`tests/integration/test_dossier_tampering.py`,",
-    "`tests/integration/test_dossier_wrongdoing.py`). Codes are explained in [dossier.md](dossier.md).",
+    "`test_dossier_schemes.py`, `test_dossier_wrongdoing.py`). Codes are explained in [dossier.md](dossier.md).",
 )
 _FORGED = (
     "",
@@ -74,6 +75,27 @@ def render_tamperings() -> str:
             "Logs written anew",
             "By somebody who holds the keys of the releases log and of its witness, and nobody else's.",
             LOG_KEYS,
+        ),
+        *_rows(
+            "Signed against the rules",
+            "By the same, who also got people to sign with their own keys what they should not have signed.",
+            SIGNED,
+        ),
+        *_rows(
+            "Roots against the rules",
+            "`root.json` is another one, which says what no root may say. Its root role signed it.",
+            ROOTS,
+        ),
+        *_rows(
+            "Successors against the rules",
+            "The log goes on to a root that does not follow from the one before it.",
+            SUCCESSORS,
+        ),
+        *_rows(
+            "Signatures of every scheme",
+            "People of one deployment sign by all four [schemes](signatures.md). As they should, its dossier "
+            "ends with 0.",
+            SCHEME_ROWS,
         ),
         *_FORGED,
         *(_forgery(row) for row in FORGERIES),

@@ -6,7 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
+
+from gatelift.encoding import Digest
 from gatelift.messages import EntryKind
+from gatelift.terms import Sealing
 from tests.integration.dossier_deployment import Deployment
 from tests.support.erased import (
     forget_other,
@@ -25,6 +29,7 @@ from tests.support.tamperings import (
     beyond_the_end,
     body_of_another_kind,
     body_with,
+    certified,
     change_salt,
     earlier_end,
     edited,
@@ -45,6 +50,7 @@ from tests.support.tamperings import (
     rows,
     signature_twice,
     signed_again,
+    signed_anew,
     swap_batches,
     twice_in_a_line,
     unlisted_files,
@@ -52,8 +58,9 @@ from tests.support.tamperings import (
     with_leaves,
     without_witness,
 )
+from tests.support.world import HOUR, NOW, World
 
-__all__ = ["ANY_BYTES", "LOG_KEYS"]
+__all__ = ["ANY_BYTES", "LOG_KEYS", "SIGNED"]
 
 
 def older_dossier(path: Path, deployment: Deployment) -> None:
@@ -62,6 +69,11 @@ def older_dossier(path: Path, deployment: Deployment) -> None:
     earlier = Deployment(path.with_name("earlier"))
     earlier.tell_shortly()
     earlier.export(path)
+
+
+def renamed_node(path: Path, _: Deployment) -> None:
+    (path / REQUESTS).rename(path / "requests/n2-2026-09")
+    (path / RECORDS).rename(path / "records/n2-2026-09.jsonl")
 
 
 ANY_BYTES = (
@@ -100,6 +112,7 @@ ANY_BYTES = (
     Tampering("a bit of a tile above is flipped", flipped(f"{REQUESTS}/tile/1/000.p/1"), "tile_mismatch"),
     Tampering("a tile is cut by a hash", edited(f"{REQUESTS}/tile/0/000", lambda d: d[:-32]), "tile_mismatch"),
     Tampering("a requests log is left out", removed(REQUESTS), "log_missing"),
+    Tampering("a requests log is given to a node that no root enrols", renamed_node, "unknown_node"),
     Tampering("a requests log has a name of no month", lambda p, _: (p / REQUESTS).rename(p / "requests/n1-2026-99"), "bad_name"),
     Tampering("a record says half of its tokens", replaced(RECORDS, b'\\"output_tokens\\":20', b'\\"output_tokens\\":10'), "batch_root"),
     Tampering("a record's salt is another", rows(change_salt), "batch_root"),
@@ -157,7 +170,6 @@ LOG_KEYS = (
         EntryKind.GRANT, signed_again("operator:olga"), actor=("operator:olga",)
     ), "role_not_allowed"),
     Tampering("an order's entry names the body of a grant", body_of_another_kind, "wrong_type"),
-    Tampering("an order has a key twice in what is signed", with_body(EntryKind.ORDER, key_twice), "duplicate_key"),
     Tampering("an erasure is signed again by one of the two", with_body(
         EntryKind.ERASURE, signed_again("safety:sam"), actor=("safety:sam",)
     ), "quorum_unmet"),
@@ -178,3 +190,50 @@ LOG_KEYS = (
     ), None, 0, why_not="a cosignature has no largest age; the times are shown with what is proved"),
 )  # fmt: skip
 """By somebody who holds the keys of the releases log and of its witness, and nobody else's."""
+
+_BOTH = ("operator:olga", "safety:sam")
+_OTHER = Digest("sha256:" + "0" * 64)
+_LEVELS = World().certificate("researchers").levels
+
+SIGNED = (
+    Tampering("an order has a key twice in what is signed", with_body(EntryKind.ORDER, key_twice), "duplicate_key"),
+    Tampering("an order gives no reason", signed_anew(
+        EntryKind.ORDER, lambda v: v["predicate"].update(reasons=[]), "stop:sam"
+    ), "bad_order"),
+    Tampering("a stop of a stage ends by itself", signed_anew(
+        EntryKind.ORDER, lambda v: v["predicate"].update(until=NOW + 1), "stop:sam"
+    ), "bad_order"),
+    Tampering("a grant has no key", signed_anew(
+        EntryKind.GRANT, lambda v: v["predicate"].update(keys=[]), "admissions:ada"
+    ), "bad_grant"),
+    Tampering("a grant ends before it begins", signed_anew(
+        EntryKind.GRANT, lambda v: v["predicate"].update(not_after=1), "admissions:ada"
+    ), "bad_grant"),
+    Tampering("a statement is about nothing", signed_anew(
+        EntryKind.GRANT, lambda v: v.update(subject=[]), "admissions:ada"
+    ), "bad_statement"),
+    Tampering("a statement has a field more", signed_anew(
+        EntryKind.GRANT, lambda v: v["predicate"].update(note="x"), "admissions:ada"
+    ), None),
+    Tampering("a certificate is for another candidate", certified("assess", *_BOTH, fingerprint=_OTHER), "wrong_candidate"),
+    Tampering("a certificate is for another plan", certified("assess", *_BOTH, plan=_OTHER), "wrong_plan"),
+    Tampering("a certificate is for a stage that the plan has not", signed_anew(
+        EntryKind.CERTIFICATE, lambda v: v["predicate"].update(stage="nowhere"), *_BOTH
+    ), "wrong_stage"),
+    Tampering("a certificate lets status live longer", certified("assess", *_BOTH, status_ttl_ms=99_000), "wrong_status_ttl"),
+    Tampering("a certificate says nothing of a threshold", certified("internal", *_BOTH, thresholds={}), "threshold_missing"),
+    Tampering("a certificate lacks the overseer that its stage names", certified(
+        "researchers", "safety:sam", "security:sue"
+    ), "overseer_missing"),
+    Tampering("a certificate is below the assurance of its stage", certified(
+        "public", "safety:sam", "security:sue", "overseer:vera"
+    ), "assurance_below"),
+    Tampering("a certificate is below the sealing of its stage", certified(
+        "researchers", "safety:sam", "security:sue", "overseer:vera",
+        levels=msgspec.structs.replace(_LEVELS, sealing=Sealing.OPEN),
+    ), "sealing_below"),
+    Tampering("a certificate had expired when it was logged", certified(
+        "assess", *_BOTH, not_before=NOW - HOUR, not_after=NOW - 1
+    ), "expired"),
+)  # fmt: skip
+"""By somebody who, besides, got people to sign what they should not have signed."""

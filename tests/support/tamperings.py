@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -193,6 +194,29 @@ def with_body(kind: EntryKind, make: Callable[[bytes], bytes], **header: object)
         relaid(path, deployment, leaves)
 
     return change
+
+
+def certified(stage: str, *names: str, **changes: object) -> Change:
+    """Put another certificate in the place of the first: of this stage, signed by these."""
+
+    def change(path: Path, deployment: Deployment) -> None:
+        value = deployment.world.certificate(stage, **changes)
+        data = deployment.world.sign("certificate", value, *names)
+        actor = tuple(sorted(names))
+        with_body(EntryKind.CERTIFICATE, lambda _: data, actor=actor)(path, deployment)
+
+    return change
+
+
+def signed_anew(kind: EntryKind, change: Callable[[dict[str, Any]], object], *names: str) -> Change:
+    """Change the payload of the first entry of a kind, and sign it by these."""
+
+    def make(data: bytes) -> bytes:
+        value = json.loads(payload_of(data))
+        change(value)
+        return sign_envelope(encode_json(value), STATEMENT_TYPE, [key(name) for name in names])
+
+    return with_body(kind, make, actor=tuple(sorted(names)))
 
 
 def payload_of(data: bytes) -> bytes:

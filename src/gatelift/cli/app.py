@@ -45,6 +45,7 @@ COMMANDS = (
     Entry("keeper", "processes", "keeper", "Run this node's keeper alone", _RUN),
     Entry("worker", "processes", "worker", "Run one worker: the gateway", _RUN),
     Entry("witness", "witnessing", "witness", "Run a witness, or compare what witnesses saw", _RUN),
+    Entry("beacon", "beacons", "beacon", "Run a beacon: its silence stops service", _RUN),
     Entry("keys", "keys", "keys", "Make signing keys, show them, keep them on paper", _RUN),
     Entry("root", "roots", "root", "Draft, check and adopt the next root of trust", _RUN),
     Entry("plan", "plans", "plan", "Check, adopt and preview the release plan", _WIDEN),

@@ -7,7 +7,6 @@ Invariants
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +18,6 @@ from gatelift.cli.layout import read_bytes
 from gatelift.cli.output import JsonFlag, at_text, facts, say, show
 from gatelift.encoding import Digest, encode_base64, parse_digest, sha256_digest
 from gatelift.ledger.audit import AuditReport, Finding
-from gatelift.ledger.audit.apart import seldom_collect
 from gatelift.ledger.audit.archive import open_dossier
 from gatelift.ledger.audit.decisions import replay_decisions
 from gatelift.ledger.audit.folder import RELEASES, ROOT
@@ -58,13 +56,11 @@ def verify(
     if html is not None and (html.exists() or html.is_symlink()):
         raise InputError(f"{html} is there already: name a new file")
     anchor: Digest | None = None if root is None else parse_digest(root)
-    seldom_collect()
     report = verify_dossier(
         path,
         anchor_root=anchor,
         policy=None if policy is None else read_bytes(policy),
         now_ms=now_ms(),
-        cores=os.cpu_count() or 1,
     )
     told: tuple[Finding, ...] = ()
     if story is not None:

@@ -64,6 +64,7 @@ def _render_status(found: dict[str, Any]) -> None:
         if each["withheld"]:
             say(f"Stage {each['name']} is withheld: {each['withheld']}.")
     _render_witnesses(found)
+    _render_beacons(found)
     _render_facts(found)
 
 
@@ -81,6 +82,23 @@ def _render_witnesses(found: dict[str, Any]) -> None:
                     w["problem"] or "-",
                 )
                 for w in found["witnesses"]
+            ],
+        )
+
+
+def _render_beacons(found: dict[str, Any]) -> None:
+    if found["beacons"]:
+        say()
+        table(
+            ("beacon", "organisation", "signed", "problem"),
+            [
+                (
+                    b["url"],
+                    b["organisation"] or "-",
+                    at_text(b["signed_at"]) if b["signed_at"] else "-",
+                    b["problem"] or "-",
+                )
+                for b in found["beacons"]
             ],
         )
 

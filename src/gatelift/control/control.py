@@ -24,6 +24,7 @@ import msgspec
 
 from gatelift.control.actor import Actor
 from gatelift.control.assembling import Prepared
+from gatelift.control.beacons import BeaconPanel, BeaconReport
 from gatelift.control.bundles import Bundles, Outgoing
 from gatelift.control.clock import wall_clock_ms
 from gatelift.control.deployment import Deployment, open_deployment
@@ -106,7 +107,13 @@ class Control:
             welcome=self._welcome,
             on_report=self._report,
         )
-        self._beat = StatusBeat(compose=self._status, push=self._keepers.push, key=held.control_key)
+        self._beacons = BeaconPanel(self._root, self._now_ms)
+        self._beat = StatusBeat(
+            compose=self._status,
+            endorse=self._beacons.endorse,
+            push=self._keepers.push,
+            key=held.control_key,
+        )
         self._outlet = Outlet(
             Bundles(store=held.store, files=held.files, key=held.control_key, prove=self._prove),
             situation=self._situation,
@@ -170,6 +177,11 @@ class Control:
         return self._witnesses.reports()
 
     @property
+    def beacons(self) -> tuple[BeaconReport, ...]:
+        """How each beacon of the root stands."""
+        return self._beacons.reports()
+
+    @property
     def last_status(self) -> Status | None:
         """The last status signed."""
         return self._beat.last
@@ -207,7 +219,7 @@ class Control:
     async def running(self) -> AsyncIterator[None]:
         """Lead for as long as the block runs; ends with an error when control cannot go on."""
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with self._beacons, asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 beside = [tasks.create_task(self._writer.run())]
                 beside += [
@@ -223,7 +235,8 @@ class Control:
                         self._outlet.run(),
                         self._beat.run(),
                         self._reports.run_counts(),
-                        self._reports.run_heads(),
+                        self._reports.run_grown(),
+                        self._writer.watch_lead(self._held.store.check_leads),
                         self._stop_on_failure(),
                     )
                 ]

@@ -8,7 +8,8 @@ Invariants
   transaction costs 14 ms of a core (commit, tiles, witness, status, the keepers that follow), and
   under load something always grows.
 - A head is logged only if the node's key in the root signed it and it is larger than the one
-  logged; at most once each `HEADS_GAP_S` for each origin, at once when somebody asks (`anchor`).
+  logged: the first of an origin at once, then once each `HEADS_GAP_S` (the releases log is kept for
+  ever, and a node's log grows each second), and when somebody asks (`anchor`).
 - A probe is logged when it differs from the one that the log rests on. What a node showed before a
   placement was enrolled anew is forgotten: it may have been another server.
 - What the log refuses is told once and not offered again unchanged.
@@ -47,8 +48,7 @@ __all__ = ["COUNTS_GAP_S", "GROWN_GAP_S", "HEADS_GAP_S", "NodeReports", "Submit"
 
 COUNTS_GAP_S = 0.35
 GROWN_GAP_S = 2.0
-# A log grows each second, so this is also how soon control finds that its store is locked or another's.
-HEADS_GAP_S = GROWN_GAP_S
+HEADS_GAP_S = 60.0
 _MAX_ORIGINS = 64
 _KINDS: dict[type[msgspec.Struct], EntryKind] = {
     Observation: EntryKind.OBSERVATION,
@@ -89,6 +89,7 @@ class NodeReports:
         self._refused: set[bytes] = set()
         self._news = asyncio.Event()
         self._grown_s = -GROWN_GAP_S
+        self._anchored_s = -HEADS_GAP_S
         self._anchoring = asyncio.Lock()
         self._counting = asyncio.Lock()
 
@@ -144,16 +145,22 @@ class NodeReports:
                 await self._log_changed()
                 await asyncio.sleep(COUNTS_GAP_S)
 
-    async def run_heads(self) -> None:
-        """Log what has grown, and anchor changed heads, until cancelled."""
-        # Both at once, so that the writer makes one transaction of them.
+    async def run_grown(self) -> None:
+        """Log what has grown, and anchor heads that are due, until cancelled."""
         while True:
-            await asyncio.sleep(HEADS_GAP_S)
-            await asyncio.gather(self._log_changed(), self.anchor())
+            await asyncio.sleep(GROWN_GAP_S)
+            # Both at once, so that the writer makes one transaction of them.
+            await asyncio.gather(self._log_changed(), self._anchor_due())
+
+    async def _anchor_due(self) -> None:
+        is_new = self._heads.keys() - self._state().heads.keys()
+        if is_new or time.monotonic() - self._anchored_s >= HEADS_GAP_S:
+            await self.anchor()
 
     async def anchor(self) -> None:
         """Log the newest head of every requests log that grew, now."""
         async with self._anchoring:
+            self._anchored_s = time.monotonic()
             state = self._state()
             await self._log_each(
                 [

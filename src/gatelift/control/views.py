@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
+from gatelift.control.beacons import BeaconReport
 from gatelift.control.bundles import Outgoing
 from gatelift.control.keepers import NodeSeen
 from gatelift.control.publisher import Cosigned
@@ -149,6 +150,7 @@ class StateView(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: CheckpointView | None
     witness_problem: str | None
     witnesses: tuple[WitnessReport, ...]
+    beacons: tuple[BeaconReport, ...]
     bundle_number: int | None
     roster_number: int | None
     last_decision: DecisionView | None
@@ -178,6 +180,7 @@ def view_state(
     head: Cosigned | None,
     witness_problem: str | None,
     witnesses: tuple[WitnessReport, ...],
+    beacons: tuple[BeaconReport, ...],
     out: Outgoing,
     status: tuple[int, int] | None,
     node: NodeSeen,
@@ -196,6 +199,7 @@ def view_state(
         checkpoint=_checkpoint(head, state.root),
         witness_problem=witness_problem,
         witnesses=witnesses,
+        beacons=beacons,
         bundle_number=out.bundle.number if out.bundle else None,
         roster_number=out.roster.number if out.roster else None,
         last_decision=_decision(state),

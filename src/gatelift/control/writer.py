@@ -34,6 +34,7 @@ from gatelift.wire.files import FileStore
 
 __all__ = ["GROUP_MAX", "GROUP_WAIT_S", "Writer"]
 
+LEAD_CHECK_S = 2.0
 GROUP_WAIT_S = 0.01
 GROUP_MAX = 256
 _QUEUE_MAX = 1024
@@ -133,6 +134,15 @@ class Writer:
         except Exception as error:
             self._fail(error)
             raise _stopped_by(error) from error
+
+    async def watch_lead(self, check: Callable[[], None]) -> None:
+        """Ask the store each `LEAD_CHECK_S` whether it still is ours, until cancelled or failed.
+
+        Nothing may need writing for a minute: a store that is locked or another's is found anyway.
+        """
+        while True:
+            await asyncio.sleep(LEAD_CHECK_S)
+            await self.call(check)
 
     async def run(self) -> None:
         """Group and store submissions until cancelled or failed."""

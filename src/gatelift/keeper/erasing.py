@@ -34,6 +34,7 @@ from gatelift.journal import (
 )
 from gatelift.keeper.errors import KeeperError
 from gatelift.ledger.erasing import TombstoneLines, check_ripe
+from gatelift.ledger.following.desk import Erasing, OrderDesk
 from gatelift.messages import (
     SALT_BYTES,
     ErasedLine,
@@ -49,12 +50,18 @@ from gatelift.messages import (
     holds_back,
     verify_redaction,
 )
+from gatelift.messages.frames import ClearFrame, OrderFrame
 from gatelift.wire.files import FileStore
 
-__all__ = ["Eraser"]
+__all__ = ["Eraser", "MakeDesk"]
 
 _LOG = logging.getLogger(__name__)
 _RETRY_S: Final = 10.0
+
+MakeDesk = Callable[
+    [Callable[[OrderFrame | ClearFrame], None], Callable[[Erasing], None]], OrderDesk
+]
+"""Makes the desk that follows the log, from its `on_new` and its `on_erasing`."""
 
 Exclusive = Callable[[Callable[[], None]], Awaitable[None]]
 """Runs work while nobody reads the journals."""
@@ -82,7 +89,7 @@ class Eraser:
         self._holds: dict[str, Hold] = {}
         self._news = asyncio.Event()
 
-    def take(self, value: Erasure | Hold | HoldLift) -> None:
+    def take(self, value: Erasing) -> None:
         """Take a statement of the releases log, in the order of the log."""
         match value:
             case Hold():

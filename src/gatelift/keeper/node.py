@@ -32,13 +32,12 @@ from gatelift.encoding import Digest
 from gatelift.journal import Writer
 from gatelift.keeper.counters import GRACE_MS, Counters, WorkerRun
 from gatelift.keeper.draws import Draws
-from gatelift.keeper.erasing import Eraser
+from gatelift.keeper.erasing import Eraser, MakeDesk
 from gatelift.keeper.errors import KeeperError
 from gatelift.keeper.incoming import pick_up
 from gatelift.keeper.journals import KEEPER, Journals
 from gatelift.keeper.order_poll import OrderPoll
 from gatelift.keeper.order_socket import OrderSocket
-from gatelift.keeper.orders import MakeDesk
 from gatelift.keeper.placements import PlacementWatches
 from gatelift.keeper.pump import JournalPump
 from gatelift.keeper.receipts import Receipts

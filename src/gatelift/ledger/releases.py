@@ -177,7 +177,8 @@ class ReleasesLog:
                 )
             if grown is None or grown.size != size:
                 grown = _frontier_at(transaction, size)
-            indices = [_append_one(transaction, entry) for entry in group]
+            headers = [entry.header() for entry in group]
+            indices = transaction.append_entries([(h, encode_json(h)) for h in headers])
             grown, completed = _grow(transaction, grown, size + len(group))
             transaction.put_hashes(completed)
         self._grown = grown
@@ -307,11 +308,6 @@ def _check_group(group: Sequence[NewEntry]) -> None:
         raise LedgerError(
             "expected `end` on the last entry of a transaction and on no other", code="bad_group"
         )
-
-
-def _append_one(transaction: Transaction, entry: NewEntry) -> int:
-    header = entry.header()
-    return transaction.append_entry(header, encode_json(header))
 
 
 def _grow(

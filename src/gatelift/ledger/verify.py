@@ -15,12 +15,10 @@ nothing. Format: docs/reference/dossier.md.
 
 from __future__ import annotations
 
-import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gatelift.encoding import Digest, decode_json
-from gatelift.ledger.audit.apart import ApartError, read_beside, worth_it
 from gatelift.ledger.audit.archive import open_dossier
 from gatelift.ledger.audit.authority import Authority, read_authority
 from gatelift.ledger.audit.contents import check_contents, check_unlisted
@@ -49,22 +47,16 @@ _CLOCK_SLACK_MS = 300_000
 
 
 def verify_dossier(
-    path: Path,
-    *,
-    anchor_root: Digest | None,
-    policy: bytes | None,
-    now_ms: int,
-    cores: int = 1,
+    path: Path, *, anchor_root: Digest | None, policy: bytes | None, now_ms: int
 ) -> AuditReport:
     """Return what the dossier at `path` proves and what in it does not hold; never raises for it.
 
     It is a folder, or an archive, which is read in place.
 
     `anchor_root` is a root's digest and `policy` a tlog policy, both from elsewhere; either may be
-    null. `now_ms` is the auditor's clock in ms UTC. With more than one of `cores` the records of a large
-    dossier are verified by a second process.
+    null. `now_ms` is the auditor's clock in ms UTC.
     """
-    audit = _Audit(anchor_root, policy, now_ms, cores)
+    audit = _Audit(anchor_root, policy, now_ms)
     folder = None
     with audit.input.reading(path.name):
         folder = open_dossier(path)
@@ -79,10 +71,7 @@ def verify_dossier(
 class _Audit:
     """One run; each part of it has its own findings."""
 
-    def __init__(
-        self, anchor_root: Digest | None, policy: bytes | None, now_ms: int, cores: int
-    ) -> None:
-        self._cores = cores
+    def __init__(self, anchor_root: Digest | None, policy: bytes | None, now_ms: int) -> None:
         self._anchor_root = anchor_root
         self._policy = policy
         self._now_ms = now_ms
@@ -251,7 +240,8 @@ class _Audit:
         found = self._part()
         logs = read_requests_logs(folder, releases, found)
         verify_heads(releases, logs, found)
-        tally = self._tally(folder, logs, releases, authority, found)
+        batches = (batch for held in logs for batch in read_batches(folder, held, found))
+        tally = Tally(batches, releases, authority)
         self._parts += [tally.erasing, tally.paired, tally.capped, tally.counted]
         self.counts |= {"requests_logs": len(logs), **tally.counts}
         self._say_records(found, tally.erasing, log)
@@ -269,20 +259,6 @@ class _Audit:
             *(found, tally.erasing, tally.counted, granted, log),
         )
         return logs
-
-    def _tally(
-        self,
-        folder: Folder,
-        logs: tuple[RequestsLog, ...],
-        releases: Releases,
-        authority: Authority,
-        found: Findings,
-    ) -> Tally:
-        if self._cores > 1 and worth_it(folder, logs):
-            with contextlib.suppress(ApartError):
-                return Tally(read_beside(folder, logs), releases, authority)
-        batches = (batch for held in logs for batch in read_batches(folder, held, found))
-        return Tally(batches, releases, authority)
 
     def _say_records(self, *parts: Findings) -> None:
         self._say(

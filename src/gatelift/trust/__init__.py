@@ -3,6 +3,7 @@
 Everything is bytes in, verified values out. Nothing here reads a file, a clock or a socket.
 """
 
+from gatelift.trust.beacon import BEACON, check_beacon
 from gatelift.trust.binding import (
     BindingError,
     BindingKind,
@@ -26,9 +27,12 @@ from gatelift.trust.dpop import WINDOW_MS, DpopProof, DpopRequest, verify_dpop
 from gatelift.trust.dsse import (
     STATEMENT_TYPE,
     DsseError,
+    DsseSignature,
     add_signature,
+    join_signature,
     parse_envelope,
     pre_authentication_encoding,
+    sign_also,
     sign_envelope,
     verify_envelope,
 )
@@ -102,16 +106,25 @@ from gatelift.trust.statement import (
     parse_statement,
     predicate_type,
 )
-from gatelift.trust.status import Status, StatusError, sign_status, verify_status
+from gatelift.trust.status import (
+    STATUS_TYPE,
+    Status,
+    StatusError,
+    sign_status,
+    verify_proposal,
+    verify_status,
+)
 from gatelift.trust.webauthn import challenge_of
 from gatelift.trust.witnesses import Witness, witness_policy
 
 __all__ = [
+    "BEACON",
     "MAX_CARRIED_MS",
     "ROOT_TYPE",
     "SSH_NAMESPACE",
     "STATEMENT_TYPE",
     "STATEMENT_V1",
+    "STATUS_TYPE",
     "STOP_ROLES",
     "UNPROVEN",
     "WINDOW_MS",
@@ -124,6 +137,7 @@ __all__ = [
     "DpopProof",
     "DpopRequest",
     "DsseError",
+    "DsseSignature",
     "Grant",
     "GrantError",
     "GrantKey",
@@ -164,10 +178,12 @@ __all__ = [
     "assurance_of",
     "carried_key",
     "challenge_of",
+    "check_beacon",
     "check_grant_within",
     "demanded_envelope",
     "encode_statement",
     "is_segment",
+    "join_signature",
     "key_digest",
     "key_id",
     "matches_endpoint",
@@ -185,6 +201,7 @@ __all__ = [
     "predicate_type",
     "public_id_of",
     "sealing_holds",
+    "sign_also",
     "sign_envelope",
     "sign_status",
     "split_api_key",
@@ -197,6 +214,7 @@ __all__ = [
     "verify_envelope",
     "verify_grant",
     "verify_order",
+    "verify_proposal",
     "verify_quorum",
     "verify_root",
     "verify_root_chain",

@@ -268,6 +268,7 @@ class LogCard(msgspec.Struct, frozen=True, kw_only=True):
     witnesses: int
     independent: int
     quorum: int
+    beacon: int
     delayed: bool
     requests_logs: int
 

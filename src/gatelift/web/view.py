@@ -24,6 +24,7 @@ from gatelift.decide import (
     widest_stage,
 )
 from gatelift.plan import Candidate
+from gatelift.trust import BEACON
 from gatelift.web.answers import build_answers, headline, release_mode, summary
 from gatelift.web.findings import (
     MAX_ASSESSMENTS,
@@ -128,6 +129,7 @@ def _log(state: State, glance: Glance) -> LogCard:
         witnesses=len(root.witnesses) if root else 0,
         independent=sum(each.independent for each in root.witnesses) if root else 0,
         quorum=root.witness_quorum if root else 0,
+        beacon=root.roles[BEACON].threshold if root and BEACON in root.roles else 0,
         delayed=glance.delayed,
         requests_logs=len(state.heads),
     )

@@ -74,6 +74,23 @@ indexed = st.integers(1, MOST).flatmap(lambda n: st.tuples(st.integers(0, n - 1)
 grown = st.integers(0, MOST).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
+@pytest.mark.parametrize("size", [*range(20), 255, 256, 257])
+def test_a_tree_made_at_once_is_the_tree_that_grew(size: int) -> None:
+    entries = [b"entry %d" % number for number in range(size)]
+    grown = MemoryTree()
+    for entry in entries:
+        grown.append(entry)
+    made = MemoryTree(entries)
+    assert made.frontier == grown.frontier
+    assert [made.root(n) for n in range(size + 1)] == [grown.root(n) for n in range(size + 1)]
+    for tree in (made, grown):
+        tree.append(b"one more")
+    assert made.root() == grown.root()
+    for level in range(size.bit_length()):
+        count = size >> level
+        assert made.row(level, 0, count) == [grown.hash_at(level, i) for i in range(count)]
+
+
 def test_the_reference_leaves_have_the_published_roots_at_every_size() -> None:
     tree = MemoryTree()
     frontier = EMPTY_FRONTIER

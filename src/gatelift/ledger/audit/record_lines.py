@@ -43,7 +43,7 @@ from gatelift.messages import (
     record_leaf,
 )
 
-__all__ = ["Opened", "RecordLine", "RecordLines", "decode_plainly"]
+__all__ = ["Opened", "RecordLine", "RecordLines"]
 
 
 class RecordLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -83,7 +83,7 @@ class RecordLines:
     def __init__(self, pieces: Iterator[bytes], log: str, origin: str, findings: Findings) -> None:
         """Take the pieces of the records file of `log`, each of whole lines."""
         self.path = f"{RECORDS}/{log}.jsonl"
-        self.findings = findings
+        self._findings = findings
         self._origin = origin
         self._pieces = self._read(pieces)
         self._held = Opened([], [], [])
@@ -108,7 +108,7 @@ class RecordLines:
     def close(self, size: int) -> None:
         """Report the lines that no batch of the log took."""
         if self._at < len(self._held.lines) or self._refill():
-            self.findings.error(
+            self._findings.error(
                 "record_out_of_place",
                 f"{self.path}#{self._held.lines[self._at].batch}",
                 f"records beyond the log's {size} batches: they are committed nowhere",
@@ -136,7 +136,7 @@ class RecordLines:
         return Opened(lines, leaves, records, wrong)
 
     def _report_place(self, line: RecordLine | ErasedLine, batch: int) -> None:
-        self.findings.error(
+        self._findings.error(
             "record_out_of_place",
             f"{self.path}#{line.batch}",
             f"a record of batch {line.batch} of {line.log[:80]!r} where "
@@ -152,7 +152,7 @@ class RecordLines:
 
     def _read(self, pieces: Iterator[bytes]) -> Iterator[Opened]:
         number = 0
-        with self.findings.reading(self.path):
+        with self._findings.reading(self.path):
             for piece in pieces:
                 found = _open_piece(piece, self._origin)
                 if found is not None:
@@ -166,31 +166,8 @@ class RecordLines:
                             f"line {number} of {self.path} is longer than {MAX_LINE_BYTES} bytes",
                             code="line_too_long",
                         )
-                    with self.findings.reading(f"{self.path}:{number}"):
+                    with self._findings.reading(f"{self.path}:{number}"):
                         yield _open_line(line)
-
-
-class _Text(msgspec.Struct, frozen=True, gc=False):
-    """Of a line no more than its record, and by which erasure that was erased."""
-
-    record: str
-    erasure: str | None = None
-
-
-_TEXT: Final = msgspec.json.Decoder(_Text)
-
-
-def decode_plainly(piece: bytes) -> list[Record]:
-    """Return the records of a piece of whole lines, with nothing verified.
-
-    Raises `msgspec.MsgspecError`, `UnicodeError`, and `RecordError` where one was erased: that is not
-    judged by its record alone. Only for who has the piece verified elsewhere.
-    """
-    held = _TEXT.decode_lines(piece)
-    texts = [line.record for line in held]
-    if any(line.erasure is not None for line in held):
-        raise RecordError("a record was erased")
-    return _RECORD.decode_lines("\n".join(texts))
 
 
 def _open_piece(piece: bytes, origin: str) -> Opened | None:

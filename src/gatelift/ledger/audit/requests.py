@@ -12,13 +12,11 @@ Does not judge what records say: `exchanges`, `caps` and `observations` do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
 
-from gatelift.encoding import EncodingError
-from gatelift.errors import CallerError
 from gatelift.ledger.audit.folder import (
     LOG_NAME,
     RECORDS,
@@ -55,7 +53,6 @@ __all__ = [
     "Batch",
     "RequestsLog",
     "node_of",
-    "open_batches",
     "read_batches",
     "read_requests_logs",
     "requests_keys",
@@ -186,41 +183,21 @@ def _check_prefix(head: Checkpoint, log: AuditedLog, before: int) -> None:
 
 def read_batches(folder: Folder, held: RequestsLog, findings: Findings) -> Iterator[Batch]:
     """Yield the batches of a log whose records are there and hold; others are findings."""
+    node, origin = node_of(held.name), held.log.origin
     pieces = folder.pieces(f"{RECORDS}/{held.name}.jsonl")
-    lines = RecordLines(pieces, held.name, held.log.origin, findings)
-    return open_batches(
-        held.log.entries, held.log.place, node_of(held.name), held.log.origin, lines
-    )
-
-
-def open_batches(
-    entries: tuple[bytes, ...],
-    place: Callable[[int], str],
-    node: str,
-    origin: str,
-    lines: RecordLines,
-) -> Iterator[Batch]:
-    """Yield the batches of these entries whose lines hold; others are findings of `lines`."""
-    findings = lines.findings
-    for index, leaf in enumerate(entries):
-        where = place(index)
-        n = 0
+    lines = RecordLines(pieces, held.name, origin, findings)
+    for index, leaf in enumerate(held.log.entries):
+        where = held.log.place(index)
         try:
             entry = decode_batch_entry(leaf)
-            n = entry.n
-        except EncodingError as error:
-            findings.broken(error, where)
-            lines.take(index, n)
-            continue
-        found = lines.take(index, n)
-        try:
+            found = lines.take(index, entry.n)
             records = _open_batch(index, entry, node, found, lines.path)
-        except CallerError as error:
+        except Exception as error:  # noqa: BLE001 - hostile bytes may break any parser in any way
             findings.broken(error, where)
             continue
         erased = tuple([line for line in found.lines if isinstance(line, ErasedLine)])
         yield Batch(origin, index, where, entry, records, erased)
-    lines.close(len(entries))
+    lines.close(len(held.log.entries))
 
 
 def _open_batch(

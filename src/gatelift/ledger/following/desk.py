@@ -26,9 +26,9 @@ from pathlib import Path
 
 from gatelift.encoding import Digest, decode_json, parse_digest
 from gatelift.errors import GateliftError
-from gatelift.keeper.errors import KeeperError
-from gatelift.keeper.releases import ReleasesFollower
-from gatelift.keeper.superseded import Superseded
+from gatelift.ledger.errors import LedgerError
+from gatelift.ledger.following.follower import ReleasesFollower
+from gatelift.ledger.following.superseded import Superseded
 from gatelift.messages import (
     EntryHeader,
     EntryKind,
@@ -53,25 +53,26 @@ from gatelift.trust import (
 )
 from gatelift.wire.files import FileStore, make_directory, replace_durably
 
-__all__ = ["MakeDesk", "OrderDesk"]
+__all__ = ["FOLLOWED", "Erasing", "OrderDesk"]
 
 _LOG = logging.getLogger(__name__)
-_ERASING = frozenset({EntryKind.ERASURE, EntryKind.HOLD, EntryKind.HOLD_LIFT})
-_FOLLOWED = _ERASING | {
-    EntryKind.ORDER,
-    EntryKind.CLEAR,
-    EntryKind.CERTIFICATE,
-    EntryKind.GRANT,
-}
+FOLLOWED = frozenset(
+    {
+        EntryKind.ORDER,
+        EntryKind.CLEAR,
+        EntryKind.CERTIFICATE,
+        EntryKind.GRANT,
+        EntryKind.ERASURE,
+        EntryKind.HOLD,
+        EntryKind.HOLD_LIFT,
+    }
+)
+"""The kinds of entries whose bodies are read; the others say nothing about orders, statuses or records."""
 
 _LIFTED_BY_CERTIFICATE = frozenset({TargetKind.RELEASE, TargetKind.STAGE})
 
 
 Erasing = Erasure | Hold | HoldLift
-MakeDesk = Callable[
-    [Callable[[OrderFrame | ClearFrame], None], Callable[[Erasing], None]], "OrderDesk"
-]
-"""Makes a desk from its `on_new` and its `on_erasing`."""
 
 
 def _nobody(_: Erasing) -> None:
@@ -82,7 +83,8 @@ class OrderDesk:
     """Holds orders and clears, and judges statuses. `index` is the folder of their digests.
 
     `on_new(frame)` is called for each order or clear that was not held before, `on_erasing` for each
-    erasure, hold and lift that the log holds.
+    erasure, hold and lift that the log holds. `verify` says which statuses are judged: whole ones, or a
+    proposal (`verify_proposal`) by who is asked to sign it.
     """
 
     def __init__(
@@ -94,8 +96,10 @@ class OrderDesk:
         follower: ReleasesFollower,
         on_new: Callable[[OrderFrame | ClearFrame], None],
         on_erasing: Callable[[Erasing], None] = _nobody,
+        verify: Callable[..., Status] = verify_status,
     ) -> None:
         self._root = root
+        self._verify = verify
         self._files = files
         self._index = index
         self._follower = follower
@@ -150,22 +154,22 @@ class OrderDesk:
         self._cleared.update(clear.orders)
 
     def follow(self) -> None:
-        """Read what the log has grown by; raises `KeeperError` when it can't be followed."""
+        """Read what the log has grown by; raises `LedgerError` when it can't be followed."""
         self._take(self._follower.read())
 
     def check_status(self, envelope: bytes, now_ms: int) -> Status:
         """Return a status that may be passed on to workers.
 
-        Raises `KeeperError` (`incomplete_status`, `superseded`, `not_logged`, `went_back`,
+        Raises `LedgerError` (`incomplete_status`, `superseded`, `not_logged`, `went_back`,
         `bad_log`, `stale_head`) or the error of its verification.
         """
-        status = verify_status(envelope, self._root, last=self._last)
+        status = self._verify(envelope, self._root, last=self._last)
         self._take(self._follower.read_to(status.checkpoint.encode("utf-8")))
         self._follower.check_fresh(now_ms, self._root.witness_max_age_ms)
         named = set(status.orders)
         lacking = [d for d in self._must_be_named(now_ms) if d not in named]
         if lacking:
-            raise KeeperError(
+            raise LedgerError(
                 f"status {status.number} lacks {len(lacking)} order(s) that stand in the log, "
                 f"first {lacking[0]}: it is not passed on",
                 code="incomplete_status",
@@ -201,7 +205,7 @@ class OrderDesk:
         self._unread += entries
         while self._unread:
             header = decode_json(self._unread[0], EntryHeader)
-            if header.kind in _FOLLOWED:
+            if header.kind in FOLLOWED:
                 self._take_body(header)
             self._unread.popleft()
 
