@@ -17,6 +17,7 @@ Scanning runs beside everything else; only overwriting keeps the readers of jour
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -57,6 +58,8 @@ __all__ = ["Eraser", "MakeDesk"]
 
 _LOG = logging.getLogger(__name__)
 _RETRY_S: Final = 10.0
+_AT_ONCE: Final = 2048
+"""Frames that are overwritten before who reads the journals has a turn again: 0.05 s."""
 
 MakeDesk = Callable[
     [Callable[[OrderFrame | ClearFrame], None], Callable[[Erasing], None]], OrderDesk
@@ -132,7 +135,9 @@ class Eraser:
         erasures = dict(self._erasures)
         patches = await asyncio.to_thread(self._plan, self._journals, erasures)
         if patches:
-            await self._exclusive(lambda: overwrite(self._redo, patches))
+            for first in range(0, len(patches), _AT_ONCE):
+                part = patches[first : first + _AT_ONCE]
+                await self._exclusive(functools.partial(overwrite, self._redo, part))
             _LOG.warning("%d records were erased from the journals", len(patches))
         if self._replica is not None:
             await asyncio.to_thread(self._erase_replica, self._replica, erasures)
