@@ -29,6 +29,7 @@ __all__ = [
     "erase_last",
     "erase_less",
     "erase_under_hold",
+    "erase_with_a_lie",
     "forget_other",
     "name_other",
     "other_figure",
@@ -44,6 +45,7 @@ def erase_last(
     *,
     organisation: str | None = None,
     admit: bool = True,
+    lie: tuple[str, str] = ("", ""),
     **changes: Any,
 ) -> Erasure:
     """Log an erasure of the last exchange's session, or of all that an organisation did."""
@@ -67,7 +69,7 @@ def erase_last(
                 i=row["i"],
                 leaf=Digest(f"sha256:{leaf.hex()}"),
                 erasure=name,
-                record=encode_json(left).decode(),
+                record=encode_json(left).decode().replace(*lie),
             )
             lines.append(line)
     data = b"".join(encode_json(line) + b"\n" for line in lines)
@@ -117,6 +119,14 @@ def erase_under_hold(deployment: Deployment) -> None:
     deployment.commit()
     hold(deployment)
     erase_last(deployment, admit=False)
+    deployment.head()
+
+
+def erase_with_a_lie(deployment: Deployment) -> None:
+    """Sign that an exchange spent half of what it did."""
+    deployment.served("lied about")
+    deployment.commit()
+    erase_last(deployment, lie=('"output_tokens":20', '"output_tokens":10'))
     deployment.head()
 
 

@@ -7,7 +7,8 @@ Invariants
 - Nothing is erased before the erasure is under a verified checkpoint: it is announced first.
 - Nothing is erased that a hold covered when the erasure was logged, whoever logged it: fails closed.
 - A line takes a record's place only if it is exactly what erasing leaves of that record. One that is not,
-  or a window that still counts, keeps the whole erasure back, and is told in the log of this process.
+  or a window that still counts, keeps that whole erasure back, and no other; it is told in the log of
+  this process.
 - What was begun is completed at the next start, before any journal is read (`journal.erasing`), and each
   start looks for all that was ever erased: what comes back with an old copy is erased again.
 
@@ -17,12 +18,13 @@ Scanning runs beside everything else; only overwriting keeps the readers of jour
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from gatelift.errors import GateliftError
 from gatelift.journal import (
@@ -58,6 +60,7 @@ __all__ = ["Eraser", "MakeDesk"]
 
 _LOG = logging.getLogger(__name__)
 _RETRY_S: Final = 10.0
+_LONGEST_RETRY_S: Final = 3600.0
 _AT_ONCE: Final = 2048
 """Frames that are overwritten before who reads the journals has a turn again: 0.05 s."""
 
@@ -120,59 +123,85 @@ class Eraser:
             _LOG.warning("an erasure that was interrupted is completed")
 
     async def run(self) -> None:
-        """Carry out what is taken, until cancelled; what fails is told and tried again."""
+        """Carry out what is taken, until cancelled; what fails is told and tried again, ever later."""
+        wait_s = _RETRY_S
         while True:
             await self._news.wait()
             self._news.clear()
             try:
                 await self._carry_out()
+                wait_s = _RETRY_S
             except (GateliftError, OSError) as error:
                 _LOG.error("erasing is not complete: %s", error)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._news.wait()
                 self._news.set()
-                await asyncio.sleep(_RETRY_S)
+                wait_s = min(2 * wait_s, _LONGEST_RETRY_S)
 
     async def _carry_out(self) -> None:
         erasures = dict(self._erasures)
-        patches = await asyncio.to_thread(self._plan, self._journals, erasures)
-        if patches:
-            for first in range(0, len(patches), _AT_ONCE):
-                part = patches[first : first + _AT_ONCE]
-                await self._exclusive(functools.partial(overwrite, self._redo, part))
-            _LOG.warning("%d records were erased from the journals", len(patches))
+        work = await asyncio.to_thread(_plan, self._journals, erasures, self._files)
+        for first in range(0, len(work.patches), _AT_ONCE):
+            part = work.patches[first : first + _AT_ONCE]
+            await self._exclusive(functools.partial(overwrite, self._redo, part))
+        if work.patches:
+            _LOG.warning("%d records were erased from the journals", len(work.patches))
         if self._replica is not None:
             await asyncio.to_thread(self._erase_replica, self._replica, erasures)
+        if work.kept_back:
+            raise KeeperError("; ".join(work.kept_back.values()), code="kept_back")
 
     def _erase_replica(self, replica: Path, erasures: dict[str, Erasure]) -> None:
         # Nobody reads it while this node runs.
         finish_overwrite(self._replica_redo)
-        patches = self._plan(replica, erasures)
-        if patches:
-            overwrite(self._replica_redo, patches)
+        work = _plan(replica, erasures, self._files)
+        if work.patches:
+            overwrite(self._replica_redo, work.patches)
 
-    def _plan(self, directory: Path, erasures: dict[str, Erasure]) -> list[Patch]:
-        """Return what is to be overwritten below `directory`; raises when any of it does not hold."""
-        lines = TombstoneLines()
-        for erasure in erasures.values():
-            lines.add(erasure, self._files)
-        by_leaf = lines.by_leaf()
-        self._check_ripe(by_leaf, erasures)
-        renamings = {name: Renaming() for name in erasures}
-        patches = []
-        for found in find_records(directory, by_leaf):
-            line = by_leaf[found.leaf]
-            if found.gone is None or found.gone.erasure != line.erasure:
-                patches.append(_patch(found, line, erasures, renamings))
-        return patches
 
-    def _check_ripe(self, by_leaf: dict[bytes, ErasedLine], erasures: dict[str, Erasure]) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        by_erasure: dict[str, list[ErasedLine]] = {}
-        for line in by_leaf.values():
-            by_erasure.setdefault(line.erasure, []).append(line)
-        for name, mine in by_erasure.items():
-            records = (decode_record(line.record.encode("utf-8")) for line in mine)
+class _Work(NamedTuple):
+    """What is to be overwritten, and by id why an erasure is kept back as a whole."""
+
+    patches: list[Patch]
+    kept_back: dict[str, str]
+
+
+def _plan(directory: Path, erasures: dict[str, Erasure], files: FileStore) -> _Work:
+    """Return what is to be done below `directory`; one erasure that does not hold stops no other."""
+    lines, kept_back = TombstoneLines(), dict[str, str]()
+    for name, erasure in erasures.items():
+        try:
+            lines.add(erasure, files)
+        except GateliftError as error:
+            kept_back[name] = str(error)
+    by_leaf = lines.by_leaf()
+    now_ms = time.time_ns() // 1_000_000
+    by_erasure: dict[str, list[ErasedLine]] = {}
+    for line in by_leaf.values():
+        by_erasure.setdefault(line.erasure, []).append(line)
+    for name, mine in by_erasure.items():
+        try:
+            records = [decode_record(line.record.encode("utf-8")) for line in mine]
             # Whole sessions are for who prepares; that no cap is loosened is for us.
             check_ripe(records, erasures[name].scope, 0, now_ms)
+        except GateliftError as error:
+            kept_back[name] = str(error)
+    renamings = {name: Renaming() for name in erasures}
+    patches: dict[str, list[Patch]] = {}
+    for found in find_records(directory, by_leaf):
+        line = by_leaf[found.leaf]
+        is_done = found.gone is not None and found.gone.erasure == line.erasure
+        if is_done or line.erasure in kept_back:
+            continue
+        try:
+            patch = _patch(found, line, erasures, renamings)
+        except GateliftError as error:
+            kept_back[line.erasure] = str(error)
+        else:
+            patches.setdefault(line.erasure, []).append(patch)
+    done = [each for name, mine in patches.items() if name not in kept_back for each in mine]
+    return _Work(done, kept_back)
 
 
 def _patch(

@@ -5,7 +5,8 @@ Invariants
 - Logs are written again from entries that lead to their checkpoint, at exactly its size; whatever
   the deployment published since is left out.
 - A folder that holds anything is refused; the new one appears whole or not at all.
-- What a logged erasure covers is not in it, whether the keeper has carried it out yet or not.
+- What a logged erasure covers is not in it, whether the keeper has carried it out yet or not; what no
+  keeper would carry out (a hold, other figures) is in it as it was.
 - A file or batch that should be there and is not, is listed and never silently left out.
 
 Format: docs/reference/dossier.md. `verify` reads it. It does not stop or lock the deployment.
@@ -59,7 +60,10 @@ from gatelift.messages import (
     EntryHeader,
     EntryKind,
     Erasure,
+    Hold,
+    HoldLift,
     PlanAdoption,
+    holds_back,
     releases_policy,
     verify_body,
 )
@@ -132,6 +136,7 @@ class _Export:
         self._roots: list[Root] = []
         self._release = ""
         self._erased = TombstoneLines()
+        self._holds: dict[str, Hold] = {}
 
     def run(self, exported_at: int) -> Manifest:
         """Write everything and return the table of contents."""
@@ -203,10 +208,17 @@ class _Export:
             self._release = value.release
             self._copy(value.plan)
             self._copy(value.candidate)
-        if isinstance(value, Erasure):
+        if isinstance(value, Hold):
+            self._holds[value.id] = value
+        if isinstance(value, HoldLift):
+            self._holds.pop(value.id, None)
+        if isinstance(value, Erasure) and not self._is_held(value):
             self._erased.add(value, self._files)
         for digest in attachments_of(value):
             self._copy(digest)
+
+    def _is_held(self, value: Erasure) -> bool:
+        return any(holds_back(hold, value) for hold in self._holds.values())
 
     def _copy(self, digest: Digest) -> None:
         if digest in self._copied:
@@ -263,7 +275,7 @@ def _record_lines(
     origin: str, index: int, batch: CommittedBatch, erased: TombstoneLines
 ) -> Iterator[bytes]:
     for offset, stored in enumerate(batch.records):
-        line = erased.at(origin, index, offset)
+        line = erased.replacing(origin, index, offset, stored)
         if line is None and stored.gone is not None:
             raise DossierError(
                 f"record {offset} of batch {index} of {origin} is erased, by {stored.gone.erasure[:60]}, "

@@ -39,11 +39,13 @@ from gatelift.messages import (
     ErasureScope,
     Finish,
     Record,
+    Renaming,
     Start,
     make_alias,
     parse_erased_line,
     record_leaf,
     redact,
+    verify_redaction,
 )
 from gatelift.terms import Window, window_ms
 from gatelift.tlog import parse_checkpoint, parse_note
@@ -255,6 +257,8 @@ class TombstoneLines:
 
     def __init__(self) -> None:
         self._lines: dict[tuple[str, int, int], ErasedLine] = {}
+        self._scopes: dict[str, ErasureScope] = {}
+        self._renamings: dict[str, Renaming] = {}
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -277,10 +281,28 @@ class TombstoneLines:
                     f"{each.origin[:120]}: nothing is erased by it"
                 )
             self._lines |= {(line.log, line.batch, line.i): line for line in found}
+        self._scopes[erasure.id] = erasure.scope
+        self._renamings[erasure.id] = Renaming()
 
     def at(self, origin: str, batch: int, i: int) -> ErasedLine | None:
         """Return the line for a record's place, null where nothing was erased."""
         return self._lines.get((origin, batch, i))
+
+    def replacing(self, origin: str, batch: int, i: int, stored: StoredRecord) -> ErasedLine | None:
+        """Return the line that takes a record's place; null where none does, or may.
+
+        A line that says something else than erasing leaves is not taken, as no keeper takes it.
+        """
+        line = self.at(origin, batch, i)
+        if line is None or stored.gone is not None:
+            return line
+        leaf = record_leaf(stored.salt, stored.data)
+        scope, renaming = self._scopes[line.erasure], self._renamings[line.erasure]
+        try:
+            verify_redaction(stored.record, line.record.encode("utf-8"), scope, renaming)
+        except ErasureError:
+            return None
+        return line if line.raw_leaf == leaf else None
 
     def by_leaf(self) -> dict[bytes, ErasedLine]:
         """Return all lines by their leaf hash."""
