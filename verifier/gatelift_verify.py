@@ -434,13 +434,14 @@ WORDS = {
     "Band": "prohibited high_risk_dual_use dual_use defensive platform_abuse unrelated",
     "Binding": "claimed measured",
     "BindingKind": "mtls dpop",
+    "CopyEnd": "returned destroyed",
     "CapUnit": "requests input_tokens output_tokens bytes_out parallel cost coverage",
     "Category": "leak misuse autonomy probing honey",
     "DecisionKind": "advance hold rescope roll_back halt resume",
     "Durability": "node replicated",
     "Endpoint": "chat responses completions messages embeddings count_tokens models",
     "EntryKind": "root plan placement probe commit evidence revocation review certificate grant order"
-    " clear observation event head incident incident_change erasure hold hold_lift decision tick",
+    " clear observation event head incident incident_change erasure hold hold_lift decision tick export copy_closed",
     "ErasureBasis": "data_subject_request contract_end legal_duty secret_caught",
     "ErasureScope": "sessions principal organisation",
     "HoldReason": "incident legal",
@@ -465,9 +466,9 @@ SHAPES = {
     " witness_max_age_ms? integer",
     "plan": "release text, plan digest, candidate digest",
     "placement": "name text, base_url text, model text, fingerprint digest, baseline digest|null,"
-    " tls? UpstreamTls|null",
+    " tls? UpstreamTls|null, sidecar? Sidecar|null",
     "probe": "node text, placement text, sealing Sealing, changed integer, of integer, up boolean,"
-    " reason text",
+    " reason text, binding? Binding, measurement? text|null",
     "commit": "id text, fingerprint digest, assessment text, metric text, comparator text,"
     " limit decimal, margin decimal, confidence decimal, attempts integer, data_set digest,"
     " deadline integer",
@@ -506,6 +507,9 @@ SHAPES = {
     "decision": "release text, kind DecisionKind, stage text|null, target text|null, reasons [Reason],"
     " figures [Figure], narrow [Narrowing]",
     "tick": "release text",
+    "export": "id text, release text, weights digest, manifest digest, destination text,"
+    " purpose text, custodian text, expires_at integer",
+    "copy_closed": "export text, release text, end CopyEnd, note text",
     "header": "v integer, at integer, kind EntryKind, actor [text], body digest, body_bytes integer,"
     " visibility Visibility, end boolean",
     "batch": "v integer, node text, worker text, run text, seq integer, n integer, root digest,"
@@ -549,11 +553,14 @@ SHAPES = {
     "Scope": "endpoints? [Endpoint]|null, tools? [text]|null, agent_steps? integer|null,"
     " context_tokens? integer|null, output_tokens? integer|null, logprobs? boolean,"
     " images? boolean, unlocked? [Band]|null",
+    "Sidecar": "url text, key text, manifest digest",
     "Target": "kind TargetKind, name text",
     "UpstreamTls": "server_name text, ca digest",
     "Witness": "name text, vkey text, organisation text, independent boolean, url? text",
-    # Not of entries.md: dossier.md, and the two layers around a body (ledger.md). Of these two,
-    # further fields are passed over.
+    # Not of entries.md: weights.md, dossier.md, and the two layers around a body (ledger.md). Of these
+    # two, further fields are passed over.
+    "measurement": "placement text, fingerprint digest, weights digest, manifest digest, nonce text,"
+    " loaded_at integer, measured_at integer, lives_ms integer",
     "manifest": "v integer, release text, exported_at integer, root digest, releases LogSize,"
     " requests [LogSize], records integer, files integer, missing [text]",
     "LogSize": "origin text, size integer",
@@ -1205,6 +1212,8 @@ MAY_SIGN = {
     "incident_change": PEOPLE,
     "decision": {"control"},
     "tick": {"control"},
+    "export": {"operator", "security"},
+    "copy_closed": {"operator", "security"},
 }
 ROLES = {
     "root", "operator", "safety", "security", "overseer", "admissions", "evaluator", "control", "stop",
@@ -1742,6 +1751,7 @@ class Stage:
     quorum: list[str]
     assurance: str
     sealing: str
+    binding: str
     certificate_ms: int
     thresholds: list[str]
 
@@ -1754,6 +1764,8 @@ class Plan:
         try:
             self.name: str = tree["metadata"]["name"]
             self.status_ttl_ms = read_duration(tree["trust"]["status_ttl"])
+            exposures = tree.get("exposures", [])
+            self.exposures = exposures if isinstance(exposures, list) else []
             self.stages = {each["name"]: self._stage(each, tree) for each in tree["stages"]}
             told = [self.name, *self.stages, *(r for s in self.stages.values() for r in s.quorum)]
         except (KeyError, TypeError, AttributeError) as error:
@@ -1770,13 +1782,15 @@ class Plan:
         thresholds = (each.get("gate") or {}).get("thresholds", [])
         if not isinstance(quorum, list) or not quorum or not isinstance(thresholds, list):
             raise TypeError("a quorum or thresholds that are no list")
-        ladders = (WORDS["Assurance"].split(), WORDS["Sealing"].split())
-        if each["assurance"] not in ladders[0] or each["sealing"] not in ladders[1]:
-            raise TypeError("an assurance or a sealing that is none")
+        said = {"Binding": each.get("binding", "claimed")}
+        said |= {"Assurance": each["assurance"], "Sealing": each["sealing"]}
+        if any(word not in WORDS[ladder].split() for ladder, word in said.items()):
+            raise TypeError("an assurance, a sealing or a binding that is none")
         return Stage(
             quorum,
             each["assurance"],
             each["sealing"],
+            said["Binding"],
             read_duration(each["certificate"]),
             thresholds,
         )
@@ -1886,6 +1900,10 @@ class Releases:
         self.holds: dict[str, dict[str, Any]] = {}
         self.erasures: dict[str, dict[str, Any]] = {}
         self.erased: dict[tuple[str, str], Erased] = {}
+        self.placements: dict[str, dict[str, Any]] = {}
+        self.weights: Any = None
+        self.registered: dict[str, int] = {}
+        self.copies: dict[str, Entry] = {}
         self.certificates = 0
 
     @property
@@ -1976,6 +1994,8 @@ class Releases:
             consenting = {s.person for s in signers if s.role in {"safety", "overseer"}}
             if not asking or not consenting or len(asking | consenting) < 2:
                 raise BrokenError("quorum_unmet", f"a {kind} takes two people of two sides")
+        elif kind in {"export", "copy_closed"} or (kind == "placement" and value.get("sidecar")):
+            check_quorum(self.root, signers, ["operator", "security"])
         elif kind == "grant" and (not value["keys"] or value["not_after"] <= value["not_before"]):
             raise BrokenError("bad_grant", "a grant without a key, or that ends before it begins")
 
@@ -1983,10 +2003,19 @@ class Releases:
         kind, value, at = entry.header["kind"], entry.value, entry.header["at"]
         if kind == "plan":
             self.plan = (value, None)
-            self.source.read_digest(value["candidate"])
+            candidate = json.loads(self.source.read_digest(value["candidate"]))
+            self.weights = candidate["model_part"]["weights"]
             self.plan = (value, Plan(self.source.read_digest(value["plan"])))
         elif kind == "certificate":
             self._certify(entry, digest)
+        elif kind == "export":
+            self._register(entry)
+        elif kind == "copy_closed":
+            self.copies.pop(value["export"], None)
+        elif kind == "placement":
+            self.placements[value["name"]] = value
+        elif kind == "probe":
+            self._check_probe(value)
         elif kind == "order":
             if value["id"] in self.stops:
                 raise BrokenError(
@@ -2026,6 +2055,37 @@ class Releases:
                 )
         if len(whole) != len(replaced):
             raise BrokenError("not_superseded", "it does not cover all that it says it supersedes")
+
+    def _register(self, entry: Entry) -> None:
+        value = entry.value
+        plan = None if self.plan is None else self.plan[1]
+        if plan is None or value["destination"] not in plan.exposures:
+            raise BrokenError("exposure_undeclared", "a copy went to where the plan says none goes")
+        if value["weights"] != self.weights:
+            raise BrokenError("wrong_candidate", "a copy is of other weights than the candidate's")
+        if self.registered.setdefault(value["id"], entry.index) != entry.index:
+            raise BrokenError("id_taken", "an export with this id is on the log")
+        self.copies[value["id"]] = entry
+
+    def _check_probe(self, value: dict[str, Any]) -> None:
+        placement = self.placements.get(value["placement"], {})
+        said, text = value.get("binding", "claimed"), value.get("measurement")
+        if said == "claimed" and text is None:
+            return
+        sidecar = placement.get("sidecar")
+        if said != "measured" or text is None or not sidecar:
+            raise BrokenError("not_measured", "a binding without a measurement, or the reverse")
+        public = read_base64(sidecar["key"])
+        key = {f"sha256:{hashlib.sha256(public).hexdigest()}": PublicKey("ed25519", public, None)}
+        payload, _ = verify_envelope(text.encode(), STATEMENT_TYPE, key)
+        found, _ = read_statement(payload, "measurement")
+        for name, wanted in (
+            ("placement", value["placement"]),
+            ("fingerprint", placement["fingerprint"]),
+            ("manifest", sidecar["manifest"]),
+        ):
+            if found[name] != wanted:
+                raise BrokenError("other_measurement", f"it measures another {name}")
 
     def _certify(self, entry: Entry, digest: str) -> None:
         value = entry.value
@@ -2073,6 +2133,9 @@ class Releases:
             raise BrokenError("assurance_below", f"the stage needs {stage.assurance}")
         if seals.index(levels["sealing"]) < seals.index(stage.sealing):
             raise BrokenError("sealing_below", f"the stage needs {stage.sealing}")
+        bonds = WORDS["Binding"].split()
+        if bonds.index(levels["binding"]) < bonds.index(stage.binding):
+            raise BrokenError("binding_below", f"the stage needs {stage.binding}")
         if not 0 < value["not_after"] - value["not_before"] <= stage.certificate_ms:
             raise BrokenError("window_too_long", f"expected at most {stage.certificate_ms} ms")
         if value["not_after"] > self.root.expires_at:
@@ -2454,6 +2517,7 @@ ATTACHED = {
     "placement": "baseline",
     "grant": "vetting",
     "incident_change": "retrospective",
+    "export": "manifest",
 }
 
 
@@ -2580,6 +2644,7 @@ class Audit:
         self.counts["entries"] = len(log.entries)
         self.counts["certificates"] = releases.certificates
         self.counts["orders"] = len(releases.stops)
+        self._say_copies(releases)
         if self.witnesses is None:
             return
         foreign = {w["name"] for w in root.value["witnesses"] if w["independent"]}
@@ -2604,6 +2669,26 @@ class Audit:
             self.ledger,
             self.granted,
         )
+
+    def _say_copies(self, releases: Releases) -> None:
+        late = 0
+        for entry in releases.copies.values():
+            if self.now_ms >= entry.value["expires_at"]:
+                late += 1
+                self.granted.warn(
+                    "copy_overdue",
+                    f"releases#{entry.index}",
+                    f"the copy with {entry.value['custodian'][:80]} was due back, and nobody signed that "
+                    "it is gone",
+                )
+        self.counts["copies"] = len(releases.copies)
+        if releases.registered:
+            self._say(
+                f"{len(releases.copies)} copies of the weights are known, {late} of them overdue; "
+                "operator and security signed for each before it was made",
+                self.ledger,
+                self.granted,
+            )
 
     def _say_requests(self, requests: Requests) -> None:
         self.counts |= {
@@ -2646,6 +2731,8 @@ class Audit:
             named = [entry.value.get(ATTACHED.get(entry.header["kind"], ""))]
             if entry.header["kind"] == "placement" and entry.value.get("tls"):
                 named.append(entry.value["tls"]["ca"])
+            if entry.header["kind"] == "placement" and entry.value.get("sidecar"):
+                named.append(entry.value["sidecar"]["manifest"])
             for digest in filter(None, named):
                 name = f"files/sha256/{digest.removeprefix('sha256:')}"
                 source.unused.discard(name)

@@ -164,6 +164,33 @@ def test_restore_from_backup(tmp_path: Path, upstream: ScriptedUpstream) -> None
     assert {each["code"] for each in found} <= {"rolled_back"}
 
 
+def test_seal_the_weights(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    how = page("seal-the-weights.md", tmp_path, upstream, **{"8095": str(free_ports())})
+    (tmp_path / "up.key").write_text(UPSTREAM_KEY)
+    (tmp_path / "up.key").chmod(0o600)
+    (tmp_path / "aurora-2").mkdir()
+    (tmp_path / "aurora-2" / "model.safetensors").write_bytes(os.urandom(4096))
+    server = tmp_path / "bin" / "vllm"
+    server.write_text("#!/bin/sh\nexec sleep 600\n")
+    server.chmod(0o755)
+    try:
+        said = [how.run(block) for block in how.shell()]
+    finally:
+        how.stop()
+        pid = tmp_path / "sidecar.pid"
+        if pid.exists():
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+    seal, _, _, _, _, status, copy, closed = said
+    assert "Sealed aurora-2" in seal
+    assert "measured" in status
+    assert "every file of the copy is the sealed one" in copy
+    assert (tmp_path / "copy/model.safetensors").read_bytes() == (
+        tmp_path / "aurora-2/model.safetensors"
+    ).read_bytes()
+    assert "0 of 1 registered copies are known to exist." in closed
+    assert "destroyed" in closed
+
+
 def test_behind_litellm(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     how = page("behind-litellm.md", tmp_path, upstream)
     (tmp_path / "up.key").write_text(UPSTREAM_KEY)

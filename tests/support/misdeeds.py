@@ -27,6 +27,7 @@ from gatelift.terms import (
 from gatelift.tlog import MemoryTree
 from gatelift.trust import After, Order, Target, TargetKind
 from tests.integration.dossier_deployment import SECOND, Deployment
+from tests.support import misdeeds_weights as weights
 from tests.support.erased import erase_less, erase_under_hold, erase_with_a_lie
 from tests.support.world import HOUR
 
@@ -376,6 +377,22 @@ MISDEEDS = (
     Misdeed("records erased under a hold", with_scene(erase_under_hold), "erased_under_hold"),
     Misdeed("an erasure that halves what was spent, before it is carried out", with_scene(erase_with_a_lie), "tombstones_differ"),
     Misdeed("an erasure that replaces one it does not cover", with_scene(erase_less), "not_superseded"),
+    Misdeed("a copy of the weights registered by one person", with_scene(weights.exported_alone), "quorum_unmet"),
+    Misdeed("a copy of the weights to where the plan says none goes", with_scene(
+        weights.exported_elsewhere
+    ), "not_admissible", file_code="exposure_undeclared"),
+    Misdeed("a sidecar enrolled by one person", with_scene(
+        weights.enrolled_alone
+    ), "not_admissible", file_code="quorum_unmet"),
+    Misdeed("weights called measured by nobody", with_scene(
+        weights.measured_by_nobody
+    ), "not_admissible", file_code="not_measured"),
+    Misdeed("weights measured by another key than the sidecar's", with_scene(
+        weights.measured_by_another_key
+    ), "not_admissible", file_code="unknown_signers"),
+    Misdeed("weights measured for another placement", with_scene(
+        weights.measured_elsewhere
+    ), "not_admissible", file_code="other_measurement"),
     Misdeed("a record that says it stands elsewhere", with_scene(another_place), "record_place"),
     Misdeed("a batch of another node", with_scene(another_node), "bad_batch"),
     Misdeed("a record with a key twice", with_scene(spoiled(b'"status":200', b'"status":500,"status":200')), "duplicate_key"),

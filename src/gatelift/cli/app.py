@@ -45,6 +45,7 @@ COMMANDS = (
     Entry("keeper", "processes", "keeper", "Run this node's keeper alone", _RUN),
     Entry("worker", "processes", "worker", "Run one worker: the gateway", _RUN),
     Entry("witness", "witnessing", "witness", "Run a witness, or compare what witnesses saw", _RUN),
+    Entry("sidecar", "sidecar", "sidecar", "Start a model server and measure its weights", _RUN),
     Entry("beacon", "beacons", "beacon", "Run a beacon: its silence stops service", _RUN),
     Entry("keys", "keys", "keys", "Make signing keys, show them, keep them on paper", _RUN),
     Entry("root", "roots", "root", "Draft, check and adopt the next root of trust", _RUN),
@@ -52,6 +53,7 @@ COMMANDS = (
     Entry(
         "candidate", "candidates", "candidate", "Write candidate.json and its fingerprint", _WIDEN
     ),
+    Entry("copies", "copies", "copies", "Register copies of the weights, and close them", _WIDEN),
     Entry("placement", "candidates", "placement", "Enrol where the candidate runs", _WIDEN),
     Entry("assess", "assessing", "assess", "Commit, measure through the gateway, hand in", _WIDEN),
     Entry("commit", "evidence", "commit", "Commit to a measurement before it is made", _WIDEN),

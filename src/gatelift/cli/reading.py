@@ -107,13 +107,14 @@ def _render_facts(found: dict[str, Any]) -> None:
     if found["probes"]:
         say()
         table(
-            ("placement", "up", "changed", "sealing", "reason"),
+            ("placement", "up", "changed", "sealing", "binding", "reason"),
             [
                 (
                     p["placement"],
                     "yes" if p["up"] else "no",
                     f"{p['changed']}/{p['of']}",
                     p["sealing"],
+                    p["binding"],
                     p["reason"] or "-",
                 )
                 for p in (each["probe"] for each in found["probes"])
@@ -142,6 +143,13 @@ def _render_facts(found: dict[str, Any]) -> None:
                 )
                 for each in standing
             ],
+        )
+    out = [each["export"] for each in found["copies"] if each["closing"] is None]
+    if out:
+        say()
+        table(
+            ("copy of the weights", "with", "at", "due back"),
+            [(e["id"], e["custodian"], e["destination"], at_text(e["expires_at"])) for e in out],
         )
     opened = [each["incident"] for each in found["incidents"] if each["open"]]
     if opened:

@@ -27,6 +27,7 @@ from gatelift.messages import (
     Decision,
     EntryHeader,
     EntryKind,
+    Export,
     PlacementEnrolment,
     PlanAdoption,
     Visibility,
@@ -210,6 +211,12 @@ class _Turn:
                 f"the enrolment pins {value.tls.ca}, which is not here: attach the certificates",
                 code="attachment_missing",
             )
+        manifest = _manifest_of(value)
+        if manifest is not None and not self._has(manifest):
+            raise ControlError(
+                f"it pins {manifest}, which is not here: attach the manifest of the weights",
+                code="attachment_missing",
+            )
         if isinstance(value, PlanAdoption):
             for digest in (value.plan, value.candidate):
                 if not self._has(digest):
@@ -218,6 +225,12 @@ class _Turn:
                         "attach the plan's and the candidate's file",
                         code="attachment_missing",
                     )
+
+
+def _manifest_of(value: msgspec.Struct) -> Digest | None:
+    if isinstance(value, PlacementEnrolment) and value.sidecar is not None:
+        return value.sidecar.manifest
+    return value.manifest if isinstance(value, Export) else None
 
 
 def _actor(body: Body) -> tuple[str, ...]:

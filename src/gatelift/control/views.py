@@ -12,6 +12,7 @@ import msgspec
 
 from gatelift.control.beacons import BeaconReport
 from gatelift.control.bundles import Outgoing
+from gatelift.control.copy_views import CopyView, view_copies
 from gatelift.control.keepers import NodeSeen
 from gatelift.control.publisher import Cosigned
 from gatelift.control.stage_views import StageView, view_stages
@@ -159,6 +160,7 @@ class StateView(msgspec.Struct, frozen=True, kw_only=True):
     probes: tuple[ProbeView, ...]
     orders: tuple[OrderView, ...]
     incidents: tuple[IncidentView, ...]
+    copies: tuple[CopyView, ...]
     commits: tuple[CommitView, ...]
     evidence: tuple[EvidenceView, ...]
     reviews: tuple[ReviewView, ...]
@@ -211,6 +213,7 @@ def view_state(
             IncidentView(incident=each, open=each.is_open, clocks=clocks(each, now_ms))
             for each in state.incidents.values()
         ),
+        copies=view_copies(state, now_ms),
         commits=_commits(state),
         evidence=_evidence(state),
         reviews=_reviews(state),

@@ -25,17 +25,21 @@ from gatelift.decide.admit_error import (
     require_release,
     require_stage,
 )
+from gatelift.decide.copies import check_closing, check_export
 from gatelift.decide.fold import completes
+from gatelift.decide.measuring import check_measured, check_sidecar
 from gatelift.decide.state import State
 from gatelift.encoding import Digest, sha256_digest
 from gatelift.incidents import IncidentRefusal, change_incident
 from gatelift.messages import (
     Body,
     Commit,
+    CopyClosing,
     EntryKind,
     Erasure,
     EventCount,
     Evidence,
+    Export,
     Hold,
     HoldLift,
     IncidentChange,
@@ -80,8 +84,10 @@ def check_entry(
             _plan(state, value, now_ms, read)
         case PlacementEnrolment():
             _placement(state, value)
+            check_sidecar(state, body, value)
         case Probe():
             check_probe(state, value)
+            check_measured(state, value)
         case Commit():
             _commit(state, value, now_ms)
         case Evidence():
@@ -112,6 +118,10 @@ def check_entry(
             check_hold(state, value)
         case HoldLift():
             check_hold_lift(state, value)
+        case Export():
+            check_export(state, body, value, now_ms)
+        case CopyClosing():
+            check_closing(state, body, value)
         case Tick():
             require_release(state, value.release)
         case _:

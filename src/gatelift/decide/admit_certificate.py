@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from gatelift.decide.admit_error import AdmitError, refuse
 from gatelift.decide.gates import Examination, examine
-from gatelift.decide.places import sealing_of
+from gatelift.decide.places import binding_of, sealing_of
 from gatelift.decide.stages import next_sequence, stops_on
 from gatelift.decide.state import State
 from gatelift.errors import CallerError
@@ -106,10 +106,11 @@ def _check_levels(state: State, plan: Plan, value: Certificate) -> None:
             "sealing_overstated",
             f"the certificate says {value.levels.sealing.value}, probes show {have}",
         )
-    if value.levels.binding is not Binding.CLAIMED:
+    binding = binding_of(state) or Binding.CLAIMED
+    if not at_least(binding, value.levels.binding):
         refuse(
             "binding_overstated",
-            f"nothing on the log measures the weights: expected {Binding.CLAIMED.value}",
+            f"the certificate says {value.levels.binding.value}, the log shows {binding.value}",
         )
     if value.levels.durability is not plan.trust.durability:
         refuse(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gatelift.decide.copies import open_copies
 from gatelift.decide.evidence import stale_from
 from gatelift.decide.people import review_stale_from
 from gatelift.decide.state import State
@@ -29,6 +30,8 @@ def _moments(state: State, now_ms: int) -> Iterator[int]:
     for entry in state.orders.values():
         if entry.standing.order.until is not None:
             yield entry.standing.order.until
+    for copy in open_copies(state):
+        yield copy.export.expires_at
     plan = state.plan
     if plan is None:
         return

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
+from gatelift.decide.copies import fold_closing, fold_export
 from gatelift.decide.fold_breach import fold_certificate, fold_decision, resolve_event
 from gatelift.decide.stages import narrowest_of
 from gatelift.decide.state import (
@@ -38,11 +39,13 @@ from gatelift.incidents import IncidentRefusal, change_incident, open_incident
 from gatelift.messages import (
     Body,
     Commit,
+    CopyClosing,
     Decision,
     EntryHeader,
     Erasure,
     EventCount,
     Evidence,
+    Export,
     Head,
     Hold,
     HoldLift,
@@ -92,7 +95,7 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
         case PlanAdoption():
             return _plan(base, index, value, read)
         case PlacementEnrolment():
-            return _placement(base, value)
+            return _placement(base, header, value)
         case Probe():
             return _probe(base, header, value)
         case Commit():
@@ -130,6 +133,10 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
             return msgspec.structs.replace(base, holds=put(base.holds, value.id, value))
         case HoldLift():
             return msgspec.structs.replace(base, lifted_holds=base.lifted_holds | {value.id})
+        case Export():
+            return fold_export(base, index, header, value)
+        case CopyClosing():
+            return fold_closing(base, index, value)
         case Decision():
             return fold_decision(base, index, value)
         case _:
@@ -189,6 +196,7 @@ def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
             plan_index=index,
             plan_problem=f"{error.code}: {error}",
             fingerprint=None,
+            weights=None,
         )
     after = msgspec.structs.replace(
         state,
@@ -198,6 +206,7 @@ def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
         plan_index=index,
         plan_problem=None,
         fingerprint=value.candidate,
+        weights=candidate.model_part.weights,
         account=_account(state, plan, candidate, index),
     )
     # No certificate could ever release a breach of a stage that is no more; orders still stand.
@@ -205,11 +214,14 @@ def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
     return msgspec.structs.replace(after, latches=kept)
 
 
-def _placement(state: State, value: PlacementEnrolment) -> State:
+def _placement(state: State, header: EntryHeader, value: PlacementEnrolment) -> State:
     # What was probed before may have been another server: it is unknown until probed again.
     probes = {key: held for key, held in state.probes.items() if key[1] != value.name}
     return msgspec.structs.replace(
-        state, placements=put(state.placements, value.name, value), probes=probes
+        state,
+        placements=put(state.placements, value.name, value),
+        enrolments=put(state.enrolments, value.name, header.body),
+        probes=probes,
     )
 
 

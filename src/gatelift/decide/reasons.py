@@ -32,6 +32,7 @@ class ReasonCode(enum.StrEnum):
     DRIFT = "drift"
     DRIFT_UNKNOWN = "drift_unknown"
     SEALING_BELOW = "sealing_below"
+    BINDING_BELOW = "binding_below"
     # evidence
     EVIDENCE_MISSING = "evidence_missing"
     EVIDENCE_STALE = "evidence_stale"
@@ -118,6 +119,11 @@ DOCS: dict[ReasonCode, tuple[str, str, str]] = {
         "placement",
         "The upstream answers without our credential; the stage needs more.",
         "close the upstream's other door and let a probe see it",
+    ),
+    _R.BINDING_BELOW: (
+        "placement",
+        "Nobody measures the weights where they are loaded; the stage needs it.",
+        "run the model server under an enrolled sidecar and let a probe see it",
     ),
     _R.EVIDENCE_MISSING: (
         "threshold or measure",

@@ -19,9 +19,11 @@ from gatelift.encoding import Digest
 from gatelift.incidents import Incident
 from gatelift.messages import (
     Commit,
+    CopyClosing,
     Decision,
     Erasure,
     Evidence,
+    Export,
     Hold,
     Narrowing,
     Observation,
@@ -37,6 +39,7 @@ from gatelift.trust import Certificate, Grant, Root, Signer, StandingOrder, Targ
 __all__ = [
     "CertificateEntry",
     "CommitEntry",
+    "CopyEntry",
     "EventBaseline",
     "EvidenceEntry",
     "GrantEntry",
@@ -124,6 +127,17 @@ class OrderEntry(msgspec.Struct, frozen=True, kw_only=True):
         return narrows and order.target.kind in (TargetKind.RELEASE, TargetKind.STAGE)
 
 
+class CopyEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered copy of the weights, and what closed it, if something did."""
+
+    export: Export
+    digest: Digest
+    index: int
+    at: int
+    closing: CopyClosing | None = None
+    closed_index: int | None = None
+
+
 class ObservationEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The newest observation of a key, and the entry at which the key first appeared."""
 
@@ -160,7 +174,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """All of one release. `size` is the number of entries folded, `at` the time of the last.
 
     `events` are cumulative by (stage, category, side); `baselines` by the subject of an event
-    watch; `pardons` are entries that cleared control's order on an organisation.
+    watch; `enrolments` the bodies that `placements` came from; `pardons` are entries that cleared control's order on an organisation.
     """
 
     size: int = 0
@@ -173,7 +187,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     plan_index: int = -1
     plan_problem: str | None = None
     fingerprint: Digest | None = None
+    weights: str | None = None
     placements: dict[str, PlacementEnrolment] = {}
+    enrolments: dict[str, Digest] = {}
     probes: dict[tuple[str, str], ProbeEntry] = {}
     commits: dict[str, CommitEntry] = {}
     evidence: tuple[EvidenceEntry, ...] = ()
@@ -192,6 +208,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     holds: dict[str, Hold] = {}
     lifted_holds: frozenset[str] = frozenset()
     erasures: dict[str, Erasure] = {}
+    copies: dict[str, CopyEntry] = {}
     account: Account | None = None
     latches: tuple[Latch, ...] = ()
     last_decision: RecordedDecision | None = None

@@ -259,6 +259,17 @@ ROWS: Final[tuple[Failure, ...]] = (
         ),
     ),
     Failure(
+        what="weights change under their sidecar, or it is silent for a measurement's life",
+        sees="what was certified as measured is shut and its streams are cut; the rest is served",
+        codes=("binding_below",),
+        within="at the next probe for a change (5 s at most), `--lives` of the sidecar for silence",
+        on_call="find who wrote there; a sidecar measures again only when it is started again",
+        tests=(
+            f"{_P}test_p01_weights_measured.py::test_a_file_that_was_swapped_ends_the_measuring_and_the_service",
+            f"{_P}test_p01_weights_measured.py::test_a_replayed_or_foreign_measurement_is_refused",
+        ),
+    ),
+    Failure(
         what="all placements are down",
         sees="refused before anything is spent; who meets the failure first reads a 502",
         codes=("no_placement", "upstream_failed"),

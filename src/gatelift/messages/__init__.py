@@ -25,7 +25,9 @@ from gatelift.messages.bundle import (
     verify_logged,
     verify_roster,
 )
+from gatelift.messages.copies import CopyClosing, CopyEnd, Export
 from gatelift.messages.decisions import Decision, Figure, Narrowing, Reason, Tick
+from gatelift.messages.enrolment import SIDECAR_QUORUM, EnrolmentError, verify_sidecar
 from gatelift.messages.entries import (
     PREDICATES,
     Commit,
@@ -44,6 +46,7 @@ from gatelift.messages.entries import (
     RecordRange,
     Review,
     Revocation,
+    Sidecar,
     UpstreamTls,
     Visibility,
 )
@@ -60,6 +63,15 @@ from gatelift.messages.erasures import (
     HoldScope,
     holds_back,
     supersedes,
+)
+from gatelift.messages.measurement import (
+    MAX_MEASUREMENT_BYTES,
+    MAX_MEASUREMENT_LIVES_MS,
+    Measurement,
+    MeasurementAsk,
+    MeasurementError,
+    sign_measurement,
+    verify_measurement,
 )
 from gatelift.messages.record_forms import (
     NO_CHARGES,
@@ -112,11 +124,14 @@ from gatelift.messages.tombstones import (
 __all__ = [
     "BUNDLE_TYPE",
     "MAX_ERASED",
+    "MAX_MEASUREMENT_BYTES",
+    "MAX_MEASUREMENT_LIVES_MS",
     "NO_CHARGES",
     "PREDICATES",
     "RECORD_PREFIX",
     "ROSTER_TYPE",
     "SALT_BYTES",
+    "SIDECAR_QUORUM",
     "AuthorityError",
     "BatchEntry",
     "Beat",
@@ -127,7 +142,10 @@ __all__ = [
     "BundleError",
     "Charge",
     "Commit",
+    "CopyClosing",
+    "CopyEnd",
     "Decision",
+    "EnrolmentError",
     "EntryHeader",
     "EntryKind",
     "ErasedLine",
@@ -138,6 +156,7 @@ __all__ = [
     "ErasureScope",
     "EventCount",
     "Evidence",
+    "Export",
     "Figure",
     "Finish",
     "Head",
@@ -148,6 +167,9 @@ __all__ = [
     "IncidentChange",
     "IncidentOpening",
     "LoggedCertificate",
+    "Measurement",
+    "MeasurementAsk",
+    "MeasurementError",
     "Narrowing",
     "Observation",
     "OrganisationCount",
@@ -168,6 +190,7 @@ __all__ = [
     "Review",
     "Revocation",
     "Roster",
+    "Sidecar",
     "Start",
     "StartTerms",
     "Tick",
@@ -200,6 +223,7 @@ __all__ = [
     "salted_leaf",
     "sign_batch",
     "sign_bundle",
+    "sign_measurement",
     "sign_roster",
     "stored_leaves",
     "supersedes",
@@ -207,8 +231,10 @@ __all__ = [
     "verify_body",
     "verify_bundle",
     "verify_logged",
+    "verify_measurement",
     "verify_own_batch",
     "verify_redaction",
     "verify_roster",
+    "verify_sidecar",
     "verify_ticket",
 ]

@@ -54,6 +54,8 @@ _ROLES: dict[EntryKind, frozenset[str]] = {
     EntryKind.HOLD_LIFT: ERASERS,
     EntryKind.DECISION: frozenset({"control"}),
     EntryKind.TICK: frozenset({"control"}),
+    EntryKind.EXPORT: frozenset({"operator", "security"}),
+    EntryKind.COPY_CLOSED: frozenset({"operator", "security"}),
 }
 _TWO_SIDED = frozenset({EntryKind.ERASURE, EntryKind.HOLD_LIFT})
 

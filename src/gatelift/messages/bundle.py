@@ -19,7 +19,7 @@ import msgspec
 
 from gatelift.encoding import Digest, decode_json, sha256_digest
 from gatelift.errors import CallerError
-from gatelift.messages.entries import EntryHeader, EntryKind, UpstreamTls
+from gatelift.messages.entries import EntryHeader, EntryKind, Sidecar, UpstreamTls
 from gatelift.plan import Candidate, Plan, parse_candidate, parse_plan
 from gatelift.tlog import (
     Policy,
@@ -81,13 +81,18 @@ class LoggedCertificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An enrolled place where the candidate runs. The credential stays on the gateway's host."""
+    """An enrolled place where the candidate runs. The credential stays on the gateway's host.
+
+    `enrolment` is the digest of the envelope that enrolled it, for `messages.enrolment`.
+    """
 
     name: str
     base_url: str
     model: str
     baseline: Digest | None
     tls: UpstreamTls | None = None
+    sidecar: Sidecar | None = None
+    enrolment: Digest | None = None
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

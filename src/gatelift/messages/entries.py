@@ -20,9 +20,10 @@ from decimal import Decimal
 import msgspec
 
 from gatelift.encoding import Digest
+from gatelift.messages.copies import CopyClosing, Export
 from gatelift.messages.decisions import Decision, Tick
 from gatelift.messages.erasures import Erasure, Hold, HoldLift
-from gatelift.terms import Category, Sealing, Severity, Side
+from gatelift.terms import Binding, Category, Sealing, Severity, Side
 
 __all__ = [
     "PREDICATES",
@@ -42,6 +43,7 @@ __all__ = [
     "RecordRange",
     "Review",
     "Revocation",
+    "Sidecar",
     "UpstreamTls",
     "Visibility",
 ]
@@ -72,6 +74,8 @@ class EntryKind(enum.StrEnum):
     HOLD_LIFT = "hold_lift"
     DECISION = "decision"
     TICK = "tick"
+    EXPORT = "export"
+    COPY_CLOSED = "copy_closed"
 
 
 class Visibility(enum.StrEnum):
@@ -120,10 +124,23 @@ class UpstreamTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ca: Digest
 
 
+class Sidecar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who measures the weights beside a model server: where it is asked, and the key it signs with.
+
+    `key` is Ed25519 in base64 and serves nothing else; `manifest` is the digest of the signed
+    manifest's bytes, so that it pins who sealed the weights too.
+    """
+
+    url: str
+    key: str
+    manifest: Digest
+
+
 class PlacementEnrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the candidate runs. `baseline` is the digest of its answers to the drift probes.
 
-    Signed by the operator: enrolling a placement says "this is the candidate".
+    Signed by the operator: enrolling a placement says "this is the candidate". With a `sidecar` it
+    is signed by operator and security, two people: what that measures may be certified.
     """
 
     name: str
@@ -132,10 +149,14 @@ class PlacementEnrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     fingerprint: Digest
     baseline: Digest | None
     tls: UpstreamTls | None = None
+    sidecar: Sidecar | None = None
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What probing a placement from outside showed. Signed by control."""
+    """What probing a placement from outside showed. Signed by control.
+
+    `binding` is `measured` only beside a `measurement`: the envelope that its sidecar signed, as text.
+    """
 
     node: str
     placement: str
@@ -144,6 +165,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     of: int
     up: bool
     reason: str
+    binding: Binding = Binding.CLAIMED
+    measurement: str | None = None
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -315,5 +338,7 @@ PREDICATES: dict[EntryKind, type[msgspec.Struct]] = {
     EntryKind.HOLD_LIFT: HoldLift,
     EntryKind.DECISION: Decision,
     EntryKind.TICK: Tick,
+    EntryKind.EXPORT: Export,
+    EntryKind.COPY_CLOSED: CopyClosing,
 }
 """Bodies that this module defines; certificate, grant, order, clear and root are `trust`'s."""

@@ -38,6 +38,7 @@ from gatelift.plan.model import (
 )
 from gatelift.terms import (
     Audience,
+    Binding,
     Cap,
     CapUnit,
     Category,
@@ -145,6 +146,7 @@ def _stage(values: Mapping[str, Any], quorum: tuple[str, ...]) -> Stage:
         quorum=values.get("quorum", quorum),
         assurance=values["assurance"],
         sealing=values["sealing"],
+        binding=values.get("binding", Binding.CLAIMED),
         certificate_ms=values["certificate"],
         refusal=values.get("refusal", RefusalForm.ERROR),
         observe=_observed(values.get("observe")),

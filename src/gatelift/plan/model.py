@@ -21,6 +21,7 @@ from gatelift.terms import (
     Assurance,
     Audience,
     Band,
+    Binding,
     Cap,
     Category,
     Durability,
@@ -273,6 +274,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     assurance: Assurance
     sealing: Sealing
     certificate_ms: int
+    binding: Binding = Binding.CLAIMED
     refusal: RefusalForm = RefusalForm.ERROR
     observe: Observed | None = None
 

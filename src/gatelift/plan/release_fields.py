@@ -53,7 +53,7 @@ CANDIDATE = Record(
         Field(
             name="weights",
             kind=Nullable(kind=Digest()),
-            says="digest of the weights; null is shown as unknown",
+            says="digest of the weights, as `gatelift candidate seal` prints it; null is unknown",
             required=False,
         ),
         Field(

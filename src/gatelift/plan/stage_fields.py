@@ -36,6 +36,7 @@ from gatelift.terms import (
     WINDOWLESS,
     Assurance,
     Band,
+    Binding,
     CapUnit,
     Endpoint,
     Sealing,
@@ -339,6 +340,12 @@ STAGE = Record(
             name="sealing",
             kind=Word(words=tuple(Sealing), refused=not_enforced("attested")),
             says="whether the upstream may have another door, at least",
+        ),
+        Field(
+            name="binding",
+            kind=Word(words=tuple(Binding), refused=not_enforced("attested")),
+            says="what shows that these weights answer, at least; claimed if left out",
+            required=False,
         ),
         Field(
             name="certificate",

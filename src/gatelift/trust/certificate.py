@@ -44,6 +44,7 @@ __all__ = [
     "CertificateError",
     "Levels",
     "VerifiedCertificate",
+    "binding_holds",
     "demanded_envelope",
     "sealing_holds",
     "verify_certificate",
@@ -195,6 +196,20 @@ def _check_levels(
             f"the certificate has {certificate.levels.sealing.value}",
             code="sealing_below",
         )
+    if not at_least(certificate.levels.binding, stage.binding):
+        raise CertificateError(
+            f"stage {stage.name!r} needs binding {stage.binding.value}, "
+            f"the certificate has {certificate.levels.binding.value}",
+            code="binding_below",
+        )
+
+
+def binding_holds(certificate: Certificate, seen: Binding) -> bool:
+    """Return whether a certificate may still be served from where this binding is seen.
+
+    Never from less than it says, whatever the plan asks for: who signed `measured` signed that.
+    """
+    return at_least(seen, certificate.levels.binding)
 
 
 def sealing_holds(certificate: Certificate, stage: Stage, seen: Sealing) -> bool:

@@ -23,7 +23,7 @@ from gatelift.trust.keys import KeyId, check_verifying_key, key_id, parse_public
 from gatelift.trust.root_shape import Root
 from gatelift.trust.witnesses import check_url, check_witnesses, same_organisation
 
-__all__ = ["KNOWN_ROLES", "check_root"]
+__all__ = ["KNOWN_ROLES", "check_root", "machine_keys"]
 
 _MAX_URLS = 8
 _MIN_WITNESS_MAX_AGE_MS = 60_000
@@ -113,7 +113,8 @@ def _check_roles(root: Root) -> None:
             raise RootError(f"expected a role {name!r}, found none")
 
 
-def _machine_keys(root: Root) -> Iterator[tuple[str, bytes]]:
+def machine_keys(root: Root) -> Iterator[tuple[str, bytes]]:
+    """Yield what each key of a log, node or witness is for, and its bytes."""
     yield "the releases log", parse_vkey(root.releases_vkey).public_key
     for node in root.nodes:
         yield f"batches of node {node.name!r}", parse_public_key(node.batch_key)
@@ -128,7 +129,7 @@ def _machine_keys(root: Root) -> Iterator[tuple[str, bytes]]:
 
 def _check_machines(root: Root) -> None:
     used = {kid: f"role {name}" for name, role in root.roles.items() for kid in role.keys}
-    for what, public in _machine_keys(root):
+    for what, public in machine_keys(root):
         kid = key_id(public)
         if kid in used:
             raise RootError(

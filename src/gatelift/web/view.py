@@ -17,6 +17,9 @@ from gatelift.decide import (
     ReasonCode,
     State,
     examine,
+    exposures_of,
+    open_copies,
+    overdue_copies,
     preview,
     standing_certificate,
     target_stage,
@@ -36,7 +39,7 @@ from gatelift.web.findings import (
     build_objections,
     build_thresholds,
 )
-from gatelift.web.formats import number, share
+from gatelift.web.formats import instant, number, share
 from gatelift.web.glance import Glance
 from gatelift.web.ladder import (
     MAX_ORDERS,
@@ -49,6 +52,7 @@ from gatelift.web.levels import describe_levels
 from gatelift.web.model import (
     CandidateCard,
     DecisionLine,
+    ExposureLine,
     LevelLine,
     LogCard,
     NextStage,
@@ -112,7 +116,23 @@ def _candidate(state: State, candidate: Candidate | None) -> CandidateCard | Non
         unknown=()
         if candidate is None
         else tuple(part.split(".")[-1].replace("_", " ") for part in candidate.unknown_parts()),
-        exposures=state.plan.exposures if state.plan else (),
+        exposures=_exposures(state),
+        copies=len(open_copies(state)),
+    )
+
+
+def _exposures(state: State) -> tuple[ExposureLine, ...]:
+    late = overdue_copies(state, state.at)
+    return tuple(
+        ExposureLine(
+            door=each.declared,
+            copies=tuple(
+                f"one for {copy.export.purpose}, "
+                f"{'OVERDUE since' if copy in late else 'due back'} {instant(copy.export.expires_at)}"
+                for copy in each.copies
+            ),
+        )
+        for each in exposures_of(state)
     )
 
 

@@ -4,6 +4,7 @@ Invariants
 - A certificate counts only if it verified at its entry's time against the plan in force there, and
   the checkpoint that it was signed after is of this log.
 - No certificate may have been granted past a stop that stood against its stage uncleared.
+- A copy of the weights is known once operator and security signed for it, until both say it is gone.
 - An order binds an exchange that started `status ttl + 1 s` after the order was logged. Before that
   nobody can say whether it had arrived; after it, a gateway that still served broke its contract.
 
@@ -16,12 +17,13 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from gatelift.decide import COPY_QUORUM
 from gatelift.encoding import Digest, parse_base64
 from gatelift.errors import CallerError
 from gatelift.ledger.audit.folder import Folder
 from gatelift.ledger.audit.releases import Releases, ReleasesEntry
 from gatelift.ledger.audit.report import Findings
-from gatelift.messages import EntryKind, PlanAdoption, Start
+from gatelift.messages import CopyClosing, EntryKind, Export, PlanAdoption, Start
 from gatelift.plan import Plan, parse_candidate, parse_plan
 from gatelift.terms import Envelope, SafeguardTerms, meet
 from gatelift.trust import (
@@ -35,6 +37,7 @@ from gatelift.trust import (
     applies,
     verify_certificate,
     verify_order,
+    verify_quorum,
 )
 
 __all__ = ["SLACK_MS", "Authority", "CertificateFact", "OrderFact", "read_authority"]
@@ -75,6 +78,15 @@ class OrderFact:
     cleared_at: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyFact:
+    """A registered copy of the weights, where it stands, and whether it was closed."""
+
+    export: Export
+    place: str
+    is_closed: bool
+
+
 class _Standing(NamedTuple):
     binding: tuple[OrderFact, ...]
     possible: tuple[OrderFact, ...]
@@ -88,6 +100,7 @@ class Authority:
         self.certificates: dict[Digest, CertificateFact] = {}
         self.orders: dict[str, OrderFact] = {}
         self.grants: dict[str, list[tuple[int, Grant]]] = {}
+        self.copies: dict[str, CopyFact] = {}
         self._envelopes: dict[tuple[Digest, tuple[str, ...]], Envelope | None] = {}
         self._turns: list[int] = []
         self._standings: dict[tuple[Digest, str, str, int, int], _Standing] = {}
@@ -234,6 +247,16 @@ def _take(
                 held = authority.orders.get(order_id)
                 if held is not None and held.cleared_at is None:
                     authority.orders[order_id] = replace(held, cleared_at=entry.header.at)
+        case Export():
+            root = releases.root_at(entry.index)
+            verify_quorum(root, entry.body.signers, COPY_QUORUM)
+            copy = CopyFact(export=value, place=releases.place(entry.index), is_closed=False)
+            authority.copies.setdefault(value.id, copy)
+        case CopyClosing():
+            verify_quorum(releases.root_at(entry.index), entry.body.signers, COPY_QUORUM)
+            if value.export in authority.copies:
+                held_copy = authority.copies[value.export]
+                authority.copies[value.export] = replace(held_copy, is_closed=True)
         case Grant():
             authority.grants.setdefault(value.id, []).append((entry.header.at, value))
         case _:

@@ -9,7 +9,14 @@ from __future__ import annotations
 import msgspec
 
 from gatelift.encoding import Digest
-from gatelift.messages import Commit, Evidence, IncidentChange, PlacementEnrolment, releases_policy
+from gatelift.messages import (
+    Commit,
+    Evidence,
+    Export,
+    IncidentChange,
+    PlacementEnrolment,
+    releases_policy,
+)
 from gatelift.tlog import (
     KeyKind,
     Policy,
@@ -65,6 +72,9 @@ def attachments_of(value: msgspec.Struct) -> tuple[Digest, ...]:
         case PlacementEnrolment():
             found = [] if value.baseline is None else [value.baseline]
             found += [] if value.tls is None else [value.tls.ca]
+            found += [] if value.sidecar is None else [value.sidecar.manifest]
+        case Export():
+            found = [value.manifest]
         case Grant():
             found = [] if value.vetting is None else [value.vetting]
         case IncidentChange():
