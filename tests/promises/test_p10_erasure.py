@@ -5,7 +5,7 @@ store, and every file is searched for what stood in them; a record is taken away
 under one that was never logged; one person, two of one side, and two against a hold try to erase; the
 keeper is killed in the middle, and frames are torn as a power cut would tear them. Both verifiers judge every dossier.
 
-Seen to fail: with overwriting left out the ids were found in the journals (red); with the refusal under a
+Seen to fail: with overwriting left out the records stayed where they were (red); with the refusal under a
 hold left out the erasure was taken (red); with the redo file not read at the start the torn frames closed the
 node (red).
 """
