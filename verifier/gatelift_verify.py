@@ -442,7 +442,10 @@ WORDS = {
     "Endpoint": "chat responses completions messages embeddings count_tokens models",
     "EntryKind": "root plan placement probe commit evidence revocation review announcement objection"
     " certificate grant order"
-    " clear observation event head incident incident_change decision tick export copy_closed",
+    " clear observation event head incident incident_change erasure hold hold_lift decision tick export copy_closed",
+    "ErasureBasis": "data_subject_request contract_end legal_duty secret_caught",
+    "ErasureScope": "sessions principal organisation",
+    "HoldReason": "incident legal",
     "Outcome": "served cut refused capped stopped withheld upstream_failed disconnected aborted",
     "Posture": "observe redact cut reroute block",
     "Scheme": "ed25519 ecdsa-p256 sshsig webauthn",
@@ -501,6 +504,10 @@ SHAPES = {
     "incident_change": "id text, severity Severity|null, aware_at integer|null,"
     " discovered_at integer|null, reasonable_belief_at integer|null, determined_at integer|null,"
     " contained_at integer|null, resolved_at integer|null, retrospective digest|null, note text",
+    "erasure": "id text, release text, basis ErasureBasis, scope ErasureScope, covers [ErasedRange],"
+    " supersedes [text], at integer",
+    "hold": "id text, release text, reason HoldReason, incident text|null, covers [HoldScope], at integer",
+    "hold_lift": "id text, release text, at integer",
     "decision": "release text, kind DecisionKind, stage text|null, target text|null, reasons [Reason],"
     " figures [Figure], narrow [Narrowing]",
     "tick": "release text",
@@ -518,7 +525,8 @@ SHAPES = {
     "finish": f"{_PLACE}, of RecordRef, request_id text, release text, stage text, grant text,"
     " organisation text, session text, outcome Outcome, reason text, upstream boolean,"
     " status integer, answer digest|null, answer_bytes integer, input_tokens integer,"
-    " output_tokens integer, spent [Charge], overrun_tokens integer, verdicts [RecordedVerdict]",
+    " output_tokens integer, spent [Charge], overrun_tokens integer, verdicts [RecordedVerdict],"
+    " request? digest|null, openings? text",
     "beat": f"{_PLACE}, refused {{text:integer}}",
     "After": "origin text, size integer, root text",
     "Audience": "tier? Tier, max_organisations? integer|null, requires? [text],"
@@ -528,8 +536,10 @@ SHAPES = {
     "Charge": "counter text, window integer, amount integer",
     "Envelope": "audience? Audience, scope? Scope, caps? [Cap], safeguards? SafeguardTerms,"
     " retention? Retention",
+    "ErasedRange": "origin text, first integer, last integer, records integer, tombstones digest",
     "Figure": "name text, value text, n integer, s integer",
     "GrantKey": "public_id text, digest digest, binding? KeyBinding|null",
+    "HoldScope": "origin text, first integer, last integer|null",
     "Key": "scheme Scheme, public text, person text, rp_id? text|null",
     "KeyBinding": "kind BindingKind, thumbprint text",
     "Levels": "assurance Assurance, sealing Sealing, binding Binding, durability Durability",
@@ -562,6 +572,7 @@ SHAPES = {
     " requests [LogSize], records integer, files integer, missing [text]",
     "LogSize": "origin text, size integer",
     "line": "log text, batch integer, i integer, salt text, record text",
+    "erased": "log text, batch integer, i integer, leaf digest, erasure text, record text",
     "envelope": "payload text, payloadType text, signatures [signature]",
     "signature": "keyid? text, sig text",
     "statement": "_type text, subject [subject], predicateType text, predicate object",
@@ -1203,6 +1214,9 @@ MAY_SIGN = {
     "observation": {"control"},
     "event": {"control"},
     "head": {"control"},
+    "erasure": {"operator", "admissions", "safety", "overseer"},
+    "hold": PEOPLE | {"admissions"},
+    "hold_lift": {"operator", "admissions", "safety", "overseer"},
     "incident": PEOPLE | {"control"},
     "incident_change": PEOPLE,
     "decision": {"control"},
@@ -1877,6 +1891,15 @@ class Stop:
     cleared_at: int | None = None
 
 
+@dataclass
+class Erased:
+    """What an erasure covers of one log, and what was read of it."""
+
+    value: dict[str, Any]
+    lines: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+
+
 class Releases:
     """The releases log: entries opened, roots in force, and who was permitted what."""
 
@@ -1891,6 +1914,9 @@ class Releases:
         self.grants: dict[str, list[Granted]] = {}
         self.announced: set[str] = set()
         self.objections: dict[str, tuple[str, str]] = {}
+        self.holds: dict[str, dict[str, Any]] = {}
+        self.erasures: dict[str, dict[str, Any]] = {}
+        self.erased: dict[tuple[str, str], Erased] = {}
         self.placements: dict[str, dict[str, Any]] = {}
         self.weights: Any = None
         self.registered: dict[str, int] = {}
@@ -1980,6 +2006,11 @@ class Releases:
             second = {s.person for s in signers if s.role in PEOPLE}
             if not first or not second or len(first | second) < 2:
                 raise BrokenError("quorum_unmet", "a clear takes admissions and a second person")
+        elif kind in {"erasure", "hold_lift"}:
+            asking = {s.person for s in signers if s.role in {"operator", "admissions"}}
+            consenting = {s.person for s in signers if s.role in {"safety", "overseer"}}
+            if not asking or not consenting or len(asking | consenting) < 2:
+                raise BrokenError("quorum_unmet", f"a {kind} takes two people of two sides")
         elif kind in {"export", "copy_closed"} or (kind == "placement" and value.get("sidecar")):
             check_quorum(self.root, signers, ["operator", "security"])
         elif kind == "grant" and (not value["keys"] or value["not_after"] <= value["not_before"]):
@@ -2026,6 +2057,32 @@ class Releases:
             taken = self.objections.get(value["body"])
             if taken is not None and taken[1] in _overseers(entry.signers):
                 del self.objections[value["body"]]
+        elif kind == "hold":
+            self.holds[value["id"]] = value
+        elif kind == "hold_lift":
+            self.holds.pop(value["id"], None)
+        elif kind == "erasure":
+            self._erase(value)
+
+    def _erase(self, value: dict[str, Any]) -> None:
+        if value["id"] in self.erasures:
+            raise BrokenError("id_taken", f"erasure {value['id'][:60]} is on the log twice")
+        replaced = [self.erasures.get(name) for name in value["supersedes"]]
+        whole = [older for older in replaced if older is not None and _covers(value, older)]
+        for older in whole:
+            for each in older["covers"]:
+                self.erased.pop((older["id"], each["origin"]), None)
+        self.erasures[value["id"]] = value
+        for each in value["covers"]:
+            self.erased[value["id"], each["origin"]] = Erased(each)
+        for hold in self.holds.values():
+            pairs = [(kept, gone) for kept in hold["covers"] for gone in value["covers"]]
+            if not pairs or any(_overlaps(*pair) for pair in pairs):
+                raise BrokenError(
+                    "erased_under_hold", f"hold {hold['id'][:60]} stood on what it covers"
+                )
+        if len(whole) != len(replaced):
+            raise BrokenError("not_superseded", "it does not cover all that it says it supersedes")
 
     def _register(self, entry: Entry) -> None:
         value = entry.value
@@ -2209,6 +2266,25 @@ def _is_narrow(ceiling: dict[str, Any]) -> bool:
     )
 
 
+def _covers(newer: dict[str, Any], older: dict[str, Any]) -> bool:
+    """Say whether an erasure can cover all that an earlier one did."""
+    mine = {each["origin"]: each for each in newer["covers"]}
+    return all(
+        own is not None
+        and own["first"] <= each["first"]
+        and own["last"] >= each["last"]
+        and own["records"] >= each["records"]
+        for each in older["covers"]
+        for own in [mine.get(each["origin"])]
+    )
+
+
+def _overlaps(kept: dict[str, Any], gone: dict[str, Any]) -> bool:
+    """Say whether a hold's range and an erasure's have a batch in common."""
+    ends = kept["last"] is None or gone["first"] <= kept["last"]
+    return bool(kept["origin"] == gone["origin"] and kept["first"] <= gone["last"] and ends)
+
+
 def _on_stage(order: dict[str, Any], certificate: dict[str, Any]) -> bool:
     target = order["target"]
     named = target["kind"] == "release" or target == {"kind": "stage", "name": certificate["stage"]}
@@ -2230,6 +2306,8 @@ class Requests:
         self._next: dict[tuple[str, str, str], int] = {}
         self._starts: dict[tuple[str, str, str, int], tuple[dict[str, Any], str]] = {}
         self._early: list[tuple[dict[str, Any], str]] = []
+        self.records_erased = 0
+        self._nameless: set[tuple[str, str, str, int]] = set()
 
     def _keys(self, origin: str, node: str) -> list[Vkey]:
         keys = {
@@ -2248,6 +2326,7 @@ class Requests:
         self._check_heads()
         for name, log in self.logs.items():
             self._read_batches(name, log)
+        self._check_erasures()
         for finish, where in self._early:
             self._finish(finish, where, last_chance=True)
         for start, where in self._starts.values():
@@ -2337,7 +2416,10 @@ class Requests:
             for number, line in enumerate(self.releases.source.lines(path), 1):
                 with self.report.reading(f"{path}:{number}"):
                     try:
-                        row = read_shape(line, "line")
+                        row = read_json(line)
+                        is_erased = isinstance(row, dict) and "erasure" in row
+                        row = check_shape(row, "erased" if is_erased else "line", "line")
+                        row["line"] = line
                     except BrokenError as error:
                         raise BrokenError("bad_line", f"not a record line: {error}") from error
                     yield row
@@ -2353,7 +2435,12 @@ class Requests:
             )
         leaves, records = [], []
         for row in rows:
-            data, salt = row["record"].encode("utf-8"), read_base64(row["salt"])
+            data = row["record"].encode("utf-8")
+            if "erasure" in row:
+                leaves.append(bytes.fromhex(check_digest(row["leaf"]).removeprefix("sha256:")))
+                records.append(_read_record(data))
+                continue
+            salt = read_base64(row["salt"])
             if len(salt) != 32:
                 raise BrokenError("bad_record", f"expected a salt of 32 bytes, got {len(salt)}")
             leaves.append(hashlib.sha256(b"\x00gatelift/record/v1\n" + salt + data).digest())
@@ -2366,7 +2453,36 @@ class Requests:
                 raise BrokenError("record_place", f"record {offset} says that it is {place}")
         self.batches += 1
         self.records += len(records)
+        for row in rows:
+            if "erasure" in row:
+                self._take_erased(batch, row, where)
         self._fold(batch, records, where)
+
+    def _take_erased(self, batch: dict[str, Any], row: dict[str, Any], where: str) -> None:
+        self.records_erased += 1
+        held = self.releases.erased.get((row["erasure"], row["log"]))
+        if held is None or not held.value["first"] <= row["batch"] <= held.value["last"]:
+            self.report.error(
+                "erased_without_entry",
+                where,
+                f"no logged erasure in force covers record {row['i']}",
+            )
+            return
+        held.lines += 1
+        held.digest.update(row["line"] + b"\n")
+        if self.releases.erasures[row["erasure"]]["scope"] != "sessions":
+            place = (batch["node"], batch["worker"], batch["run"], batch["seq"] + row["i"])
+            self._nameless.add(place)
+
+    def _check_erasures(self) -> None:
+        for (name, origin), held in self.releases.erased.items():
+            digest = f"sha256:{held.digest.hexdigest()}"
+            if held.lines != held.value["records"] or digest != held.value["tombstones"]:
+                self.report.error(
+                    "tombstones_differ",
+                    f"erasure {name[:60]}",
+                    f"expected {held.value['records']} lines of {origin[:80]}, got {held.lines}, or others",
+                )
 
     def _fold(self, batch: dict[str, Any], records: list[dict[str, Any]], where: str) -> None:
         run = (batch["node"], batch["worker"], batch["run"])
@@ -2395,6 +2511,8 @@ class Requests:
         for name in ("request_id", "release", "stage", "grant", "organisation", "session"):
             if start[name] != finish[name]:
                 self.told.error("finish_differs", where, f"{name} is not that of its start")
+        if finish.get("request") not in (None, start["request"]):
+            self.told.error("finish_differs", where, "request is not that of its start")
         own = all(start[name] == finish[name] for name in ("node", "worker", "run"))
         aborted = finish["outcome"] == "aborted" and finish["node"] == start["node"]
         if not own and not (aborted and finish["spent"] == start["reserved"]):
@@ -2425,6 +2543,9 @@ class Requests:
             self.told.error(
                 "outlived_stop", where, f"it was served until {finish['at']}, past a stop"
             )
+        place = (start["node"], start["worker"], start["run"], start["seq"])
+        if grant is None and place in self._nameless:
+            return
         if grant is None:
             self.told.error(
                 "no_grant", where, f"no grant {start['grant'][:60]!r} of it was in force"
@@ -2669,6 +2790,8 @@ class Audit:
             "requests_logs": len(requests.logs),
             "batches": requests.batches,
             "records": requests.records,
+            "erasures": len(requests.releases.erasures),
+            "records_erased": requests.records_erased,
             "exchanges": requests.paired + requests.open,
             "exchanges_open": requests.open,
             "exchanges_upstream": requests.upstream,
@@ -2680,6 +2803,15 @@ class Audit:
             self.ledger,
             self.records,
         )
+        if requests.releases.erasures:
+            grounds = sorted(each["basis"] for each in requests.releases.erasures.values())
+            counted = ", ".join(f"{grounds.count(each)} on {each}" for each in sorted(set(grounds)))
+            self._say(
+                f"{requests.records_erased:,} of {requests.records:,} records were erased, by "
+                f"{len(grounds)} logged erasure(s) of two people each ({counted}): their leaves stand in "
+                "their batches, what is left of them is what was signed, and no hold stood against it",
+                *(self.ledger, self.granted, self.records),
+            )
         self._say(
             f"no record is missing from any run; {requests.paired} exchanges have one start and one "
             f"finish, {requests.open} were open; each of the {requests.upstream} that went upstream lies "

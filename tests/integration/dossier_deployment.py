@@ -80,6 +80,7 @@ from gatelift.trust import (
     parse_root,
 )
 from gatelift.watch import UnitCounter, WatchError, make_session
+from tests.support.erased import erase_last
 from tests.support.world import HOUR, NOW, World, key, seed
 
 ORIGIN = "test.example/requests/n1/2026-09"
@@ -528,8 +529,8 @@ class Deployment:
         self.head()
         self.observe()
 
-    def tell(self) -> None:
-        """Open stage zero, serve, stop it, open it again, serve."""
+    def tell(self, *, erasing: bool = True) -> None:
+        """Open stage zero, serve, stop it, open it again, serve, erase."""
         self.begin()
         self.certify()
         self.grant()
@@ -545,8 +546,11 @@ class Deployment:
         self.commit()
         self.certify()
         self.served("user9")
+        self.served("forgotten")
         self.commit()
         self.head()
+        if erasing:
+            erase_last(self)
         self.observe()
 
 

@@ -60,9 +60,26 @@ MORE = [
 def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Deployment, Path]:
     home = tmp_path_factory.mktemp("told")
     deployment = Deployment(home / "deployment")
+    deployment.tell(erasing=False)
+    deployment.export(home / "dossier")
+    return deployment, home / "dossier"
+
+
+@pytest.fixture(scope="module")
+def erased(tmp_path_factory: pytest.TempPathFactory) -> tuple[Deployment, Path]:
+    home = tmp_path_factory.mktemp("erased")
+    deployment = Deployment(home / "deployment")
     deployment.tell()
     deployment.export(home / "dossier")
     return deployment, home / "dossier"
+
+
+@pytest.fixture
+def whole(
+    row: Tampering, told: tuple[Deployment, Path], erased: tuple[Deployment, Path]
+) -> tuple[Deployment, Path]:
+    """The dossier that a row is done to: one with an erasure where the row is about that."""
+    return erased if "erased" in row.what else told
 
 
 def audit(deployment: Deployment, path: Path) -> AuditReport:
@@ -73,19 +90,19 @@ def audit(deployment: Deployment, path: Path) -> AuditReport:
 
 @pytest.mark.parametrize("row", [*TOUCHED, *MORE], ids=lambda row: row.what)
 def test_bulk_and_line_by_line_say_the_same(
-    told: tuple[Deployment, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Tampering
+    whole: tuple[Deployment, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Tampering
 ) -> None:
     path = tmp_path / "dossier"
-    shutil.copytree(told[1], path)
-    row.change(path, told[0])
-    bulk = audit(told[0], path)
+    shutil.copytree(whole[1], path)
+    row.change(path, whole[0])
+    bulk = audit(whole[0], path)
     assert bulk.exit_code == row.exit_code
     assert row.code is None or row.code in {f.code for f in bulk.findings}
     monkeypatch.setattr(record_lines, "_open_piece", lambda *_: None)
-    assert audit(told[0], path) == bulk
+    assert audit(whole[0], path) == bulk
     monkeypatch.undo()
     monkeypatch.setattr("gatelift.ledger.audit.folder._PIECE", 700)
-    pieces = audit(told[0], path)
+    pieces = audit(whole[0], path)
     assert [f.code for f in pieces.findings] == [f.code for f in bulk.findings]
     assert pieces.counts == bulk.counts
 
@@ -95,6 +112,16 @@ def test_most_lines_are_read_in_bulk(
 ) -> None:
     monkeypatch.setattr(record_lines, "_open_line", None)
     assert audit(*told).exit_code == 0
+
+
+def test_lines_beside_an_erased_one_are_read_in_bulk_too(
+    erased: tuple[Deployment, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = []
+    real = record_lines._open_line
+    monkeypatch.setattr(record_lines, "_open_line", lambda data: alone.append(data) or real(data))
+    report = audit(*erased)
+    assert (report.exit_code, len(alone)) == (0, report.counts["records_erased"])
 
 
 def test_a_batch_of_a_billion_records_costs_nothing(tmp_path: Path) -> None:

@@ -59,9 +59,11 @@ def test_a_genuine_dossier_holds_and_is_authenticated(told: tuple[Deployment, Pa
     report = audit(deployment, path)
     assert report.findings == ()
     assert (report.exit_code, report.authenticated) == (0, True)
-    assert len(report.proved) == 8
-    assert report.counts["records"] == 295
-    assert report.counts["exchanges_upstream"] == 15
+    assert len(report.proved) == 9
+    assert report.counts["records"] == 297
+    assert report.counts["records_erased"] == 2
+    assert any(told.startswith("2 of 297 records were erased, by 1 ") for told in report.proved)
+    assert report.counts["exchanges_upstream"] == 16
     assert report.cannot_prove
 
 

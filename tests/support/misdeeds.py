@@ -28,6 +28,7 @@ from gatelift.tlog import MemoryTree
 from gatelift.trust import After, Order, Target, TargetKind
 from tests.integration.dossier_deployment import SECOND, Deployment
 from tests.support import misdeeds_weights as weights
+from tests.support.erased import erase_less, erase_under_hold, erase_with_a_lie
 from tests.support.world import HOUR
 
 Scene = Callable[[Deployment], object]
@@ -373,6 +374,9 @@ MISDEEDS = (
     Misdeed("certificate through a shut gate", with_scene(shut_gate), "not_admissible", only=True),
     Misdeed("a harmless order under a stop's id", with_scene(id_taken), "not_admissible", file_code="id_taken"),
     Misdeed("revocation of nothing", with_scene(unknown_revocation), "not_admissible", only=True),
+    Misdeed("records erased under a hold", with_scene(erase_under_hold), "erased_under_hold"),
+    Misdeed("an erasure that halves what was spent, before it is carried out", with_scene(erase_with_a_lie), "tombstones_differ"),
+    Misdeed("an erasure that replaces one it does not cover", with_scene(erase_less), "not_superseded"),
     Misdeed("a copy of the weights registered by one person", with_scene(weights.exported_alone), "quorum_unmet"),
     Misdeed("a copy of the weights to where the plan says none goes", with_scene(
         weights.exported_elsewhere

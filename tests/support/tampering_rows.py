@@ -12,6 +12,14 @@ from gatelift.encoding import Digest
 from gatelift.messages import EntryKind
 from gatelift.terms import Sealing
 from tests.integration.dossier_deployment import Deployment
+from tests.support.erased import (
+    forget_other,
+    name_other,
+    other_figure,
+    other_leaf,
+    say_erased,
+    without_erased,
+)
 from tests.support.tamperings import (
     BUNDLE,
     RECORDS,
@@ -71,7 +79,7 @@ def renamed_node(path: Path, _: Deployment) -> None:
 ANY_BYTES = (
     Tampering("a bit of `root.json` is flipped", flipped("root.json", 60), None),
     Tampering("`root.json` is left out", removed("root.json"), "unreadable", 2),
-    Tampering("the checkpoint's size is one less", replaced("releases/checkpoint", SIZE, b"\n23\n"), "missing"),
+    Tampering("the checkpoint's size is one less", replaced("releases/checkpoint", SIZE, b"\n24\n"), "missing"),
     Tampering("the checkpoint's size is 2^60", replaced(
         "releases/checkpoint", SIZE, b"\n1152921504606846976\n"
     ), "missing"),
@@ -85,7 +93,7 @@ ANY_BYTES = (
     Tampering("the witness's line is taken out", edited("releases/checkpoint", without_witness), "quorum_not_met"),
     Tampering("the witness's line is one for an earlier head", older_cosignature, "bad_signature"),
     Tampering("a bit of an entry is flipped", flipped(BUNDLE), "root_mismatch"),
-    Tampering("a bit of a tile is flipped", flipped("releases/tile/0/000.p/24"), "tile_mismatch"),
+    Tampering("a bit of a tile is flipped", flipped("releases/tile/0/000.p/25"), "tile_mismatch"),
     Tampering("a bundle is left out", removed(BUNDLE), "missing"),
     Tampering("a bundle is cut short", edited(BUNDLE, lambda d: d[:-3]), "bad_tile"),
     Tampering("a bundle has a byte more", edited(BUNDLE, lambda d: d + b"\0"), "bad_tile"),
@@ -96,7 +104,7 @@ ANY_BYTES = (
     Tampering("a bit of the plan is flipped", body_with(b"apiVersion", lambda p, d: flipped(p.name, 100)(p.parent, d)), "wrong_bytes"),
     Tampering("the candidate is left out", body_with(b"model_part"), "missing"),
     Tampering("`tlog-policy` asks for less", replaced("tlog-policy", b"group witnesses 1", b"group witnesses any"), "policy_differs"),
-    Tampering("a bit of a requests checkpoint is flipped", flipped(f"{REQUESTS}/checkpoint", 40), "bad_signature"),
+    Tampering("a bit of a requests checkpoint is flipped", flipped(f"{REQUESTS}/checkpoint", 50), "bad_signature"),
     Tampering("a requests checkpoint is signed by another key of the root", resigned_requests, "bad_signature"),
     Tampering("a requests log has a batch more than its checkpoint", beyond_the_end, "missing"),
     Tampering("a bit of a batch is flipped", flipped(f"{REQUESTS}/tile/entries/000", 50), "root_mismatch"),
@@ -113,6 +121,12 @@ ANY_BYTES = (
     Tampering("two records of a batch change places", rows(lambda r: [r[1], r[0], *r[2:]]), "record_missing"),
     Tampering("two batches' records change places", rows(swap_batches), "batch_root"),
     Tampering("a record stands twice", rows(lambda r: [*r[:-1], r[0], b""]), "record_out_of_place"),
+    Tampering("an erased record says half of its tokens", rows(other_figure), "tombstones_differ"),
+    Tampering("an erased record has another leaf", rows(other_leaf), "batch_root"),
+    Tampering("an erased record names an erasure that is not logged", rows(name_other), "erased_without_entry"),
+    Tampering("an erased record is left out", rows(without_erased), "record_missing"),
+    Tampering("a record is called erased, outside of what the erasure covers", rows(say_erased), "erased_without_entry"),
+    Tampering("a record is called erased, beside what the erasure covers", rows(forget_other), "tombstones_differ"),
     Tampering("the records are left out", removed(RECORDS), "record_missing"),
     Tampering("the records are cut in a line", edited(RECORDS, lambda d: d[:-9]), "line_too_long"),
     Tampering("a line of a megabyte stands among the records", edited(
@@ -156,6 +170,9 @@ LOG_KEYS = (
         EntryKind.GRANT, signed_again("operator:olga"), actor=("operator:olga",)
     ), "role_not_allowed"),
     Tampering("an order's entry names the body of a grant", body_of_another_kind, "wrong_type"),
+    Tampering("an erasure is signed again by one of the two", with_body(
+        EntryKind.ERASURE, signed_again("safety:sam"), actor=("safety:sam",)
+    ), "quorum_unmet"),
     Tampering("a certificate has one signature twice", with_body(
         EntryKind.CERTIFICATE, one_signature, actor=("operator:olga",)
     ), "quorum_unmet"),

@@ -287,7 +287,7 @@ def earlier_end(path: Path, deployment: Deployment) -> None:
 
 
 def unlisted_files(path: Path, deployment: Deployment) -> None:
-    put(path / "releases/tile/entries/000.p/25", b"\x00\x02{}")
+    put(path / "releases/tile/entries/000.p/26", b"\x00\x02{}")
     data = b"what nobody asked for"
     put(path / "files/sha256" / sha256_digest(data).removeprefix("sha256:"), data)
     count = len(list((path / "files/sha256").iterdir()))
@@ -312,5 +312,5 @@ def resigned_requests(path: Path, deployment: Deployment) -> None:
     )
 
 
-BUNDLE = "releases/tile/entries/000.p/24"
-SIZE = b"\n24\n"
+BUNDLE = "releases/tile/entries/000.p/25"
+SIZE = b"\n25\n"

@@ -30,6 +30,7 @@ class ScriptedUpstream(ThreadedServer):
         self.tell: Callable[[int], dict[str, Any] | None] | None = None
         self.words_made = 0
         self.status = 200
+        self.error_body = b"{}"
         self.unguarded: frozenset[str] = frozenset()
         super().__init__()
 
@@ -52,7 +53,7 @@ class ScriptedUpstream(ThreadedServer):
         self.calls += 1
         self.bodies.append(body)
         if self.status != 200:
-            return self._send(writer, self.status, b"{}")
+            return self._send(writer, self.status, self.error_body)
         words = self.words[: body["max_tokens"]]
         usage: Any = {"prompt_tokens": 5, "completion_tokens": self.usage or len(words)}
         if self.tell is not None:

@@ -69,6 +69,8 @@ COMMANDS = (
     Entry("halt", "orders", "halt", "Stop: nobody, or nobody of one kind, is served", _STOP),
     Entry("order", "orders", "order", "Narrow: lower a ceiling or add block rules", _STOP),
     Entry("clear", "orders", "clear", "Lift orders on organisations, principals or keys", _STOP),
+    Entry("hold", "holds", "hold", "Keep records from being erased", _STOP),
+    Entry("erase", "erasing", "erase", "Erase records: two people, announced on the log", _WIDEN),
     Entry("incident", "incidents", "incident", "Open and change incidents", _STOP),
     Entry("status", "reading", "status", "What is live, what blocks, what comes next", _READ),
     Entry("log", "reading", "log", "Entries of the releases log", _READ),
@@ -78,6 +80,7 @@ COMMANDS = (
     Entry("verify", "audit", "verify", "Verify a dossier offline", _READ),
     Entry("replay", "audit", "replay", "Replay every decision of a dossier", _READ),
     Entry("ticket", "audit", "ticket", "Verify a ticket and its receipt", _READ),
+    Entry("receipt", "receipts", "receipt", "Prove what was sent and answered", _READ),
 )
 _BY_NAME = {entry.name: entry for entry in COMMANDS}
 

@@ -16,6 +16,7 @@ from decimal import Decimal
 
 from gatelift.decide.admit_certificate import check_certificate
 from gatelift.decide.admit_counts import check_event, check_observation, check_probe
+from gatelift.decide.admit_erasure import check_erasure, check_hold, check_hold_lift
 from gatelift.decide.admit_error import (
     AdmitError,
     refuse,
@@ -35,9 +36,12 @@ from gatelift.messages import (
     Commit,
     CopyClosing,
     EntryKind,
+    Erasure,
     EventCount,
     Evidence,
     Export,
+    Hold,
+    HoldLift,
     IncidentChange,
     IncidentOpening,
     Observation,
@@ -115,12 +119,25 @@ def check_entry(
             _incident(state, body, value)
         case IncidentChange():
             _incident_change(state, body, value, now_ms)
+        case Tick():
+            require_release(state, value.release)
+        case _:
+            _check_of_records_and_copies(state, body, now_ms)
+
+
+def _check_of_records_and_copies(state: State, body: Body, now_ms: int) -> None:
+    value = body.value
+    match value:
+        case Erasure():
+            check_erasure(state, value)
+        case Hold():
+            check_hold(state, value)
+        case HoldLift():
+            check_hold_lift(state, value)
         case Export():
             check_export(state, body, value, now_ms)
         case CopyClosing():
             check_closing(state, body, value)
-        case Tick():
-            require_release(state, value.release)
         case _:
             # Roots were verified against their predecessor; heads and decisions are control's own.
             return

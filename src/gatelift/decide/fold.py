@@ -44,10 +44,13 @@ from gatelift.messages import (
     CopyClosing,
     Decision,
     EntryHeader,
+    Erasure,
     EventCount,
     Evidence,
     Export,
     Head,
+    Hold,
+    HoldLift,
     IncidentChange,
     IncidentOpening,
     Observation,
@@ -133,6 +136,12 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
             return _incident(base, index, header, value)
         case IncidentChange():
             return _incident_change(base, index, header, body, value)
+        case Erasure():
+            return msgspec.structs.replace(base, erasures=put(base.erasures, value.id, value))
+        case Hold():
+            return msgspec.structs.replace(base, holds=put(base.holds, value.id, value))
+        case HoldLift():
+            return msgspec.structs.replace(base, lifted_holds=base.lifted_holds | {value.id})
         case Export():
             return fold_export(base, index, header, value)
         case CopyClosing():

@@ -21,8 +21,10 @@ from gatelift.messages import (
     Commit,
     CopyClosing,
     Decision,
+    Erasure,
     Evidence,
     Export,
+    Hold,
     Narrowing,
     Observation,
     PlacementEnrolment,
@@ -236,6 +238,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     baselines: dict[str, EventBaseline] = {}
     incidents: dict[str, Incident] = {}
     heads: dict[str, str] = {}
+    holds: dict[str, Hold] = {}
+    lifted_holds: frozenset[str] = frozenset()
+    erasures: dict[str, Erasure] = {}
     copies: dict[str, CopyEntry] = {}
     account: Account | None = None
     latches: tuple[Latch, ...] = ()

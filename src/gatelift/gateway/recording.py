@@ -22,6 +22,7 @@ from gatelift.messages import (
     RecordedVerdict,
     RecordForm,
     commit_content,
+    commit_openings,
 )
 from gatelift.safeguards import Verdict
 from gatelift.terms import Endpoint
@@ -89,7 +90,7 @@ def _form(
 class Recorder:
     """Writes one exchange's records into the worker's journal."""
 
-    __slots__ = ("_form", "_journal", "_salts", "_subject", "finish", "start")
+    __slots__ = ("_form", "_journal", "_request", "_salts", "_subject", "finish", "start")
 
     def __init__(self, journal: Writer, subject: Subject) -> None:
         self._journal = journal
@@ -107,6 +108,7 @@ class Recorder:
         )
         # The request's, and behind it the answer's.
         self._salts = journal.entropy.take(2 * SALT_BYTES)
+        self._request: Digest | None = None
         self.start: Pending | None = None
         self.finish: Pending | None = None
 
@@ -116,12 +118,13 @@ class Recorder:
         `reserved` is the JSON of the charges (`charging`), `NO_CHARGES` where nothing is reserved.
         """
         subject = self._subject
+        self._request = commit_content(self._salts[:SALT_BYTES], request)
         fields = self._form.start(
             at=_now_ms(),
             request_id=subject.request_id,
             session=subject.session,
             stream=subject.stream,
-            request=commit_content(self._salts[:SALT_BYTES], request),
+            request=self._request,
             request_bytes=len(request),
             reserved=reserved,
             images=subject.images,
@@ -150,6 +153,8 @@ class Recorder:
             spent=spent,
             overrun_tokens=ending.overrun_tokens,
             verdicts=_recorded(ending.verdicts) if ending.verdicts else (),
+            request=self._request,
+            openings=commit_openings(self._salts[:SALT_BYTES], self._salts[SALT_BYTES:]),
         )
         # Until it is durable the start stands for it: a kill leaves an orphan, charged in full.
         self.finish = self._journal.append_fields("finish", fields, lazily=True)
@@ -159,7 +164,7 @@ class Recorder:
         """Return the ticket of the start; only once it is durable."""
         if self.start is None:
             raise RuntimeError("no start was written")
-        return self.start.ticket(self._salts[:SALT_BYTES]).decode()
+        return self.start.ticket(self._salts[:SALT_BYTES], self._salts[:SALT_BYTES]).decode()
 
     def finish_ticket(self) -> str:
         """Return the ticket of the finish; only once it is durable."""
@@ -169,7 +174,8 @@ class Recorder:
         """Return the header that carries the ticket of the finish; only once it is durable."""
         if self.finish is None:
             raise RuntimeError("no finish was written")
-        return b"gatelift-ticket", self.finish.ticket(self._salts[SALT_BYTES:])
+        ticket = self.finish.ticket(self._salts[SALT_BYTES:], self._salts[:SALT_BYTES])
+        return b"gatelift-ticket", ticket
 
 
 def _recorded(verdicts: tuple[Verdict, ...]) -> tuple[RecordedVerdict, ...]:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import secrets
@@ -61,6 +60,7 @@ from gatelift.messages.frames import (
     StatusFrame,
 )
 from gatelift.trust import Refusal
+from gatelift.watch import session_secret
 from gatelift.wire.files import FileStore
 from gatelift.wire.keyfiles import load_signing_key
 from gatelift.wire.memory import settle_collector
@@ -76,8 +76,6 @@ _IDLE_GRACE_S = 1.0
 _LOOK_S = 0.02
 _LAG_EVERY_S = 0.05
 _CALLERS = 20_000
-# Ed25519 is deterministic, so all workers of a node make the same secret and nobody else can.
-_SESSION_LABEL = b"gatelift/session/v1\n"
 
 
 class _Worker:
@@ -109,7 +107,7 @@ class _Worker:
             link=self._link,
             leases=self._leases,
             upstream_key=read_upstream_key(directory),
-            session_secret=hashlib.sha256(key.sign(_SESSION_LABEL)).digest(),
+            session_secret=session_secret(key),
             identity=UpstreamIdentity(files.get, self._holdings.is_alive, boot_ms),
             placement_terms=read_terms(directory / "upstream.json", PlacementTerms),
             overload_terms=read_terms(directory / "overload.json", OverloadTerms),

@@ -48,7 +48,7 @@ class SignedBatch:
         """The digest of the stored entry, under which a receipt is asked for."""
         return sha256_digest(self.data)
 
-    def ticket(self, index: int, salted: bytes, content_salt: bytes) -> bytes:
+    def ticket(self, index: int, salted: bytes, content_salt: bytes, request_salt: bytes) -> bytes:
         """Return the ticket of record `index`, given as its salt with the stored bytes behind it.
 
         It is what `encode_ticket` writes, from parts that tickets of one batch share.
@@ -57,7 +57,10 @@ class SignedBatch:
             self._prepare_tickets()
         salt, stored = salted[:SALT_BYTES], salted[SALT_BYTES:]
         place = f'{index},"path":[{self._path(index)}],"salt":"{encode_base64(salt)}","record":'
-        opening = f',"content_salt":"{encode_base64(content_salt)}"}}'
+        opening = (
+            f',"content_salt":"{encode_base64(content_salt)}"'
+            f',"request_salt":"{encode_base64(request_salt)}"}}'
+        )
         parts = (self._ticket_head, place.encode(), _quoted(stored), opening.encode())
         return b2a_base64(b"".join(parts), newline=False)
 
@@ -151,8 +154,8 @@ class Pending:
         """A future of its own for whoever asks: the signed batch, or `JournalError`."""
         return self._acknowledged.wait()
 
-    def ticket(self, content_salt: bytes) -> bytes:
-        """Return the caller's ticket; `content_salt` opens the record's commitment to content.
+    def ticket(self, content_salt: bytes, request_salt: bytes = b"") -> bytes:
+        """Return the caller's ticket; the salts open the record's commitments to content and request.
 
         Raises `JournalError` (`journal_not_durable`) before `durable` is done, and its own error
         after it failed.
@@ -166,7 +169,7 @@ class Pending:
                 f"record {self.seq} is not on disk yet: await `durable` first",
                 code="journal_not_durable",
             )
-        return batch.ticket(self.seq - batch.entry.seq, self.salted, content_salt)
+        return batch.ticket(self.seq - batch.entry.seq, self.salted, content_salt, request_salt)
 
 
 def make_batch(

@@ -17,6 +17,8 @@ Invariants
 - Records that no batch covers are `uncommitted`: they were never acknowledged. Some may be
   committed later; after the writer's death (`is_locked`) and one more `poll`, none will be.
 - A batch that was written a second time after a disk error is the same bytes, and is passed over.
+- Of an erased record the leaf is read, not computed: it hashes to the batch's root with the others. Its
+  payload is zeros for the salt, and behind them what the tombstone left.
 - A segment is left only once its successor exists and it was read again after that was seen.
 
 It does not verify signatures: a local journal is believed as far as its node is. Whoever brings
@@ -37,10 +39,13 @@ from gatelift.messages import (
     SALT_BYTES,
     BatchEntry,
     BriefRecord,
+    ErasureError,
     Record,
     RecordError,
+    Tombstone,
     decode_batch_entry,
     decode_record,
+    decode_tombstone,
     stored_leaves,
 )
 from gatelift.tlog import SIGNATURE_BYTES, root_of
@@ -48,16 +53,19 @@ from gatelift.tlog import SIGNATURE_BYTES, root_of
 __all__ = ["Batch", "CommittedBatch", "Position", "RunFollower", "StoredRecord", "list_runs"]
 
 _REMEMBERED_BATCHES = 8
+_NO_SALT = bytes(SALT_BYTES)
+_Taken = tuple[list[bytes], dict[int, Tombstone]]
 
 R = TypeVar("R", bound=Record | BriefRecord)
 
 
 class StoredRecord(NamedTuple):
-    """A record, the salt of its leaf and its stored bytes."""
+    """A record, the salt of its leaf and its stored bytes; `gone` is its tombstone if it was erased."""
 
     record: Record
     salt: bytes
     data: bytes
+    gone: Tombstone | None = None
 
 
 class CommittedBatch(NamedTuple):
@@ -70,12 +78,16 @@ class CommittedBatch(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """As `CommittedBatch`, with payloads: each is a salt and a record's stored bytes behind it."""
+    """As `CommittedBatch`, with payloads: each is a salt and a record's stored bytes behind it.
+
+    `gone` are the tombstones among them, by their place in the batch.
+    """
 
     entry: BatchEntry
     data: bytes
     signature: bytes
     payloads: list[bytes]
+    gone: dict[int, Tombstone]
 
     def decode(self, decode: Callable[[Iterable[bytes]], list[R]]) -> list[R]:
         """Return the records, by `decode`; raises `JournalError` if one is none or misplaced."""
@@ -103,8 +115,10 @@ class Batch(NamedTuple):
     def committed(self) -> CommittedBatch:
         """Return it with every record decoded in full; raises `JournalError` as above."""
         records = [
-            StoredRecord(record, payload[:SALT_BYTES], payload[SALT_BYTES:])
-            for record, payload in zip(self.decode(_decode_fully), self.payloads, strict=True)
+            StoredRecord(record, payload[:SALT_BYTES], payload[SALT_BYTES:], self.gone.get(place))
+            for place, (record, payload) in enumerate(
+                zip(self.decode(_decode_fully), self.payloads, strict=True)
+            )
         ]
         return CommittedBatch(self.entry, self.data, self.signature, tuple(records))
 
@@ -197,7 +211,7 @@ class RunFollower:
             # Given up by its writer before anything in it was acknowledged; its successor repeats it.
             return False
         for frame in frames:
-            if frame.kind is FrameKind.RECORD:
+            if frame.kind is not FrameKind.BATCH:
                 self._fresh.append(frame)
             elif (batch := self._take_batch(frame.payload)) is not None:
                 found.append(batch)
@@ -221,23 +235,30 @@ class RunFollower:
             raise self._corrupt(
                 f"expected a batch from record {self._next_seq}, got {entry.n} from {entry.seq}"
             )
-        payloads = self._take_oldest(entry) or self._take_by_number(entry)
+        payloads, gone = self._take_oldest(entry) or self._take_by_number(entry)
         self._next_seq = entry.seq + entry.n
         self._batches.append(data)
-        return Batch(entry, data, signature, payloads)
+        return Batch(entry, data, signature, payloads, gone)
 
-    def _take_oldest(self, entry: BatchEntry) -> list[bytes]:
+    def _take_oldest(self, entry: BatchEntry) -> _Taken | None:
         """Take the records that were read first, if it is they that the batch covers."""
         oldest = self._fresh[: entry.n]
         if self._sorted or len(oldest) < entry.n:
-            return []
+            return None
         payloads = [frame.payload for frame in oldest]
-        if not _is_root(entry, payloads):
-            return []
+        gone = {
+            place: self._opened(frame)
+            for place, frame in enumerate(oldest)
+            if frame.kind is FrameKind.TOMBSTONE
+        }
+        for place, tombstone in gone.items():
+            payloads[place] = _NO_SALT + tombstone.record
+        if not _is_root(entry, payloads, gone):
+            return None
         del self._fresh[: entry.n]
-        return payloads
+        return payloads, gone
 
-    def _take_by_number(self, entry: BatchEntry) -> list[bytes]:
+    def _take_by_number(self, entry: BatchEntry) -> _Taken:
         """Take the records that the batch names; raises when they are not there or are others."""
         self._sort_out()
         seqs = range(entry.seq, entry.seq + entry.n)
@@ -246,9 +267,16 @@ class RunFollower:
             raise self._corrupt(f"record {missing} of a batch is missing")
         taken = [self._sorted.pop(seq)[0] for seq in seqs]
         payloads = [stored.salt + stored.data for stored in taken]
-        if not _is_root(entry, payloads):
+        gone = {at: stored.gone for at, stored in enumerate(taken) if stored.gone is not None}
+        if not _is_root(entry, payloads, gone):
             raise self._corrupt(f"the records from {entry.seq} do not hash to their batch's root")
-        return payloads
+        return payloads, gone
+
+    def _opened(self, frame: Frame) -> Tombstone:
+        try:
+            return decode_tombstone(frame.payload)
+        except ErasureError as error:
+            raise self._corrupt(f"{error}") from error
 
     def _sort_out(self) -> None:
         self._sorted = self._by_number()
@@ -258,7 +286,11 @@ class RunFollower:
         """Return all records that wait; what was handed out already is passed over."""
         waiting = dict(self._sorted)
         for frame in self._fresh:
+            gone = None
             salt, data = frame.payload[:SALT_BYTES], frame.payload[SALT_BYTES:]
+            if frame.kind is FrameKind.TOMBSTONE:
+                gone = self._opened(frame)
+                salt, data = _NO_SALT, gone.record
             try:
                 record = decode_record(data)
             except RecordError as error:
@@ -266,7 +298,8 @@ class RunFollower:
             if record.run != self.run:
                 raise self._corrupt(f"a record of run {record.run!r}")
             if record.seq >= self._next_seq:
-                waiting[record.seq] = (StoredRecord(record, salt, data), self._number, frame.offset)
+                stored = StoredRecord(record, salt, data, gone)
+                waiting[record.seq] = (stored, self._number, frame.offset)
         return waiting
 
     def _corrupt(self, what: str) -> JournalError:
@@ -278,8 +311,11 @@ def _decode_fully(stored: Iterable[bytes]) -> list[Record]:
     return [decode_record(data) for data in stored]
 
 
-def _is_root(entry: BatchEntry, payloads: list[bytes]) -> bool:
-    return f"sha256:{root_of(stored_leaves(payloads)).hex()}" == entry.root
+def _is_root(entry: BatchEntry, payloads: list[bytes], gone: dict[int, Tombstone]) -> bool:
+    leaves = stored_leaves(payloads)
+    for place, tombstone in gone.items():
+        leaves[place] = tombstone.leaf
+    return f"sha256:{root_of(leaves).hex()}" == entry.root
 
 
 def _corrupt(where: str, what: str) -> JournalError:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gatelift.journal.segments import segment_path
 
-__all__ = ["SegmentFiles", "make_directory"]
+__all__ = ["SegmentFiles", "make_directory", "sync_directory"]
 
 
 class SegmentFiles:
@@ -38,7 +38,7 @@ class SegmentFiles:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         fd = os.open(segment_path(self._directory, self._run, self._number), flags, 0o600)
         try:
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
         except OSError:
             os.close(fd)
             self.discard()
@@ -71,10 +71,11 @@ def make_directory(directory: Path) -> None:
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     for path in missing:
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Make the names in `directory` durable."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -4,7 +4,8 @@
     payload                                                                 (all big-endian)
 
 A `RECORD` payload is a salt of 32 bytes and the record's stored JSON; a `BATCH` payload is the
-node's signature of 64 bytes and the stored JSON of a `BatchEntry`.
+node's signature of 64 bytes and the stored JSON of a `BatchEntry`; a `TOMBSTONE` stands where a record
+was erased, in the same length (`messages.tombstones`, written by `erasing`).
 
 Invariants
 - A crash leaves a prefix of what was written, so only a frame that *ends too early* is a torn tail
@@ -60,6 +61,7 @@ class FrameKind(enum.IntEnum):
 
     RECORD = 1
     BATCH = 2
+    TOMBSTONE = 3
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):

@@ -93,8 +93,13 @@ def make_node(directory: Path, node: str, replica: Path | None = None) -> Node:
         directory=directory,
         files=files,
         serving=Serving(node=node, files=files, pinned_root=pinned, memory=directory / "run"),
-        make_desk=lambda on_new: OrderDesk(
-            root=root, files=files, index=directory / "orders", follower=follower, on_new=on_new
+        make_desk=lambda on_new, on_erasing: OrderDesk(
+            root=root,
+            files=files,
+            index=directory / "orders",
+            follower=follower,
+            on_new=on_new,
+            on_erasing=on_erasing,
         ),
         journals=Journals(
             directory=directory / "journal",
@@ -112,7 +117,7 @@ def make_node(directory: Path, node: str, replica: Path | None = None) -> Node:
         order_urls=root.order_urls,
         credential=load_secret_text(upstream_key) if upstream_key.exists() else None,
         issuer=Issuer(node, load_upstream_ca(ca_key, node) if ca_key.exists() else None),
-        replicated=replica is not None,
+        replica=replica,
     )
 
 

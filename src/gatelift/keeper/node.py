@@ -32,6 +32,7 @@ from gatelift.encoding import Digest
 from gatelift.journal import Writer
 from gatelift.keeper.counters import GRACE_MS, Counters, WorkerRun
 from gatelift.keeper.draws import Draws
+from gatelift.keeper.erasing import Eraser, MakeDesk
 from gatelift.keeper.errors import KeeperError
 from gatelift.keeper.incoming import pick_up
 from gatelift.keeper.journals import KEEPER, Journals
@@ -46,7 +47,6 @@ from gatelift.keeper.serving import Serving
 from gatelift.keeper.settling import Settling
 from gatelift.keeper.troubles import Troubles
 from gatelift.keeper.uplink import Uplink
-from gatelift.ledger.following import OrderDesk
 from gatelift.messages import Probe
 from gatelift.messages.frames import (
     Ask,
@@ -96,7 +96,7 @@ class Node:
         directory: Path,
         files: FileStore,
         serving: Serving,
-        make_desk: Callable[[Callable[[OrderFrame | ClearFrame], None]], OrderDesk],
+        make_desk: MakeDesk,
         journals: Journals,
         own: Writer,
         worker_socket: Path,
@@ -105,7 +105,7 @@ class Node:
         order_urls: tuple[str, ...],
         credential: str | None,
         issuer: Issuer,
-        replicated: bool,
+        replica: Path | None,
     ) -> None:
         self._node = node
         self._incoming = directory / "incoming"
@@ -119,11 +119,18 @@ class Node:
         self._uplink = Uplink(
             control_socket,
             node,
-            replicated=replicated,
+            replicated=replica is not None,
             welcome=self._welcome,
             on_frame=self._from_control,
         )
-        self._desk = make_desk(self._server.broadcast)
+        self._eraser = Eraser(
+            journals=directory / "journal",
+            replica=replica,
+            redo=directory / "run",
+            files=files,
+            exclusive=self._while_unread,
+        )
+        self._desk = make_desk(self._server.broadcast, self._eraser.take)
         self._order_socket = OrderSocket(order_socket, self._adopt)
         self._order_polls = tuple(OrderPoll(url, self._adopt) for url in order_urls)
         self._counters = Counters(journals.past)
@@ -147,6 +154,7 @@ class Node:
             tell=self._uplink.send,
             on_gone=self._draws.heard,
             on_closed=self._close_node,
+            before_reading=self._eraser.recover,
         )
         self._receipts = Receipts(self._pump.receipt, self._server.send)
         self._watches: PlacementWatches | None = None
@@ -179,6 +187,7 @@ class Node:
                     self._uplink.run(),
                     self._pump.run(),
                     self._pump.run_heads(),
+                    self._eraser.run(),
                     self._follow(),
                     *(poll.run() for poll in self._order_polls),
                 )
@@ -286,6 +295,9 @@ class Node:
         for digest in set(self._desk.plan_of.values()) - self._known_plans.keys():
             self._known_plans[digest] = parse_plan(self._files.get(digest))
         return (None if current is None else current[0]), self._known_plans
+
+    async def _while_unread(self, work: Callable[[], None]) -> None:
+        await self._pump.exclusively(work)
 
     def _close_node(self) -> None:
         self._draws.close_node()

@@ -61,7 +61,7 @@ class JournalPump:
 
     `plans` returns the digest of the plan in force and all plans to count under, `plan_of` each
     certificate's plan, `tell` sends to control; `on_gone(worker)` is called for each dead worker,
-    `on_closed()` once if the node is closed.
+    `on_closed()` once if the node is closed, `before_reading()` before any journal is read.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class JournalPump:
         tell: Callable[[KeeperToControl], bool],
         on_gone: Callable[[WorkerRun], None],
         on_closed: Callable[[], None],
+        before_reading: Callable[[], None],
     ) -> None:
         self._node = node
         self._journals = journals
@@ -86,6 +87,7 @@ class JournalPump:
         self._tell = tell
         self._on_gone = on_gone
         self._on_closed = on_closed
+        self._before_reading = before_reading
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journals")
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -120,6 +122,7 @@ class JournalPump:
         in the next, and until then nothing may be granted past what it spent.
         """
         try:
+            await self._blocking(self._before_reading)
             _, plans = self._plans()
             await self._blocking(lambda: self._journals.open(plans, _now_ms()))
             # To their ends, whoever lives: what a worker forgets at a window's end is known here alone.
@@ -185,6 +188,10 @@ class JournalPump:
             async with asyncio.timeout(_IDLE_S):
                 await rounded.wait()
         return await self._blocking(lambda: self._journals.receipt(batch))
+
+    async def exclusively(self, work: Callable[[], None]) -> None:
+        """Run `work` while no journal is read or folded."""
+        await self._blocking(work)
 
     async def close(self) -> None:
         """Give our own journal back, publish what was read, end the thread."""

@@ -121,6 +121,7 @@ class Settling:
                 spent=start.reserved,
                 overrun_tokens=0,
                 verdicts=(),
+                request=start.request,
             )
 
         own.append(make)

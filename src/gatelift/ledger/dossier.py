@@ -5,6 +5,8 @@ Invariants
 - Logs are written again from entries that lead to their checkpoint, at exactly its size; whatever
   the deployment published since is left out.
 - A folder that holds anything is refused; the new one appears whole or not at all.
+- What a logged erasure covers is not in it, whether the keeper has carried it out yet or not; what no
+  keeper would carry out (a hold, other figures) is in it as it was.
 - A file or batch that should be there and is not, is listed and never silently left out.
 
 Format: docs/reference/dossier.md. `verify` reads it. It does not stop or lock the deployment.
@@ -12,7 +14,6 @@ Format: docs/reference/dossier.md. `verify` reads it. It does not stop or lock t
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import shutil
 import time
@@ -31,7 +32,7 @@ from gatelift.encoding import (
     sha256_digest,
 )
 from gatelift.errors import CallerError
-from gatelift.journal import CommittedBatch, JournalError, RunFollower, list_runs
+from gatelift.journal import CommittedBatch
 from gatelift.ledger.audit.folder import (
     FILES,
     MANIFEST,
@@ -52,12 +53,17 @@ from gatelift.ledger.audit.manifest import (
 )
 from gatelift.ledger.audit.record_lines import RecordLine
 from gatelift.ledger.audit.requests import node_of, requests_keys
+from gatelift.ledger.committed import CommittedBatches
+from gatelift.ledger.erasing import TombstoneLines
 from gatelift.ledger.tiles_reader import TileLog
 from gatelift.messages import (
-    BatchEntry,
     EntryHeader,
     EntryKind,
+    Erasure,
+    Hold,
+    HoldLift,
     PlanAdoption,
+    holds_back,
     releases_policy,
     verify_body,
 )
@@ -79,7 +85,10 @@ __all__ = ["DossierError", "DossierSummary", "export_dossier"]
 
 
 class DossierError(CallerError):
-    """The dossier cannot be written. Codes: `not_empty`, `no_deployment`, `bad_log`."""
+    """The dossier cannot be written.
+
+    Codes: `not_empty`, `no_deployment`, `bad_log`, `erased_unlogged`.
+    """
 
     code = "not_empty"
 
@@ -126,11 +135,13 @@ class _Export:
         self._missing: list[str] = []
         self._roots: list[Root] = []
         self._release = ""
+        self._erased = TombstoneLines()
+        self._holds: dict[str, Hold] = {}
 
     def run(self, exported_at: int) -> Manifest:
         """Write everything and return the table of contents."""
         first, releases = self._releases()
-        journals = _Journals(self._directory / "journal")
+        journals = CommittedBatches(self._directory / "journal")
         logs: list[tuple[str, str, int]] = []
         records = 0
         folder = self._directory / "logs" / REQUESTS
@@ -197,8 +208,17 @@ class _Export:
             self._release = value.release
             self._copy(value.plan)
             self._copy(value.candidate)
+        if isinstance(value, Hold):
+            self._holds[value.id] = value
+        if isinstance(value, HoldLift):
+            self._holds.pop(value.id, None)
+        if isinstance(value, Erasure) and not self._is_held(value):
+            self._erased.add(value, self._files)
         for digest in attachments_of(value):
             self._copy(digest)
+
+    def _is_held(self, value: Erasure) -> bool:
+        return any(holds_back(hold, value) for hold in self._holds.values())
 
     def _copy(self, digest: Digest) -> None:
         if digest in self._copied:
@@ -211,7 +231,9 @@ class _Export:
         self._copied.add(digest)
         self._write(f"{FILES}/sha256/{digest.removeprefix('sha256:')}", data)
 
-    def _requests(self, directory: Path, name: str, journals: _Journals) -> tuple[str, int, int]:
+    def _requests(
+        self, directory: Path, name: str, journals: CommittedBatches
+    ) -> tuple[str, int, int]:
         note = (directory / CHECKPOINT).read_bytes()
         origin = origin_of(self._roots[-1].name, name)
         keys = requests_keys(tuple(self._roots), origin, node_of(name))
@@ -229,7 +251,7 @@ class _Export:
                 if batch is None:
                     self._missing.append(f"{origin}#{index}")
                     continue
-                for line in _record_lines(origin, index, batch):
+                for line in _record_lines(origin, index, batch, self._erased):
                     file.write(line + b"\n")
                     written += 1
         return origin, checkpoint.size, written
@@ -249,8 +271,20 @@ class _Export:
         path.write_bytes(data)
 
 
-def _record_lines(origin: str, index: int, batch: CommittedBatch) -> Iterator[bytes]:
+def _record_lines(
+    origin: str, index: int, batch: CommittedBatch, erased: TombstoneLines
+) -> Iterator[bytes]:
     for offset, stored in enumerate(batch.records):
+        line = erased.replacing(origin, index, offset, stored)
+        if line is None and stored.gone is not None:
+            raise DossierError(
+                f"record {offset} of batch {index} of {origin} is erased, by {stored.gone.erasure[:60]}, "
+                "which the releases log does not hold up to this head: export again in a moment",
+                code="erased_unlogged",
+            )
+        if line is not None:
+            yield encode_json(line)
+            continue
         yield encode_json(
             RecordLine(
                 log=origin,
@@ -260,27 +294,3 @@ def _record_lines(origin: str, index: int, batch: CommittedBatch) -> Iterator[by
                 record=stored.data.decode("utf-8"),
             )
         )
-
-
-class _Journals:
-    """Finds a committed batch by its entry, reading each run once and in order."""
-
-    def __init__(self, directory: Path) -> None:
-        self._runs: dict[str, RunFollower] = {}
-        self._read: dict[bytes, CommittedBatch] = {}
-        folders = sorted(p for p in directory.iterdir() if p.is_dir()) if directory.is_dir() else []
-        for folder in folders:
-            for run in list_runs(folder):
-                self._runs[run] = RunFollower(folder, run)
-
-    def find(self, leaf: bytes) -> CommittedBatch | None:
-        """Return the batch with these entry bytes, none if no journal holds it."""
-        run = decode_json(leaf, BatchEntry).run
-        while leaf not in self._read and run in self._runs:
-            found: list[CommittedBatch] = []
-            with contextlib.suppress(JournalError):
-                found = self._runs[run].poll()
-            if not found:
-                del self._runs[run]
-            self._read.update((batch.data, batch) for batch in found)
-        return self._read.pop(leaf, None)

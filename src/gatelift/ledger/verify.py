@@ -262,19 +262,21 @@ class _Audit:
         verify_heads(releases, logs, found)
         batches = (batch for held in logs for batch in read_batches(folder, held, found))
         tally = Tally(batches, releases, authority)
-        self._parts += [tally.paired, tally.capped, tally.counted]
+        self._parts += [tally.erasing, tally.paired, tally.capped, tally.counted]
         self.counts |= {"requests_logs": len(logs), **tally.counts}
-        self._say_records(found, log)
-        self._say_exchanges(found, tally.paired, granted, log)
+        self._say_records(found, tally.erasing, log)
+        if tally.erased.erasures:
+            self._say(tally.erased.sentence(self.counts["records"]), found, tally.erasing, log)
+        self._say_exchanges(found, tally.erasing, tally.paired, granted, log)
         self._say(
             f"by their own records, no cap was exceeded in any of {tally.counts['counters']} "
             "counters and windows",
-            *(found, tally.paired, tally.capped, granted, log),
+            *(found, tally.erasing, tally.paired, tally.capped, granted, log),
         )
         self._say(
             f"all {tally.counts['observations']} logged observations and event counts are what the "
             "records give when they are counted again",
-            *(found, tally.counted, granted, log),
+            *(found, tally.erasing, tally.counted, granted, log),
         )
         return logs
 

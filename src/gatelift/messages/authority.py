@@ -12,6 +12,7 @@ import msgspec
 
 from gatelift.errors import CallerError
 from gatelift.messages.entries import PREDICATES, EntryKind
+from gatelift.messages.erasures import ERASERS, HOLDERS, check_two_sides
 from gatelift.trust import (
     STATEMENT_TYPE,
     STOP_ROLES,
@@ -50,11 +51,15 @@ _ROLES: dict[EntryKind, frozenset[str]] = {
     EntryKind.HEAD: frozenset({"control"}),
     EntryKind.INCIDENT: _PEOPLE | {"control"},
     EntryKind.INCIDENT_CHANGE: _PEOPLE,
+    EntryKind.ERASURE: ERASERS,
+    EntryKind.HOLD: HOLDERS,
+    EntryKind.HOLD_LIFT: ERASERS,
     EntryKind.DECISION: frozenset({"control"}),
     EntryKind.TICK: frozenset({"control"}),
     EntryKind.EXPORT: frozenset({"operator", "security"}),
     EntryKind.COPY_CLOSED: frozenset({"operator", "security"}),
 }
+_TWO_SIDED = frozenset({EntryKind.ERASURE, EntryKind.HOLD_LIFT})
 
 
 class AuthorityError(CallerError):
@@ -100,4 +105,6 @@ def verify_body(kind: EntryKind, data: bytes, root: Root, now_ms: int) -> Body:
             shape: type[msgspec.Struct] = PREDICATES[kind]
             statement: Statement[msgspec.Struct] = parse_statement(payload, kind.value, shape)
             value = statement.predicate
+    if kind in _TWO_SIDED:
+        check_two_sides(signers, f"an entry of kind {kind.value}")
     return Body(kind=kind, value=value, signers=signers)

@@ -22,6 +22,7 @@ import msgspec
 from gatelift.encoding import Digest
 from gatelift.messages.copies import CopyClosing, Export
 from gatelift.messages.decisions import Decision, Tick
+from gatelift.messages.erasures import Erasure, Hold, HoldLift
 from gatelift.terms import Binding, Category, Sealing, Severity, Side
 from gatelift.trust import Announcement, Objection
 
@@ -71,6 +72,9 @@ class EntryKind(enum.StrEnum):
     HEAD = "head"
     INCIDENT = "incident"
     INCIDENT_CHANGE = "incident_change"
+    ERASURE = "erasure"
+    HOLD = "hold"
+    HOLD_LIFT = "hold_lift"
     DECISION = "decision"
     TICK = "tick"
     EXPORT = "export"
@@ -334,6 +338,9 @@ PREDICATES: dict[EntryKind, type[msgspec.Struct]] = {
     EntryKind.HEAD: Head,
     EntryKind.INCIDENT: IncidentOpening,
     EntryKind.INCIDENT_CHANGE: IncidentChange,
+    EntryKind.ERASURE: Erasure,
+    EntryKind.HOLD: Hold,
+    EntryKind.HOLD_LIFT: HoldLift,
     EntryKind.DECISION: Decision,
     EntryKind.TICK: Tick,
     EntryKind.EXPORT: Export,

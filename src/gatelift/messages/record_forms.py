@@ -135,9 +135,12 @@ class RecordForm:
         spent: str,
         overrun_tokens: int,
         verdicts: tuple[RecordedVerdict, ...],
+        request: Digest | None,
+        openings: str,
     ) -> str:
         """Return a finish's fields after its place; `of` and `spent` are JSON already."""
         answer_text = "null" if answer is None else f'"{answer}"'
+        request_text = "null" if request is None else f'"{request}"'
         return (
             f'"at":{at},"of":{of},"request_id":{_text(request_id)},{self._finish_subject}'
             f'{_known_text(session)},"outcome":{_known_text(outcome)},'
@@ -145,5 +148,6 @@ class RecordForm:
             f'"status":{status},"answer":{answer_text},'
             f'"answer_bytes":{answer_bytes},"input_tokens":{input_tokens},'
             f'"output_tokens":{output_tokens},"spent":{spent},"overrun_tokens":{overrun_tokens},'
-            f'"verdicts":{_text(verdicts) if verdicts else "[]"}}}'
+            f'"verdicts":{_text(verdicts) if verdicts else "[]"},"request":{request_text},'
+            f'"openings":{_text(openings)}}}'
         )

@@ -53,6 +53,7 @@ __all__ = [
     "StartTerms",
     "Ticket",
     "commit_content",
+    "commit_openings",
     "decode_batch_entry",
     "decode_record",
     "encode_ticket",
@@ -71,6 +72,7 @@ RECORD_PREFIX = b"\x00gatelift/record/v1\n"
 _LEAF_HASH = hashlib.sha256(RECORD_PREFIX)
 _BATCH_PREFIX = b"gatelift/batch/v1\n"
 _CONTENT_PREFIX = b"gatelift/content/v1\n"
+_OPENINGS_PREFIX = b"gatelift/openings/v1\n"
 
 
 class RecordError(CallerError):
@@ -184,7 +186,9 @@ class Finish(
     """Durable before the last byte to the caller. `of` names the start.
 
     Stage, organisation and session repeat the start's, so that a finish can be counted alone.
-    `answer` commits to the bytes of the answer that were released; null when none were.
+    `answer` commits to the bytes of the answer that were released; null when none were. `request` is
+    the start's, so that one ticket opens both; `openings` tells a wrong salt from a wrong text
+    (`commit_openings`), and is empty where a keeper closed what a dead worker left.
     """
 
     v: int
@@ -211,6 +215,8 @@ class Finish(
     spent: tuple[Charge, ...]
     overrun_tokens: int
     verdicts: tuple[RecordedVerdict, ...]
+    request: Digest | None = None
+    openings: str = ""
 
 
 class Beat(
@@ -252,7 +258,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What the caller holds: the signed batch, the path to its record and the record's opening.
 
     `entry` and `record` are the stored JSON as text; `content_salt` opens the commitment to the
-    content (the request's for a start, the answer's for a finish).
+    content (the request's for a start, the answer's for a finish), `request_salt` that to the request.
     """
 
     v: int
@@ -263,6 +269,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     salt: str
     record: str
     content_salt: str
+    request_salt: str = ""
 
 
 def record_leaf(salt: bytes, record: bytes) -> bytes:
@@ -282,6 +289,14 @@ def commit_content(salt: bytes, content: bytes) -> Digest:
     if len(salt) != SALT_BYTES:
         raise RecordError(f"expected a salt of {SALT_BYTES} bytes, got {len(salt)}")
     return Digest("sha256:" + hashlib.sha256(_CONTENT_PREFIX + salt + content).hexdigest())
+
+
+def commit_openings(request_salt: bytes, answer_salt: bytes) -> str:
+    """Return 16 hex digits by which the salts of an exchange are known again, and nothing else is.
+
+    They are 64 bytes of chance: 8 bytes of their hash open nothing.
+    """
+    return hashlib.sha256(_OPENINGS_PREFIX + request_salt + answer_salt).hexdigest()[:16]
 
 
 def stored_leaves(payloads: Iterable[bytes]) -> list[bytes]:

@@ -4,7 +4,12 @@ Pure and refoldable: the same batches in the same order give the same counts, so
 counts with this class what a keeper counted.
 """
 
-from gatelift.watch.session import SessionError, make_session, session_window_start_ms
+from gatelift.watch.session import (
+    SessionError,
+    make_session,
+    session_secret,
+    session_window_start_ms,
+)
 from gatelift.watch.units import UnitCounter, WatchError
 from gatelift.watch.would_have import Exchange, WouldHave, would_have_refused
 
@@ -15,6 +20,7 @@ __all__ = [
     "WatchError",
     "WouldHave",
     "make_session",
+    "session_secret",
     "session_window_start_ms",
     "would_have_refused",
 ]

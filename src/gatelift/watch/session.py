@@ -13,14 +13,18 @@ Does not say how long a window is: the plan does.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 
 from gatelift.errors import CallerError
+from gatelift.trust import SigningKey
 
-__all__ = ["SessionError", "make_session", "session_window_start_ms"]
+__all__ = ["SessionError", "make_session", "session_secret", "session_window_start_ms"]
 
 _HEX_DIGITS = 24
+# Ed25519 is deterministic, so all workers of a node make the same secret and nobody else can.
+_SECRET_LABEL = b"gatelift/session/v1\n"
 _SESSION = re.compile(r"(0|[1-9][0-9]{0,15})-[0-9a-f]{24}", re.ASCII)
 
 
@@ -28,6 +32,11 @@ class SessionError(CallerError):
     """The text is not a session id."""
 
     code = "bad_session"
+
+
+def session_secret(key: SigningKey) -> bytes:
+    """Return the secret that a node makes session ids with; `key` is the one that signs its batches."""
+    return hashlib.sha256(key.sign(_SECRET_LABEL)).digest()
 
 
 def make_session(

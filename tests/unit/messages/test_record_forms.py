@@ -73,6 +73,7 @@ def test_a_record_from_parts_is_what_the_encoder_makes_of_it(start: Start, finis
         answer_bytes=finish.answer_bytes, input_tokens=finish.input_tokens,
         output_tokens=finish.output_tokens, spent=encode_json(finish.spent).decode(),
         overrun_tokens=finish.overrun_tokens, verdicts=finish.verdicts,
+        request=finish.request, openings=finish.openings,
     )  # fmt: skip
     written = f"{record_head('finish', place)}{finish.seq},{fields}"
     assert written.encode() == encode_json(finish)

@@ -4,7 +4,8 @@ Invariants
 - Records of one (node, worker, run) follow each other from 0: an omitted record shows as a gap.
 - Every start has exactly one finish that repeats it, or is reported as open; only an abort may be
   written by another run (the keeper closes what a dead worker left, at what it had reserved).
-- Every exchange that went upstream lies under a certificate of its stage, logged and in its window,
+- Of an exchange whose names were erased no grant is asked for: nobody can find it any more.
+- Every other exchange that went upstream lies under a certificate of its stage, logged and in its window,
   under a logged grant, and under no stop that must have arrived by then.
 
 Does not count charges: `caps` does.
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from gatelift.ledger.audit.authority import SLACK_MS, Authority, CertificateFact
+from gatelift.ledger.audit.erasures import Erased
 from gatelift.ledger.audit.report import Findings
 from gatelift.ledger.audit.requests import Batch
 from gatelift.messages import Finish, Outcome, Start
@@ -27,13 +29,17 @@ __all__ = ["Exchange", "Exchanges"]
 
 
 class Exchange(NamedTuple):
-    """A start with its finish, none while it is open. `where` is the place of the finish."""
+    """A start with its finish, none while it is open. `where` is the place of the finish.
+
+    `is_nameless` where an erasure took the names that a grant would be found by.
+    """
 
     start: Start
     finish: Finish | None
     where: str
     fact: CertificateFact | None
     grant: Grant | None
+    is_nameless: bool = False
 
 
 Take = Callable[[Exchange], None]
@@ -45,7 +51,11 @@ _Wrongs = tuple[tuple[str, str], ...]
 class Exchanges:
     """Pairs starts and finishes over all logs and hands each exchange to `take`."""
 
-    def __init__(self, authority: Authority, findings: Findings, take: Take) -> None:
+    def __init__(
+        self, authority: Authority, findings: Findings, take: Take, erased: Erased
+    ) -> None:
+        self._erased = erased
+        self._nameless: set[_Ref] = set()
         self._authority = authority
         self._findings = findings
         self._take = take
@@ -70,10 +80,12 @@ class Exchanges:
                 "records are missing or stand twice",
             )
         self._next_seq[run] = entry.seq + entry.n
+        for line in batch.erased:
+            if self._erased.hides_names(line):
+                self._nameless.add((*run, entry.seq + line.i))
         for record in batch.records:
             if isinstance(record, Start):
-                ref = (record.node, record.worker, record.run, record.seq)
-                self._open[ref] = (record, batch.where)
+                self._open[_ref(record)] = (record, batch.where)
             elif isinstance(record, Finish):
                 self._finish(record, batch.where, last_chance=False)
 
@@ -110,7 +122,8 @@ class Exchanges:
         self.paired += 1
         self._check_pair(start, finish, where)
         grant = self._authority.grant_of(start)
-        exchange = Exchange(start, finish, where, self._fact_of(start), grant)
+        is_nameless = bool(self._nameless) and _ref(start) in self._nameless
+        exchange = Exchange(start, finish, where, self._fact_of(start), grant, is_nameless)
         if finish.upstream:
             self.upstream += 1
             self._check_permission(exchange, finish)
@@ -124,6 +137,7 @@ class Exchanges:
             or start.grant != finish.grant
             or start.organisation != finish.organisation
             or start.session != finish.session
+            or finish.request not in (None, start.request)
         ):
             self._report_differences(start, finish, where)
         if start.run != finish.run or start.worker != finish.worker or start.node != finish.node:
@@ -138,6 +152,10 @@ class Exchanges:
                     f"{name}: expected {getattr(start, name)!r} as in its start, "
                     f"got {getattr(finish, name)!r}",
                 )
+        if finish.request not in (None, start.request):
+            self._findings.error(
+                "finish_differs", where, "request: it commits to another than its start"
+            )
 
     def _check_foreign(self, start: Start, finish: Finish, where: str) -> None:
         if finish.outcome is not Outcome.ABORTED or finish.node != start.node:
@@ -217,7 +235,7 @@ class Exchanges:
                 exchange,
                 f"expected at most {limit} output tokens, got {finish.output_tokens}",
             )
-        if grant is None:
+        if grant is None and not exchange.is_nameless:
             self._error(
                 "no_grant",
                 exchange,
@@ -238,6 +256,10 @@ class Exchanges:
         self._findings.error(
             code, exchange.where, f"record {start.worker}/{start.run}/{start.seq}: {message}"
         )
+
+
+def _ref(start: Start) -> _Ref:
+    return (start.node, start.worker, start.run, start.seq)
 
 
 def _outside(

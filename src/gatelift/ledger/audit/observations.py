@@ -6,6 +6,7 @@ verified records, and at the end of each observation's ranges it must give the s
 Invariants
 - Every logged observation and event count is compared, not only the newest: decisions rested on the
   earlier ones too.
+- An organisation that was erased is compared by its figures: its name stands in the log, not in records.
 - What cannot be counted again is a finding: a range beyond the log, an unknown certificate.
 
 One counter for each plan and node. Observations whose ranges span several nodes are reported as not
@@ -14,6 +15,7 @@ recounted: their interleaving is not on record.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -21,11 +23,12 @@ import msgspec
 from gatelift.encoding import Digest
 from gatelift.errors import CallerError
 from gatelift.ledger.audit.authority import Authority
+from gatelift.ledger.audit.erasures import Erased
 from gatelift.ledger.audit.folder import log_name_of
 from gatelift.ledger.audit.releases import Releases
 from gatelift.ledger.audit.report import Findings
 from gatelift.ledger.audit.requests import Batch, node_of
-from gatelift.messages import EventCount, Observation, RecordRange
+from gatelift.messages import Beat, EventCount, Observation, OrganisationCount, RecordRange
 from gatelift.plan import Plan
 from gatelift.watch import UnitCounter
 
@@ -56,12 +59,20 @@ class Recount:
         self._findings = findings
         self._root_name = releases.root.name
         self._counters: dict[tuple[Digest, str], _Counter] = {}
+        self._aliases: set[str] = set()
         self.compared = 0
         for entry in releases.entries:
             value = entry.body.value
             if isinstance(value, Observation | EventCount):
                 with findings.reading(releases.place(entry.index)):
                     self._want(entry.index, releases.place(entry.index), value)
+
+    def note_erased(self, batch: Batch, erased: Erased) -> None:
+        """Take the aliases of erased organisations: they are compared by their figures alone."""
+        for line in batch.erased:
+            record = batch.records[line.i]
+            if not isinstance(record, Beat) and erased.hides_organisation(line):
+                self._aliases.add(record.organisation)
 
     def fold(self, batch: Batch) -> None:
         """Take the next batch of a log, in the order of the log."""
@@ -124,10 +135,39 @@ class Recount:
             else:
                 found = events.get(_key(each.value))
             self.compared += 1
-            if found != each.value:
+            if found != each.value and not self._is_same_but_erased(each.value, found):
                 self._findings.error(
                     "observation_differs", each.where, _difference(each.value, found)
                 )
+
+    def _is_same_but_erased(self, logged: _Counted, found: _Counted | None) -> bool:
+        """Return whether they differ in no more than names of organisations that were erased."""
+        if not isinstance(logged, Observation) or not isinstance(found, Observation):
+            return False
+        named = {count.organisation for count in logged.organisations}
+        renamed = [
+            count
+            for count in found.organisations
+            if count.organisation in self._aliases and count.organisation not in named
+        ]
+        left = {count.organisation for count in found.organisations}
+        whose = [count for count in logged.organisations if count.organisation not in left]
+        kept = [count for count in found.organisations if count not in renamed]
+        same = [count for count in logged.organisations if count not in whose]
+        return (
+            bool(renamed)
+            and _figures(renamed) == _figures(whose)
+            and sorted(kept, key=_name_of) == sorted(same, key=_name_of)
+            and msgspec.structs.replace(found, organisations=logged.organisations) == logged
+        )
+
+
+def _name_of(count: OrganisationCount) -> str:
+    return count.organisation
+
+
+def _figures(counts: Iterable[OrganisationCount]) -> list[tuple[int, int, int]]:
+    return sorted((count.n, count.s, count.open) for count in counts)
 
 
 def _end_of(ranges: tuple[RecordRange, ...]) -> _Place:

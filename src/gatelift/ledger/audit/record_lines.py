@@ -33,11 +33,13 @@ from gatelift.ledger.audit.report import Findings
 from gatelift.messages import (
     RECORD_PREFIX,
     Beat,
+    ErasedLine,
     Finish,
     Record,
     RecordError,
     Start,
     decode_record,
+    parse_erased_line,
     record_leaf,
 )
 
@@ -60,7 +62,7 @@ class Opened(NamedTuple):
     `wrong` is what is wrong with the first record that cannot be read; its leaf is then empty.
     """
 
-    lines: list[RecordLine]
+    lines: Sequence[RecordLine | ErasedLine]
     leaves: list[bytes]
     records: list[Record]
     wrong: CallerError | None = None
@@ -69,6 +71,7 @@ class Opened(NamedTuple):
 _LINE: Final = msgspec.json.Decoder(RecordLine)
 _RECORD: Final[msgspec.json.Decoder[Record]] = msgspec.json.Decoder(Record)
 _ENCODER: Final = msgspec.json.Encoder()
+_ERASED_MARK: Final = b',"erasure":"'
 _NOTHING: Final = Beat(v=1, node="", worker="", run="", seq=0, at=0, refused={})
 _LAST_DIGITS: Final = frozenset("AEIMQUYcgkosw048")
 """In the one spelling of 32 bytes in base64, the digit before the padding has no stray bits."""
@@ -112,7 +115,7 @@ class RecordLines:
             )
 
     def _gather(self, batch: int, n: int) -> Opened:
-        lines: list[RecordLine] = []
+        lines: list[RecordLine | ErasedLine] = []
         leaves: list[bytes] = []
         records: list[Record] = []
         wrong: CallerError | None = None
@@ -132,7 +135,7 @@ class RecordLines:
                     wrong = wrong or held.wrong
         return Opened(lines, leaves, records, wrong)
 
-    def _report_place(self, line: RecordLine, batch: int) -> None:
+    def _report_place(self, line: RecordLine | ErasedLine, batch: int) -> None:
         self._findings.error(
             "record_out_of_place",
             f"{self.path}#{line.batch}",
@@ -168,7 +171,36 @@ class RecordLines:
 
 
 def _open_piece(piece: bytes, origin: str) -> Opened | None:
-    """Return the lines of a piece if every one is plainly right and of this log, else null."""
+    """Return the lines of a piece if every one is plainly right and of this log, else null.
+
+    Erased lines are few: each is read by itself, and those between them at once.
+    """
+    if _ERASED_MARK not in piece:
+        return _open_plain(piece, origin)
+    lines = piece[:-1].split(b"\n")
+    plain = [line for line in lines if _ERASED_MARK not in line]
+    opened = _open_plain(b"".join(line + b"\n" for line in plain), origin)
+    if opened is None or len(opened.lines) != len(plain):
+        return None
+    rest = zip(*opened[:3], strict=True)
+    found: list[tuple[RecordLine | ErasedLine, bytes, Record]] = []
+    for data in lines:
+        if _ERASED_MARK not in data:
+            found.append(next(rest))
+            continue
+        try:
+            alone = _open_line(data)
+        except RecordError:
+            return None
+        if alone.wrong is not None or alone.lines[0].log != origin or len(data) > MAX_LINE_BYTES:
+            return None
+        found.append((alone.lines[0], alone.leaves[0], alone.records[0]))
+    return Opened(
+        [line for line, _, _ in found], [leaf for _, leaf, _ in found], [r for _, _, r in found]
+    )
+
+
+def _open_plain(piece: bytes, origin: str) -> Opened | None:
     try:
         lines = _LINE.decode_lines(piece)
         # What is written again as the same bytes has been read in the only way.
@@ -181,7 +213,7 @@ def _open_piece(piece: bytes, origin: str) -> Opened | None:
         leaves = _leaves([line.salt for line in lines], stored.split(b"\n"))
     except (msgspec.DecodeError, UnicodeError, CallerError, binascii.Error):
         return None
-    if leaves is None or {line.log for line in lines} != {origin} or not _are_safe(records):
+    if leaves is None or {line.log for line in lines} - {origin} or not _are_safe(records):
         return None
     return Opened(lines, leaves, records)
 
@@ -227,18 +259,33 @@ def _rows(records: Sequence[Record]) -> Iterator[list[int]]:
 
 def _open_line(data: bytes) -> Opened:
     """Return one line, read strictly; raises `RecordError` (`bad_line`)."""
+    line: RecordLine | ErasedLine
     try:
-        line = _LINE.decode(data)
-        if encode_json(line) != data:
-            parse_json(data)
+        line = _read_line(data)
     except (msgspec.DecodeError, UnicodeError, EncodingError) as error:
         raise RecordError(f"not a record line: {error}", code="bad_line") from error
     try:
         stored = line.record.encode("utf-8")
+        if isinstance(line, ErasedLine):
+            return Opened([line], [line.raw_leaf], [_strict_record(stored)])
         leaf = record_leaf(parse_base64(line.salt), stored)
         return Opened([line], [leaf], [_strict_record(stored)])
     except CallerError as error:
         return Opened([line], [b""], [_NOTHING], error)
+
+
+def _read_line(data: bytes) -> RecordLine | ErasedLine:
+    try:
+        line = _LINE.decode(data)
+    except msgspec.DecodeError:
+        # Its own bytes are what an erasure names the digest of, so it has one spelling.
+        erased = parse_erased_line(data)
+        if encode_json(erased) != data:
+            raise EncodingError("an erased line is not written as it should be") from None
+        return erased
+    if encode_json(line) != data:
+        parse_json(data)
+    return line
 
 
 def _strict_record(data: bytes) -> Record:

@@ -32,6 +32,7 @@ from gatelift.ledger.audit.releases import Releases
 from gatelift.ledger.audit.report import Findings
 from gatelift.messages import (
     BatchEntry,
+    ErasedLine,
     Head,
     Record,
     RecordError,
@@ -60,13 +61,14 @@ __all__ = [
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """A batch whose records are exactly those that its entry commits."""
+    """A batch whose records are exactly those that its entry commits; `erased` are those erased."""
 
     origin: str
     index: int
     where: str
     entry: BatchEntry
     records: tuple[Record, ...]
+    erased: tuple[ErasedLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,11 +190,13 @@ def read_batches(folder: Folder, held: RequestsLog, findings: Findings) -> Itera
         where = held.log.place(index)
         try:
             entry = decode_batch_entry(leaf)
-            records = _open_batch(index, entry, node, lines.take(index, entry.n), lines.path)
+            found = lines.take(index, entry.n)
+            records = _open_batch(index, entry, node, found, lines.path)
         except Exception as error:  # noqa: BLE001 - hostile bytes may break any parser in any way
             findings.broken(error, where)
             continue
-        yield Batch(origin, index, where, entry, records)
+        erased = tuple([line for line in found.lines if isinstance(line, ErasedLine)])
+        yield Batch(origin, index, where, entry, records, erased)
     lines.close(len(held.log.entries))
 
 

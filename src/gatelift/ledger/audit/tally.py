@@ -1,7 +1,7 @@
 """Records, counted in one pass over the batches of all logs: exchanges, caps, observations.
 
 Invariants
-- Each of the three has findings of its own; a sentence stands or falls with those that it rests on.
+- Each of them, and what was erased, has findings of its own; a sentence stands or falls with those that it rests on.
 - Batches come in the order of the logs, those of a node by month.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from gatelift.ledger.audit.authority import Authority
 from gatelift.ledger.audit.caps import CapRecount
+from gatelift.ledger.audit.erasures import Erased
 from gatelift.ledger.audit.exchanges import Exchanges
 from gatelift.ledger.audit.observations import Recount
 from gatelift.ledger.audit.releases import Releases
@@ -25,21 +26,29 @@ class Tally:
 
     def __init__(self, batches: Iterable[Batch], releases: Releases, authority: Authority) -> None:
         self.paired, self.capped, self.counted = Findings(), Findings(), Findings()
+        self.erasing = Findings()
+        self.erased = Erased(releases, self.erasing)
         caps = CapRecount(authority, self.capped)
-        exchanges = Exchanges(authority, self.paired, caps.take)
+        exchanges = Exchanges(authority, self.paired, caps.take, self.erased)
         recount = Recount(releases, authority, self.counted)
         count = records = 0
         for batch in batches:
             count += 1
             records += len(batch.records)
+            if batch.erased:
+                self.erased.fold(batch)
+                recount.note_erased(batch, self.erased)
             exchanges.fold(batch)
             recount.fold(batch)
+        self.erased.close()
         exchanges.close()
         caps.close()
         recount.close()
         self.counts = {
             "batches": count,
             "records": records,
+            "erasures": self.erased.erasures,
+            "records_erased": self.erased.records,
             "exchanges": exchanges.paired + exchanges.open,
             "exchanges_open": exchanges.open,
             "exchanges_upstream": exchanges.upstream,

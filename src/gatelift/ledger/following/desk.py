@@ -31,7 +31,16 @@ from gatelift.ledger.errors import LedgerError
 from gatelift.ledger.following.follower import ReleasesFollower
 from gatelift.ledger.following.objections import Objections
 from gatelift.ledger.following.superseded import Superseded
-from gatelift.messages import EntryHeader, EntryKind, Revocation, parse_roster, verify_body
+from gatelift.messages import (
+    EntryHeader,
+    EntryKind,
+    Erasure,
+    Hold,
+    HoldLift,
+    Revocation,
+    parse_roster,
+    verify_body,
+)
 from gatelift.messages.frames import ClearFrame, OrderFrame
 from gatelift.trust import (
     Certificate,
@@ -48,7 +57,7 @@ from gatelift.trust import (
 )
 from gatelift.wire.files import FileStore, make_directory, replace_durably
 
-__all__ = ["FOLLOWED", "OrderDesk"]
+__all__ = ["FOLLOWED", "Erasing", "OrderDesk"]
 
 _LOG = logging.getLogger(__name__)
 FOLLOWED = frozenset(
@@ -59,18 +68,29 @@ FOLLOWED = frozenset(
         EntryKind.GRANT,
         EntryKind.OBJECTION,
         EntryKind.REVOCATION,
+        EntryKind.ERASURE,
+        EntryKind.HOLD,
+        EntryKind.HOLD_LIFT,
     }
 )
-"""The kinds of entries whose bodies are read; the others say nothing about orders or statuses."""
+"""The kinds of entries whose bodies are read; the others say nothing about orders, statuses or records."""
 
 _LIFTED_BY_CERTIFICATE = frozenset({TargetKind.RELEASE, TargetKind.STAGE})
+
+
+Erasing = Erasure | Hold | HoldLift
+
+
+def _nobody(_: Erasing) -> None:
+    """Nobody erases: for who only judges orders."""
 
 
 class OrderDesk:
     """Holds orders and clears, and judges statuses. `index` is the folder of their digests.
 
-    `on_new(frame)` is called for each order or clear that was not held before. `verify` says which
-    statuses are judged: whole ones, or a proposal (`verify_proposal`) by who is asked to sign it.
+    `on_new(frame)` is called for each order or clear that was not held before, `on_erasing` for each
+    erasure, hold and lift that the log holds. `verify` says which statuses are judged: whole ones, or a
+    proposal (`verify_proposal`) by who is asked to sign it.
     """
 
     def __init__(
@@ -81,6 +101,7 @@ class OrderDesk:
         index: Path,
         follower: ReleasesFollower,
         on_new: Callable[[OrderFrame | ClearFrame], None],
+        on_erasing: Callable[[Erasing], None] = _nobody,
         verify: Callable[..., Status] = verify_status,
     ) -> None:
         self._root = root
@@ -89,6 +110,7 @@ class OrderDesk:
         self._index = index
         self._follower = follower
         self._on_new = on_new
+        self._on_erasing = on_erasing
         self._orders: dict[Digest, StandingOrder] = {}
         self._envelopes: dict[Digest, OrderFrame | ClearFrame] = {}
         self._logged: set[Digest] = set()
@@ -217,6 +239,8 @@ class OrderDesk:
                         self._superseded.take_certificate(header.body, value, header.at)
                     elif isinstance(value, Grant):
                         self._superseded.take_grant(header.body, value)
+                    elif isinstance(value, Erasure | Hold | HoldLift):
+                        self._on_erasing(value)
         except GateliftError as error:
             # Control logged what is not validly signed. It lifts nothing and stops nothing.
             _LOG.error("a logged %s does not verify: %s", header.kind.value, error)
