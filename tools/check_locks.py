@@ -19,7 +19,7 @@ TOGETHER = ("build", "base", "postgres", "demo", "dev", "fuzz", "model")
 FORBIDDEN = re.compile(
     r"https?:|^--?(index|extra-index|find-links|trusted-host|i |f )|(?<![\w.])/\w"
 )
-PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)")
+PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[a-z-]+\])?==([^\s;\\]+)")
 
 
 def _blocks(text: str) -> list[str]:

@@ -45,7 +45,7 @@ FLOORS = (
         ),
     ),
     ("2 disk and wire", ("journal", "wire", "store", "ledger")),
-    ("3 processes", ("gateway", "keeper", "witness", "assess")),
+    ("3 processes", ("gateway", "keeper", "witness", "beacon", "assess", "sidecar")),
     ("4", ("control",)),
     ("5 rim", ("web", "cli")),
 )

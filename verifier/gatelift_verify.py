@@ -434,13 +434,15 @@ WORDS = {
     "Band": "prohibited high_risk_dual_use dual_use defensive platform_abuse unrelated",
     "Binding": "claimed measured",
     "BindingKind": "mtls dpop",
+    "CopyEnd": "returned destroyed",
     "CapUnit": "requests input_tokens output_tokens bytes_out parallel cost coverage",
     "Category": "leak misuse autonomy probing honey",
     "DecisionKind": "advance hold rescope roll_back halt resume",
     "Durability": "node replicated",
     "Endpoint": "chat responses completions messages embeddings count_tokens models",
-    "EntryKind": "root plan placement probe commit evidence revocation review certificate grant order"
-    " clear observation event head incident incident_change decision tick",
+    "EntryKind": "root plan placement probe commit evidence revocation review announcement objection"
+    " certificate grant order"
+    " clear observation event head incident incident_change decision tick export copy_closed",
     "Outcome": "served cut refused capped stopped withheld upstream_failed disconnected aborted",
     "Posture": "observe redact cut reroute block",
     "Scheme": "ed25519 ecdsa-p256 sshsig webauthn",
@@ -458,12 +460,13 @@ _PLACE = "v integer, node text, worker text, run text, seq integer, at integer"
 SHAPES = {
     "root": "name text, version integer, issued_at integer, expires_at integer, people [Person],"
     " keys {digest:Key}, roles {text:Role}, releases_vkey text, nodes [Node], witnesses [Witness],"
-    " witness_quorum integer, order_urls? [text], witness_max_age_ms? integer",
+    " witness_quorum integer, order_urls? [text], beacon_urls? [text],"
+    " witness_max_age_ms? integer",
     "plan": "release text, plan digest, candidate digest",
     "placement": "name text, base_url text, model text, fingerprint digest, baseline digest|null,"
-    " tls? UpstreamTls|null",
+    " tls? UpstreamTls|null, sidecar? Sidecar|null",
     "probe": "node text, placement text, sealing Sealing, changed integer, of integer, up boolean,"
-    " reason text",
+    " reason text, binding? Binding, measurement? text|null",
     "commit": "id text, fingerprint digest, assessment text, metric text, comparator text,"
     " limit decimal, margin decimal, confidence decimal, attempts integer, data_set digest,"
     " deadline integer",
@@ -473,10 +476,13 @@ SHAPES = {
     "revocation": "body digest, reason text",
     "review": "id text, release text, stage text, approves boolean, plan digest, fingerprint digest,"
     " evidence [digest], note text",
+    "announcement": "id text, release text, stage text, fingerprint digest, plan digest,"
+    " envelope Envelope, clears [text], reason text",
+    "objection": "id text, release text, announcement digest, grounds text",
     "certificate": "release text, stage text, fingerprint digest, plan digest, root_version integer,"
     " envelope Envelope, thresholds {text:ThresholdVerdict}, evidence [digest], clears [text],"
     " after After, levels Levels, status_ttl_ms integer, sequence integer, not_before integer,"
-    " not_after integer",
+    " not_after integer, notice? Notice|null",
     "grant": "id text, release text, stage text, principal text, organisation text, project text,"
     " tier Tier, endpoints [Endpoint], proofs [text], vetting digest|null, keys [GrantKey],"
     " not_before integer, not_after integer, private_endpoint? digest|null",
@@ -498,6 +504,9 @@ SHAPES = {
     "decision": "release text, kind DecisionKind, stage text|null, target text|null, reasons [Reason],"
     " figures [Figure], narrow [Narrowing]",
     "tick": "release text",
+    "export": "id text, release text, weights digest, manifest digest, destination text,"
+    " purpose text, custodian text, expires_at integer",
+    "copy_closed": "export text, release text, end CopyEnd, note text",
     "header": "v integer, at integer, kind EntryKind, actor [text], body digest, body_bytes integer,"
     " visibility Visibility, end boolean",
     "batch": "v integer, node text, worker text, run text, seq integer, n integer, root digest,"
@@ -526,6 +535,9 @@ SHAPES = {
     "Levels": "assurance Assurance, sealing Sealing, binding Binding, durability Durability",
     "Narrowing": "target Target, ceiling Envelope|null, reason text",
     "Node": "name text, batch_key text, requests_key text",
+    "Notice": "announcement digest, objections [digest], proofs digest",
+    "LoggedStatement": "envelope text, leaf text, proof text",
+    "NoticeProofs": "announcement LoggedStatement, objections [LoggedStatement]",
     "OrganisationCount": "organisation text, n integer, s integer, open integer",
     "Person": "id text, organisation text, proof? text",
     "Reason": "code text, subject text, message text, opens_with text",
@@ -538,11 +550,14 @@ SHAPES = {
     "Scope": "endpoints? [Endpoint]|null, tools? [text]|null, agent_steps? integer|null,"
     " context_tokens? integer|null, output_tokens? integer|null, logprobs? boolean,"
     " images? boolean, unlocked? [Band]|null",
+    "Sidecar": "url text, key text, manifest digest",
     "Target": "kind TargetKind, name text",
     "UpstreamTls": "server_name text, ca digest",
     "Witness": "name text, vkey text, organisation text, independent boolean, url? text",
-    # Not of entries.md: dossier.md, and the two layers around a body (ledger.md). Of these two,
-    # further fields are passed over.
+    # Not of entries.md: weights.md, dossier.md, and the two layers around a body (ledger.md). Of these
+    # two, further fields are passed over.
+    "measurement": "placement text, fingerprint digest, weights digest, manifest digest, nonce text,"
+    " loaded_at integer, measured_at integer, lives_ms integer",
     "manifest": "v integer, release text, exported_at integer, root digest, releases LogSize,"
     " requests [LogSize], records integer, files integer, missing [text]",
     "LogSize": "origin text, size integer",
@@ -1179,6 +1194,8 @@ MAY_SIGN = {
     "evidence": {"evaluator", "safety"},
     "revocation": PEOPLE | {"evaluator"},
     "review": PEOPLE,
+    "announcement": PEOPLE,
+    "objection": {"overseer"},
     "certificate": PEOPLE | {"evaluator"},
     "grant": {"admissions"},
     "order": PEOPLE | {"admissions", "stop", "control"},
@@ -1190,9 +1207,12 @@ MAY_SIGN = {
     "incident_change": PEOPLE,
     "decision": {"control"},
     "tick": {"control"},
+    "export": {"operator", "security"},
+    "copy_closed": {"operator", "security"},
 }
 ROLES = {
     "root", "operator", "safety", "security", "overseer", "admissions", "evaluator", "control", "stop",
+    "beacon",
 }  # fmt: skip
 
 
@@ -1258,8 +1278,9 @@ class Root:
         self._check_people()
         self._check_roles()
         self._check_machines()
-        if self._organisations("operator") & self._organisations("overseer"):
-            raise BrokenError("overseer_inside", "the overseer is of the operator's organisation")
+        for role in ("overseer", "beacon"):
+            if self._organisations("operator") & self._organisations(role):
+                raise BrokenError(f"{role}_inside", f"the {role} is of the operator's organisation")
         self._check_witnesses()
 
     def _check_people(self) -> None:
@@ -1289,6 +1310,8 @@ class Root:
             {
                 "known roles": self.roles.keys() <= ROLES,
                 "root, operator and control": {"root", "operator", "control"} <= self.roles.keys(),
+                "an overseer beside a beacon": "beacon" not in self.roles
+                or "overseer" in self.roles,
                 "a role for each key, a key for each role": set(listed) == self.keys.keys(),
             },
         )
@@ -1296,7 +1319,7 @@ class Root:
         for name, role in self.roles.items():
             voices = (
                 self._organisations(name)
-                if name == "overseer"
+                if name in {"overseer", "beacon"}
                 else {self.value["keys"][key]["person"] for key in role["keys"]}
             )
             if not 1 <= role.get("threshold", 1) <= len(voices):
@@ -1305,13 +1328,15 @@ class Root:
     def _check_machines(self) -> None:
         used = [*self.role_of, *self._machine_keys()]
         names = [node["name"] for node in self.value["nodes"]]
-        urls = self.value.get("order_urls", [])
+        lists = [self.value.get(name, []) for name in ("order_urls", "beacon_urls")]
         _demand("key_in_two_roles", {"one use a key": len(set(used)) == len(used)})
         _demand(
             "bad_root",
             {
                 "each node once": len(set(names)) == len(names),
-                "order lists at https addresses": len(urls) <= 8 and all(map(_is_url, urls)),
+                "order lists and beacons at https addresses": all(
+                    len(urls) <= 8 and all(map(_is_url, urls)) for urls in lists
+                ),
             },
         )
 
@@ -1377,8 +1402,12 @@ class Root:
         return organisation
 
     def _oversight(self) -> Any:
-        """Return all that concerns the overseer: role, keys, people, and lists of orders."""
-        role = self.roles.get("overseer")
+        """Return all that the overseer keeps: own role and the beacon's, and the lists of orders."""
+        return self._held("overseer"), self._held("beacon"), self.value.get("order_urls", [])
+
+    def _held(self, name: str) -> Any:
+        """Return a role's threshold, keys and people."""
+        role = self.roles.get(name)
         keys = role["keys"] if role else []
         people = [self.people[self.value["keys"][key]["person"]] for key in keys]
         return (
@@ -1386,7 +1415,6 @@ class Root:
             {key: self.keys[key] for key in keys},
             {key: self.value["keys"][key]["person"] for key in keys},
             {p["id"]: (p["organisation"], p.get("proof", "unproven")) for p in people},
-            self.value.get("order_urls", []),
         )
 
     def signers(self, data: bytes) -> tuple[bytes, list[Signer]]:
@@ -1718,8 +1746,10 @@ class Stage:
     quorum: list[str]
     assurance: str
     sealing: str
+    binding: str
     certificate_ms: int
     thresholds: list[str]
+    notice_ms: int
 
 
 class Plan:
@@ -1730,7 +1760,13 @@ class Plan:
         try:
             self.name: str = tree["metadata"]["name"]
             self.status_ttl_ms = read_duration(tree["trust"]["status_ttl"])
-            self.stages = {each["name"]: self._stage(each, tree) for each in tree["stages"]}
+            usual = read_duration(tree["trust"].get("notice", "0s"))
+            self.stages = {
+                each["name"]: self._stage(each, tree, usual if number else 0)
+                for number, each in enumerate(tree["stages"])
+            }
+            exposures = tree.get("exposures", [])
+            self.exposures = exposures if isinstance(exposures, list) else []
             told = [self.name, *self.stages, *(r for s in self.stages.values() for r in s.quorum)]
         except (KeyError, TypeError, AttributeError) as error:
             raise BrokenError(
@@ -1741,20 +1777,23 @@ class Plan:
         ):
             raise BrokenError("plan_not_read", "names of a plan are not words, or stand twice")
 
-    def _stage(self, each: Any, tree: Any) -> Stage:
+    def _stage(self, each: Any, tree: Any, notice_ms: int) -> Stage:
         quorum = each.get("quorum", tree["trust"]["quorum"])
         thresholds = (each.get("gate") or {}).get("thresholds", [])
         if not isinstance(quorum, list) or not quorum or not isinstance(thresholds, list):
             raise TypeError("a quorum or thresholds that are no list")
-        ladders = (WORDS["Assurance"].split(), WORDS["Sealing"].split())
-        if each["assurance"] not in ladders[0] or each["sealing"] not in ladders[1]:
-            raise TypeError("an assurance or a sealing that is none")
+        said = {"Binding": each.get("binding", "claimed")}
+        said |= {"Assurance": each["assurance"], "Sealing": each["sealing"]}
+        if any(word not in WORDS[ladder].split() for ladder, word in said.items()):
+            raise TypeError("an assurance, a sealing or a binding that is none")
         return Stage(
             quorum,
             each["assurance"],
             each["sealing"],
+            said["Binding"],
             read_duration(each["certificate"]),
             thresholds,
+            read_duration(each["notice"]) if "notice" in each else notice_ms,
         )
 
     def reach(self, stage: str) -> int:
@@ -1850,6 +1889,12 @@ class Releases:
         self.permits: dict[str, Permit] = {}
         self.stops: dict[str, Stop] = {}
         self.grants: dict[str, list[Granted]] = {}
+        self.announced: set[str] = set()
+        self.objections: dict[str, tuple[str, str]] = {}
+        self.placements: dict[str, dict[str, Any]] = {}
+        self.weights: Any = None
+        self.registered: dict[str, int] = {}
+        self.copies: dict[str, Entry] = {}
         self.certificates = 0
 
     @property
@@ -1935,6 +1980,8 @@ class Releases:
             second = {s.person for s in signers if s.role in PEOPLE}
             if not first or not second or len(first | second) < 2:
                 raise BrokenError("quorum_unmet", "a clear takes admissions and a second person")
+        elif kind in {"export", "copy_closed"} or (kind == "placement" and value.get("sidecar")):
+            check_quorum(self.root, signers, ["operator", "security"])
         elif kind == "grant" and (not value["keys"] or value["not_after"] <= value["not_before"]):
             raise BrokenError("bad_grant", "a grant without a key, or that ends before it begins")
 
@@ -1942,10 +1989,19 @@ class Releases:
         kind, value, at = entry.header["kind"], entry.value, entry.header["at"]
         if kind == "plan":
             self.plan = (value, None)
-            self.source.read_digest(value["candidate"])
+            candidate = json.loads(self.source.read_digest(value["candidate"]))
+            self.weights = candidate["model_part"]["weights"]
             self.plan = (value, Plan(self.source.read_digest(value["plan"])))
         elif kind == "certificate":
             self._certify(entry, digest)
+        elif kind == "export":
+            self._register(entry)
+        elif kind == "copy_closed":
+            self.copies.pop(value["export"], None)
+        elif kind == "placement":
+            self.placements[value["name"]] = value
+        elif kind == "probe":
+            self._check_probe(value)
         elif kind == "order":
             if value["id"] in self.stops:
                 raise BrokenError(
@@ -1959,6 +2015,48 @@ class Releases:
                     stop.cleared_at = at
         elif kind == "grant":
             self.grants.setdefault(value["id"], []).append(Granted(value, at))
+        elif kind == "announcement":
+            self.announced.add(digest)
+        elif kind == "objection":
+            for organisation in _overseers(entry.signers):
+                against = (value["announcement"], organisation)
+                if against not in self.objections.values():
+                    self.objections[digest] = against
+        elif kind == "revocation":
+            taken = self.objections.get(value["body"])
+            if taken is not None and taken[1] in _overseers(entry.signers):
+                del self.objections[value["body"]]
+
+    def _register(self, entry: Entry) -> None:
+        value = entry.value
+        plan = None if self.plan is None else self.plan[1]
+        if plan is None or value["destination"] not in plan.exposures:
+            raise BrokenError("exposure_undeclared", "a copy went to where the plan says none goes")
+        if value["weights"] != self.weights:
+            raise BrokenError("wrong_candidate", "a copy is of other weights than the candidate's")
+        if self.registered.setdefault(value["id"], entry.index) != entry.index:
+            raise BrokenError("id_taken", "an export with this id is on the log")
+        self.copies[value["id"]] = entry
+
+    def _check_probe(self, value: dict[str, Any]) -> None:
+        placement = self.placements.get(value["placement"], {})
+        said, text = value.get("binding", "claimed"), value.get("measurement")
+        if said == "claimed" and text is None:
+            return
+        sidecar = placement.get("sidecar")
+        if said != "measured" or text is None or not sidecar:
+            raise BrokenError("not_measured", "a binding without a measurement, or the reverse")
+        public = read_base64(sidecar["key"])
+        key = {f"sha256:{hashlib.sha256(public).hexdigest()}": PublicKey("ed25519", public, None)}
+        payload, _ = verify_envelope(text.encode(), STATEMENT_TYPE, key)
+        found, _ = read_statement(payload, "measurement")
+        for name, wanted in (
+            ("placement", value["placement"]),
+            ("fingerprint", placement["fingerprint"]),
+            ("manifest", sidecar["manifest"]),
+        ):
+            if found[name] != wanted:
+                raise BrokenError("other_measurement", f"it measures another {name}")
 
     def _certify(self, entry: Entry, digest: str) -> None:
         value = entry.value
@@ -1982,6 +2080,8 @@ class Releases:
         check_quorum(self.root, entry.signers, stage.quorum)
         self._check_terms(entry, plan, stage)
         self._check_after(entry)
+        if stage.notice_ms:
+            self._check_notice(value, stage.notice_ms)
         for stop in self.stops.values():
             lowers = stop.value["ceiling"] is None or _is_narrow(stop.value["ceiling"])
             if lowers and _on_stage(stop.value, value) and stop.value["id"] not in value["clears"]:
@@ -2006,12 +2106,75 @@ class Releases:
             raise BrokenError("assurance_below", f"the stage needs {stage.assurance}")
         if seals.index(levels["sealing"]) < seals.index(stage.sealing):
             raise BrokenError("sealing_below", f"the stage needs {stage.sealing}")
+        bonds = WORDS["Binding"].split()
+        if bonds.index(levels["binding"]) < bonds.index(stage.binding):
+            raise BrokenError("binding_below", f"the stage needs {stage.binding}")
         if not 0 < value["not_after"] - value["not_before"] <= stage.certificate_ms:
             raise BrokenError("window_too_long", f"expected at most {stage.certificate_ms} ms")
         if value["not_after"] > self.root.expires_at:
             raise BrokenError("outlives_root", "the certificate ends after its root")
         if entry.header["at"] >= value["not_after"]:
             raise BrokenError("expired", "the certificate had expired when it was logged")
+
+    def _check_notice(self, value: dict[str, Any], notice_ms: int) -> None:
+        """Return if a certificate was announced for long enough, by the witnesses' own times."""
+        notice = value.get("notice")
+        if notice is None or notice["announcement"] not in self.announced:
+            raise BrokenError("not_announced", "no announcement of it is on the log before it")
+        data = self.source.read_digest(notice["proofs"])
+        proofs = read_shape(data, "NoticeProofs")
+        told = [digest_of(each["envelope"].encode()) for each in proofs["objections"]]
+        announced = digest_of(proofs["announcement"]["envelope"].encode())
+        if (announced, told) != (notice["announcement"], notice["objections"]):
+            raise BrokenError("bad_notice", "its proofs are of other statements than it names")
+        self._check_covers(self._logged(proofs["announcement"], "announcement"), value)
+        for each in proofs["objections"]:
+            if self._logged(each, "objection")["announcement"] != announced:
+                raise BrokenError("bad_notice", "an objection is to something else")
+        moments = [
+            self._known_since_ms(each) for each in (proofs["announcement"], *proofs["objections"])
+        ]
+        if value["not_before"] < max(moments) + notice_ms:
+            raise BrokenError("notice_running", f"its notice is over at {max(moments) + notice_ms}")
+        standing = {o for o, (against, _) in self.objections.items() if against == announced}
+        if standing - set(told):
+            raise BrokenError("objection_hidden", "it leaves out an objection that stood before it")
+
+    def _logged(self, held: dict[str, Any], kind: str) -> dict[str, Any]:
+        payload, signers = self.root.signers(held["envelope"].encode())
+        if not MAY_SIGN[kind] & {signer.role for signer in signers}:
+            raise BrokenError("role_not_allowed", f"a {kind} takes one of {sorted(MAY_SIGN[kind])}")
+        return read_statement(payload, kind)[0]
+
+    def _check_covers(self, announced: dict[str, Any], value: dict[str, Any]) -> None:
+        same = all(announced[n] == value[n] for n in ("release", "stage", "fingerprint", "plan"))
+        if not same or set(value["clears"]) - set(announced["clears"]):
+            raise BrokenError("announced_otherwise", "something else was announced")
+
+    def _known_since_ms(self, held: dict[str, Any]) -> int:
+        """Return since when a quorum of witnesses confirms a head of this log that holds a statement."""
+        header = read_shape(held["leaf"].encode(), "header")
+        if header["body"] != digest_of(held["envelope"].encode()):
+            raise BrokenError("not_logged", "a proof of its notice is of another entry")
+        note = read_note(held["proof"].encode().partition(b"\n\n")[2])
+        policy = self.root.policy()
+        if policy.quorum is None:
+            raise BrokenError("bad_notice", "without witnesses nobody says when it was announced")
+        times = sorted(cosignature_times(note, list(policy.witnesses.values())).values())
+        for at in times:
+            try:
+                checkpoint, _ = policy.verify(note, at)
+            except BrokenError:
+                continue
+            size, leaf = checkpoint.size, held["leaf"].encode()
+            of_this_log = (
+                size <= len(self.log.entries) and self.log.tree.root(size) == checkpoint.root
+            )
+            if not of_this_log or leaf not in self.log.entries[:size]:
+                raise BrokenError("bad_notice", "its notice is proved by another log")
+            return at * 1000
+        policy.verify(note, MAX_SIZE)
+        raise BrokenError("quorum_not_met", "no quorum of witnesses cosigned its announcement")
 
     def _check_after(self, entry: Entry) -> None:
         after = entry.value["after"]
@@ -2031,6 +2194,11 @@ _EVERYTHING: dict[str, dict[str, Any]] = {
     "safeguards": {"postures": {}, "block_rules": []},
     "retention": {"content_days": None, "training": True},
 }  # fmt: skip
+
+
+def _overseers(signers: list[Signer]) -> set[str]:
+    """Return the organisations that signed as overseer."""
+    return {signer.organisation for signer in signers if signer.role == "overseer"}
 
 
 def _is_narrow(ceiling: dict[str, Any]) -> bool:
@@ -2323,6 +2491,7 @@ ATTACHED = {
     "placement": "baseline",
     "grant": "vetting",
     "incident_change": "retrospective",
+    "export": "manifest",
 }
 
 
@@ -2449,6 +2618,7 @@ class Audit:
         self.counts["entries"] = len(log.entries)
         self.counts["certificates"] = releases.certificates
         self.counts["orders"] = len(releases.stops)
+        self._say_copies(releases)
         if self.witnesses is None:
             return
         foreign = {w["name"] for w in root.value["witnesses"] if w["independent"]}
@@ -2473,6 +2643,26 @@ class Audit:
             self.ledger,
             self.granted,
         )
+
+    def _say_copies(self, releases: Releases) -> None:
+        late = 0
+        for entry in releases.copies.values():
+            if self.now_ms >= entry.value["expires_at"]:
+                late += 1
+                self.granted.warn(
+                    "copy_overdue",
+                    f"releases#{entry.index}",
+                    f"the copy with {entry.value['custodian'][:80]} was due back, and nobody signed that "
+                    "it is gone",
+                )
+        self.counts["copies"] = len(releases.copies)
+        if releases.registered:
+            self._say(
+                f"{len(releases.copies)} copies of the weights are known, {late} of them overdue; "
+                "operator and security signed for each before it was made",
+                self.ledger,
+                self.granted,
+            )
 
     def _say_requests(self, requests: Requests) -> None:
         self.counts |= {
@@ -2504,6 +2694,8 @@ class Audit:
             named = [entry.value.get(ATTACHED.get(entry.header["kind"], ""))]
             if entry.header["kind"] == "placement" and entry.value.get("tls"):
                 named.append(entry.value["tls"]["ca"])
+            if entry.header["kind"] == "placement" and entry.value.get("sidecar"):
+                named.append(entry.value["sidecar"]["manifest"])
             for digest in filter(None, named):
                 name = f"files/sha256/{digest.removeprefix('sha256:')}"
                 source.unused.discard(name)

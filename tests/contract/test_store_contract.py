@@ -37,9 +37,8 @@ def header(at=1, kind=EntryKind.TICK):
 
 def append(store, *ats, kind=EntryKind.TICK):
     with store.transaction() as transaction:
-        return [
-            transaction.append_entry(header(at, kind), encode_json(header(at, kind))) for at in ats
-        ]
+        headers = [header(at, kind) for at in ats]
+        return transaction.append_entries([(each, encode_json(each)) for each in headers])
 
 
 def test_entries_come_back_byte_for_byte_and_in_order(store):
@@ -72,7 +71,7 @@ def test_what_is_not_there_is_an_error_and_not_less(store, first, stop):
 def test_a_transaction_that_raises_leaves_nothing(store):
     def write_and_fail():
         with store.transaction() as transaction:
-            transaction.append_entry(header(), b"leaf")
+            transaction.append_entries([(header(), b"leaf")])
             transaction.put_hashes([(0, 0, b"h" * 32)])
             transaction.put_checkpoint(1, b"r" * 32, b"note", signatures=1)
             transaction.set_meta("roster_number", "1")
@@ -176,7 +175,7 @@ def test_a_second_leader_on_the_machine_is_refused(store, where):
 def test_reading_goes_on_while_a_transaction_writes(store):
     append(store, 1)
     with store.transaction() as transaction:
-        transaction.append_entry(header(2), b"leaf")
+        transaction.append_entries([(header(2), b"leaf")])
         assert transaction.size() == 2
         assert store.size() == 1
     assert store.size() == 2

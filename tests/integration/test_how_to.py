@@ -94,6 +94,26 @@ def test_run_a_witness(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     assert "1 of 1 keys of uni.example are published by it." in said[6]
 
 
+def test_run_a_beacon(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    first = free_ports()
+    ports = {"8443": str(free_ports()), "8081": str(first + 1)}
+    how = page("run-a-beacon.md", tmp_path, upstream, **ports, **{"8080": str(first)})
+    (tmp_path / "vllm.key").write_text(UPSTREAM_KEY)
+    (tmp_path / "vllm.key").chmod(0o600)
+    try:
+        said = [how.run(block) for block in how.shell()]
+    finally:
+        how.stop()
+        pid = tmp_path / "beacon.pid"
+        if pid.exists():
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+    assert "oversight.example" in said[4]
+    assert '"paused":false' in said[4]
+    assert "The beacon is silent." in said[5]
+    assert '"status":"lapsed"' in said[5]
+    assert "The beacon speaks again." in said[5]
+
+
 def test_observe_first(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     how = page("observe-first.md", tmp_path, upstream)
     (tmp_path / "up.key").write_text(UPSTREAM_KEY)
@@ -142,6 +162,33 @@ def test_restore_from_backup(tmp_path: Path, upstream: ScriptedUpstream) -> None
         left.unlink()
     found = json.loads(how.run(f"{check.strip()} --json || true"))["faults"]
     assert {each["code"] for each in found} <= {"rolled_back"}
+
+
+def test_seal_the_weights(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    how = page("seal-the-weights.md", tmp_path, upstream, **{"8095": str(free_ports())})
+    (tmp_path / "up.key").write_text(UPSTREAM_KEY)
+    (tmp_path / "up.key").chmod(0o600)
+    (tmp_path / "aurora-2").mkdir()
+    (tmp_path / "aurora-2" / "model.safetensors").write_bytes(os.urandom(4096))
+    server = tmp_path / "bin" / "vllm"
+    server.write_text("#!/bin/sh\nexec sleep 600\n")
+    server.chmod(0o755)
+    try:
+        said = [how.run(block) for block in how.shell()]
+    finally:
+        how.stop()
+        pid = tmp_path / "sidecar.pid"
+        if pid.exists():
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+    seal, _, _, _, _, status, copy, closed = said
+    assert "Sealed aurora-2" in seal
+    assert "measured" in status
+    assert "every file of the copy is the sealed one" in copy
+    assert (tmp_path / "copy/model.safetensors").read_bytes() == (
+        tmp_path / "aurora-2/model.safetensors"
+    ).read_bytes()
+    assert "0 of 1 registered copies are known to exist." in closed
+    assert "destroyed" in closed
 
 
 def test_behind_litellm(tmp_path: Path, upstream: ScriptedUpstream) -> None:

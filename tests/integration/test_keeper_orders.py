@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from gatelift.encoding import Digest, sha256_digest
-from gatelift.keeper.superseded import GRACE_MS
+from gatelift.ledger.following import GRACE_MS
 from gatelift.messages import EntryKind, Placement
 from gatelift.messages.frames import (
     Ask,

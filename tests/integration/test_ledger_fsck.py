@@ -48,7 +48,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(deployment.folder / "logs" / "requests", home / "older")
         for _ in range(5):
             assert deployment.chat().status_code == 200
-        time.sleep(2.5)  # and control anchors what it published
+        time.sleep(1)
+        deployment.anchor_heads()
     finally:
         deployment.stop()
         upstream.close()
@@ -291,7 +292,8 @@ def test_what_cannot_be_derived_is_said_and_left_alone(copy: Path, name: str) ->
     flip_file(path, 20)
     held = path.read_bytes()
     report = fsck(copy, repair=True)
-    assert code in codes(report)
+    # A flipped digit of a digest may be no digit.
+    assert codes(report) & {code, "bad_digest"}
     assert path.read_bytes() == held
     for fault in report.faults:
         assert fault.do

@@ -29,7 +29,9 @@ def imported(source: str) -> set[str]:
 
 
 def test_nothing_here_imports_the_package() -> None:
-    files = [*sorted(HERE.glob("**/*.py")), *_BESIDE]
+    # What an attacker changes inside a process of the package runs there, and judges nothing.
+    files = [path for path in sorted(HERE.glob("**/*.py")) if path.parent.name != "crooked"]
+    files += _BESIDE
     assert len(files) > 12
     for path in files:
         names = imported(path.read_text())

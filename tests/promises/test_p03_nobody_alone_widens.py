@@ -11,7 +11,7 @@ The stolen control is honest first and must be able to keep the gateway serving,
 failures later are not for want of a voice.
 
 Seen to fail: with `trust.grant.verify_grant` taking control's signature the forged key was served
-(red); with `keeper.orders` neither asking a status for logged orders nor handing them to a new
+(red); with `ledger.following` neither asking a status for logged orders nor handing them to a new
 worker the hidden stop was lifted (red; either alone stayed green, the other held); with
 `trust.quorum.verify_quorum` returning at once every lone signer certified (red).
 """

@@ -11,7 +11,7 @@ Seen to fail: with `keeper.counters` granting from a window that it had forgotte
 an hour gave ten requests more (red). With `keeper.node` answering draws as soon as any dead run was
 settled, the keeper that begins anew after the clock went back granted one or two requests more before
 the other workers had said what they hold (red in about one run of five; `test_keeper_caps` stops a
-worker meanwhile, and is red each time). With `keeper.releases` taking a head that was confirmed in
+worker meanwhile, and is red each time). With `ledger.following` taking a head that was confirmed in
 what it thinks is the future, a host an hour behind served on (red).
 """
 

@@ -27,6 +27,7 @@ from gatelift.terms import (
 from gatelift.tlog import MemoryTree
 from gatelift.trust import After, Order, Target, TargetKind
 from tests.integration.dossier_deployment import SECOND, Deployment
+from tests.support import misdeeds_weights as weights
 from tests.support.world import HOUR
 
 Scene = Callable[[Deployment], object]
@@ -372,6 +373,22 @@ MISDEEDS = (
     Misdeed("certificate through a shut gate", with_scene(shut_gate), "not_admissible", only=True),
     Misdeed("a harmless order under a stop's id", with_scene(id_taken), "not_admissible", file_code="id_taken"),
     Misdeed("revocation of nothing", with_scene(unknown_revocation), "not_admissible", only=True),
+    Misdeed("a copy of the weights registered by one person", with_scene(weights.exported_alone), "quorum_unmet"),
+    Misdeed("a copy of the weights to where the plan says none goes", with_scene(
+        weights.exported_elsewhere
+    ), "not_admissible", file_code="exposure_undeclared"),
+    Misdeed("a sidecar enrolled by one person", with_scene(
+        weights.enrolled_alone
+    ), "not_admissible", file_code="quorum_unmet"),
+    Misdeed("weights called measured by nobody", with_scene(
+        weights.measured_by_nobody
+    ), "not_admissible", file_code="not_measured"),
+    Misdeed("weights measured by another key than the sidecar's", with_scene(
+        weights.measured_by_another_key
+    ), "not_admissible", file_code="unknown_signers"),
+    Misdeed("weights measured for another placement", with_scene(
+        weights.measured_elsewhere
+    ), "not_admissible", file_code="other_measurement"),
     Misdeed("a record that says it stands elsewhere", with_scene(another_place), "record_place"),
     Misdeed("a batch of another node", with_scene(another_node), "bad_batch"),
     Misdeed("a record with a key twice", with_scene(spoiled(b'"status":200', b'"status":500,"status":200')), "duplicate_key"),

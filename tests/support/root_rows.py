@@ -68,10 +68,10 @@ def with_key(**changes: Any) -> dict[str, Any]:
 
 
 def with_more(person: str, organisation: str, role: str, threshold: int) -> dict[str, Any]:
-    """Let one more person stand in a role, with a key of their own."""
+    """Let one more person stand in a role, new or not, with a key of their own."""
     mine = key(f"{role}:{person}")
     held = Key(scheme=Scheme.ED25519, public=mine.public_text, person=person)
-    keys = (*ROOT.roles[role].keys, mine.id)
+    keys = (*(ROOT.roles[role].keys if role in ROOT.roles else ()), mine.id)
     return {
         "people": (*ROOT.people, Person(id=person, organisation=organisation)),
         "keys": {**ROOT.keys, mine.id: held},
@@ -165,6 +165,18 @@ ROOTS = (
         **with_more("otto", "oversight.example ", "overseer", 2)
     ), "organisation_spelling"),
     Tampering("an overseer has no organisation", rooted(**moved("vera", "")), "bad_root"),
+    Tampering("the beacon is of the operator's organisation", rooted(
+        **with_more("bea", "lab.example", "beacon", 1)
+    ), "beacon_inside"),
+    Tampering("for comparison, a beacon from outside: the root holds, and is another than the anchor", rooted(
+        **with_more("bea", "uni.example", "beacon", 1)
+    ), "wrong_root"),
+    Tampering("a beacon asks for more organisations than it has", rooted(
+        **with_more("bea", "uni.example", "beacon", 2)
+    ), "bad_root"),
+    Tampering("a beacon is asked at a plain address", rooted(
+        beacon_urls=("http://uni.example/",), **with_more("bea", "uni.example", "beacon", 1)
+    ), "bad_root"),
     Tampering("a witness is of the operator's organisation, in capitals", rooted(
         **witnesses("LAB.example")
     ), "witness_inside"),
@@ -220,6 +232,16 @@ def _without_ida() -> dict[str, Any]:
     return {"roles": roles, "keys": {k: v for k, v in MIXED.root.keys.items() if k != gone}}
 
 
+def _with_a_beacon() -> dict[str, Any]:
+    mine = key("beacon:bea")
+    held = Key(scheme=Scheme.ED25519, public=mine.public_text, person="bea")
+    return {
+        "people": (*MIXED.root.people, Person(id="bea", organisation="uni.example")),
+        "keys": {**MIXED.root.keys, mine.id: held},
+        "roles": {**MIXED.root.roles, "beacon": Role(keys=(mine.id,))},
+    }
+
+
 SUCCESSORS = (
     Tampering("a successor skips a version", succeeded(*_BOTH, version=3), "not_successor"),
     Tampering("a successor has the version of its predecessor", succeeded(
@@ -233,6 +255,9 @@ SUCCESSORS = (
     ), "expired"),
     Tampering("a successor takes an overseer away, and no overseer's organisation signed", succeeded(
         *_OPERATORS, **_without_ida()
+    ), "overseer_missing"),
+    Tampering("a successor puts a beacon beside the overseer likewise", succeeded(
+        *_OPERATORS, **_with_a_beacon()
     ), "overseer_missing"),
     Tampering("a successor takes the overseer's list of orders away likewise", succeeded(
         *_OPERATORS, order_urls=("https://elsewhere.example/",)

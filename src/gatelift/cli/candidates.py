@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gatelift.cli.copies import export
 from gatelift.cli.desk import (
     AdminOption,
     Desk,
@@ -22,6 +23,15 @@ from gatelift.cli.layout import Deployment, read_bytes
 from gatelift.cli.output import JsonFlag, facts, say, show
 from gatelift.cli.plans import candidate_bytes, read_plan
 from gatelift.cli.seals import identities_of, parse_seal, pinned_of, upstream_tls_of
+from gatelift.cli.weights import (
+    SidecarKeyOption,
+    SidecarManifestOption,
+    SidecarSignerOption,
+    SidecarUrlOption,
+    check,
+    read_sidecar,
+    seal,
+)
 from gatelift.encoding import sha256_digest
 from gatelift.messages import PlacementEnrolment
 from gatelift.plan import Candidate, Plan, fingerprint, parse_candidate, parse_plan
@@ -34,6 +44,9 @@ __all__ = ["candidate", "measure", "placement"]
 
 candidate = typer.Typer(no_args_is_help=True, help="What answers, and its fingerprint.")
 placement = typer.Typer(no_args_is_help=True, help="Where the candidate runs.")
+candidate.command("seal")(seal)
+candidate.command("check")(check)
+candidate.command("export")(export)
 
 
 @candidate.command("make")
@@ -93,18 +106,26 @@ def enrol(
         Path | None,
         typer.Option("--dir", help="Sealed: the node's folder, for its upstream CA."),
     ] = None,
+    sidecar_url: SidecarUrlOption = None,
+    sidecar_key: SidecarKeyOption = None,
+    manifest: SidecarManifestOption = None,
+    signer: SidecarSignerOption = None,
     admin: AdminOption = None,
     token_file: TokenOption = None,
     out: OutOption = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Measure how a placement answers the drift probes, and enrol it (operator)."""
+    """Measure how a placement answers the drift probes, and enrol it (operator).
+
+    With a sidecar it takes two people: the keys of operator and security.
+    """
     keys = load_keys(key)
     desk = Desk(admin, token_file)
     value = parse_candidate(desk.file(desk.fingerprint))
     plan = parse_plan(desk.file(desk.plan_digest))
     name_there = model or value.model_part.model
     pinned = pinned_of(parse_seal(server_name, server_ca))
+    beside = read_sidecar(value, url=sidecar_url, key=sidecar_key, manifest=manifest, signer=signer)
     data: bytes | None = None
     if baseline is not None:
         data = read_bytes(baseline)
@@ -124,9 +145,11 @@ def enrol(
         fingerprint=desk.fingerprint,
         baseline=None if data is None else sha256_digest(data),
         tls=upstream_tls_of(pinned),
+        sidecar=None if beside is None else beside[0],
     )
     envelope = sign_statement("placement", enrolment, desk.subject, keys)
-    attachments = tuple(x for x in (data, pinned.ca if pinned else None) if x is not None)
+    files = (data, pinned.ca if pinned else None, beside[1] if beside else None)
+    attachments = tuple(each for each in files if each is not None)
     result = desk.send("placement", envelope, out=out, attachments=attachments)
     result |= {"name": name, "base_url": base_url, "baseline": enrolment.baseline}
     show_sent(result, f"Placement {name} at {base_url} enrolled for {desk.release}.")

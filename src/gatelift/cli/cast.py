@@ -4,7 +4,10 @@
      "witness_organisation": "witness.example",
      "witnesses": [{"name": "uni/w1", "vkey": "...", "organisation": "uni.example",
                     "independent": true, "url": "https://witness.uni.example"}],
-     "witness_quorum": 2}
+     "witness_quorum": 2,
+     "beacons": [{"organisation": "oversight.example", "url": "https://beacon.oversight.example",
+                  "public": "..."}],
+     "beacon_threshold": 1}
 
 Invariants
 - Every key of `KEY_ROLES` has a holder; a people file may name any of them, the rest follow from
@@ -13,6 +16,8 @@ Invariants
   looked at by who signed the root, not what it is worth.
 - One pseudonym is one person: in one organisation, with one proof.
 - `witnesses` are those of others, beside the one that runs here; `witness_quorum` counts organisations.
+- `beacons` are organisations without whose signatures no status counts; `beacon_threshold` of them, more
+  than half unless it is said. One without its own `public` key gets a key file here.
 
 Does not check organisations against roles: `parse_root` does.
 """
@@ -30,7 +35,7 @@ from gatelift.cli.layout import read_bytes
 from gatelift.encoding import decode_json, parse_digest, sha256_digest
 from gatelift.trust import UNPROVEN, Witness
 
-__all__ = ["KEY_ROLES", "Cast", "Member", "default_cast", "read_cast"]
+__all__ = ["KEY_ROLES", "BeaconSeat", "Cast", "Member", "default_cast", "read_cast"]
 
 KEY_ROLES: Final[Mapping[str, str]] = {
     "root-1": "root",
@@ -55,6 +60,14 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     proof: str = UNPROVEN
 
 
+class BeaconSeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An organisation of the beacon: where control asks it, and its public key in base64 if it has one."""
+
+    organisation: str
+    url: str
+    public: str | None = None
+
+
 class Cast(msgspec.Struct, frozen=True, kw_only=True):
     """The holder of each key, whose the witness here is, and which others there are."""
 
@@ -62,11 +75,21 @@ class Cast(msgspec.Struct, frozen=True, kw_only=True):
     witness_organisation: str
     witnesses: tuple[Witness, ...] = ()
     witness_quorum: int = 1
+    beacons: tuple[BeaconSeat, ...] = ()
+    beacon_threshold: int | None = None
+
+    @property
+    def beacon_members(self) -> dict[str, Member]:
+        """The machines that speak for the beacon's organisations, by key name."""
+        return {
+            f"beacon-{n}": Member(person=f"beacon-{n}", organisation=seat.organisation)
+            for n, seat in enumerate(self.beacons, start=1)
+        }
 
     def people(self) -> tuple[Member, ...]:
         """Return each person once, by pseudonym; raises `InputError` for one that is two."""
         found: dict[str, Member] = {}
-        for member in self.members.values():
+        for member in (*self.members.values(), *self.beacon_members.values()):
             if found.setdefault(member.person, member) != member:
                 raise InputError(
                     f"{member.person!r} stands in two organisations or with two proofs: "
@@ -92,6 +115,8 @@ class _PeopleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     witness_organisation: str = "witness.example"
     witnesses: tuple[Witness, ...] = ()
     witness_quorum: int = 1
+    beacons: tuple[BeaconSeat, ...] = ()
+    beacon_threshold: int | None = None
 
 
 def default_cast(operator: Member, overseer: Member) -> Cast:
@@ -135,6 +160,8 @@ def read_cast(path: Path, base: Cast) -> Cast:
         witness_organisation=listed.witness_organisation,
         witnesses=listed.witnesses,
         witness_quorum=listed.witness_quorum,
+        beacons=listed.beacons,
+        beacon_threshold=listed.beacon_threshold,
     )
 
 

@@ -24,8 +24,10 @@ from gatelift.encoding import Digest, encode_json, sha256_digest
 from gatelift.messages import releases_policy
 from gatelift.tlog import CosignatureSigner, NoteSigner, format_policy
 from gatelift.trust import (
+    BEACON,
     ROOT_TYPE,
     Key,
+    KeyId,
     Node,
     Person,
     Role,
@@ -33,6 +35,8 @@ from gatelift.trust import (
     Scheme,
     SigningKey,
     Witness,
+    key_id,
+    parse_public_key,
     parse_root,
     sign_envelope,
 )
@@ -50,7 +54,7 @@ __all__ = [
 ]
 
 ROOT_LIFE_MS = 365 * 24 * 3_600_000
-TOKEN_ROLES = ("reader", "submitter")
+TOKEN_ROLES = ("reader", "overseer", "submitter")
 
 
 def root_name(release: str) -> str:
@@ -78,6 +82,7 @@ def make_root(
     roles: dict[str, list[str]] = {}
     for key_name, role in KEY_ROLES.items():
         roles.setdefault(role, []).append(key_name)
+    beacon_keys = _beacon_keys(cast, people_keys)
     root = Root(
         name=name,
         version=1,
@@ -92,11 +97,14 @@ def make_root(
                 scheme=Scheme.ED25519, public=key.public_text, person=cast.members[key_name].person
             )
             for key_name, key in people_keys.items()
-        },
+            if key_name in KEY_ROLES
+        }
+        | beacon_keys,
         roles={
             role: Role(keys=tuple(people_keys[each].id for each in names), threshold=len(names))
             for role, names in roles.items()
-        },
+        }
+        | _beacon_role(cast, beacon_keys),
         releases_vkey=releases_vkey,
         nodes=(node,),
         witnesses=(
@@ -111,8 +119,33 @@ def make_root(
         ),
         witness_quorum=cast.witness_quorum,
         order_urls=order_urls,
+        beacon_urls=tuple(seat.url for seat in cast.beacons),
     )
     return parse_root(encode_json(root))
+
+
+def _beacon_keys(cast: Cast, drawn: Mapping[str, SigningKey]) -> dict[KeyId, Key]:
+    found = {}
+    for (name, member), seat in zip(cast.beacon_members.items(), cast.beacons, strict=True):
+        public = seat.public if seat.public is not None else drawn[name].public_text
+        found[key_id(parse_public_key(public))] = Key(
+            scheme=Scheme.ED25519, public=public, person=member.person
+        )
+    return found
+
+
+def _beacon_role(cast: Cast, keys: Mapping[KeyId, Key]) -> dict[str, Role]:
+    if not keys:
+        return {}
+    threshold = cast.beacon_threshold
+    if threshold is None:
+        threshold = len({seat.organisation for seat in cast.beacons}) // 2 + 1
+    return {BEACON: Role(keys=tuple(keys), threshold=threshold)}
+
+
+def _drawn_here(cast: Cast) -> tuple[str, ...]:
+    seats = zip(cast.beacon_members, cast.beacons, strict=True)
+    return (*KEY_ROLES, *(name for name, seat in seats if seat.public is None))
 
 
 def hold_ceremony(
@@ -135,7 +168,7 @@ def hold_ceremony(
         )
     deployment.make_folders()
     name = root_name(release)
-    people = {each: create_signing_key(deployment.key(each)) for each in KEY_ROLES}
+    people = {each: create_signing_key(deployment.key(each)) for each in _drawn_here(cast)}
     batch = create_signing_key(deployment.key(f"node-{node}-batch"))
     requests = create_signing_key(deployment.key(f"node-{node}-requests"))
     create_upstream_ca(deployment.directory, node, now_ms)

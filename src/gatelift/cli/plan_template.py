@@ -37,7 +37,7 @@ candidate:
   model: {model}
   dialect: openai
   system_prompt: prompt.txt   # a path beside the plan; its text is part of the candidate
-  weights: null               # sha256:... of the weights; null is shown as unknown
+  weights: null               # what `gatelift candidate seal` prints; null is shown as unknown
   engine: null                # the engine and its version; null is shown as unknown
   sampling: {{temperature: 0.7, top_p: 0.95}}
 trust:

@@ -64,6 +64,7 @@ def _render_status(found: dict[str, Any]) -> None:
         if each["withheld"]:
             say(f"Stage {each['name']} is withheld: {each['withheld']}.")
     _render_witnesses(found)
+    _render_beacons(found)
     _render_facts(found)
 
 
@@ -85,17 +86,35 @@ def _render_witnesses(found: dict[str, Any]) -> None:
         )
 
 
+def _render_beacons(found: dict[str, Any]) -> None:
+    if found["beacons"]:
+        say()
+        table(
+            ("beacon", "organisation", "signed", "problem"),
+            [
+                (
+                    b["url"],
+                    b["organisation"] or "-",
+                    at_text(b["signed_at"]) if b["signed_at"] else "-",
+                    b["problem"] or "-",
+                )
+                for b in found["beacons"]
+            ],
+        )
+
+
 def _render_facts(found: dict[str, Any]) -> None:
     if found["probes"]:
         say()
         table(
-            ("placement", "up", "changed", "sealing", "reason"),
+            ("placement", "up", "changed", "sealing", "binding", "reason"),
             [
                 (
                     p["placement"],
                     "yes" if p["up"] else "no",
                     f"{p['changed']}/{p['of']}",
                     p["sealing"],
+                    p["binding"],
                     p["reason"] or "-",
                 )
                 for p in (each["probe"] for each in found["probes"])
@@ -124,6 +143,13 @@ def _render_facts(found: dict[str, Any]) -> None:
                 )
                 for each in standing
             ],
+        )
+    out = [each["export"] for each in found["copies"] if each["closing"] is None]
+    if out:
+        say()
+        table(
+            ("copy of the weights", "with", "at", "due back"),
+            [(e["id"], e["custodian"], e["destination"], at_text(e["expires_at"])) for e in out],
         )
     opened = [each["incident"] for each in found["incidents"] if each["open"]]
     if opened:

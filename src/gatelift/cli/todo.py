@@ -52,6 +52,11 @@ def render_todo(settings: Settings, cast: Cast, plan: Plan, root: Digest) -> byt
         f"- [ ] {each.organisation} runs the witness {each.name}: give it `releases_vkey` of root.json."
         for each in cast.witnesses
     ]
+    lines += [
+        f"- [ ] {seat.organisation} runs a beacon (`gatelift beacon serve`) at {seat.url}, with "
+        f"`keys/{name}.key` and `keys/overseer.token`."
+        for name, seat in zip(cast.beacon_members, cast.beacons, strict=True)
+    ]
     if not cast.is_proven:
         lines += [
             "- [ ] Identities read `unproven`: every certificate says assurance `dev`. Hold the",

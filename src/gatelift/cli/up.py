@@ -18,8 +18,9 @@ import msgspec
 import typer
 
 from gatelift.cli.announcing import announce
+from gatelift.cli.beacons_here import add_beacons, parse_beacons
 from gatelift.cli.bootstrap import Bootstrap
-from gatelift.cli.cast import default_cast
+from gatelift.cli.cast import BeaconSeat, default_cast
 from gatelift.cli.desk import now_ms
 from gatelift.cli.errors import InputError
 from gatelift.cli.health import check_ports_free, get_health
@@ -73,6 +74,14 @@ def up(
         Path | None, typer.Option("--plan", help="Your own plan, its prompt beside it.")
     ] = None,
     order_url: OrderUrlOption = None,
+    beacon: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--beacon",
+            metavar="ORG=URL",
+            help="First run: whose silence stops service; on loopback it is run here too.",
+        ),
+    ] = None,
     port: Annotated[
         int | None, typer.Option("--port", min=1, max=65533, help="Gateway; admin is +1.")
     ] = None,
@@ -106,7 +115,8 @@ def up(
     if not deployment.exists:
         if no_bootstrap:
             raise InputError(f"no deployment in {directory}: make one with `gatelift init`")
-        _create(deployment, upstream, model, plan, tuple(order_url or ()), observe=observe)
+        beacons = parse_beacons(beacon or [])
+        _create(deployment, upstream, model, plan, tuple(order_url or ()), beacons, observe=observe)
     _say_what_is_observed(deployment, asked=observe)
     settings = _settings(deployment, port, workers, tls, seal)
     _check_tls(settings.tls_files)
@@ -131,6 +141,7 @@ def _create(
     model: str | None,
     plan: Path | None,
     order_urls: tuple[str, ...],
+    beacons: tuple[BeaconSeat, ...],
     *,
     observe: bool,
 ) -> None:
@@ -159,6 +170,7 @@ def _create(
     cast = default_cast(
         parse_member("operator@lab.example"), parse_member("overseer@oversight.example")
     )
+    cast = msgspec.structs.replace(cast, beacons=beacons)
     create_deployment(deployment, settings, cast, data, prompt, order_urls)
     note(
         f"Made a DEVELOPMENT deployment in {deployment.directory}: assurance dev, loopback only, "
@@ -268,6 +280,7 @@ def _start(
     )
     supervisor.add("control", ["control", *where])
     supervisor.wait_until(lambda: _control_is_well(settings), "control", _START_S)
+    add_beacons(supervisor, deployment, settings, root, _START_S)
     supervisor.add("keeper", ["keeper", *where, *copies])
     supervisor.add_workers(
         settings.workers,

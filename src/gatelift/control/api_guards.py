@@ -9,9 +9,9 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
-from gatelift.control.tokens import SUBMITTER, AdminTokens, TokenError
+from gatelift.control.tokens import OVERSEER, AdminTokens, TokenError
 
-__all__ = ["may_submit", "need"]
+__all__ = ["may_see_people", "need"]
 
 _HEADER = "authorization"
 
@@ -25,10 +25,10 @@ def need(tokens: AdminTokens, role: str) -> Guard:
     return guard
 
 
-def may_submit(tokens: AdminTokens, request: Request[Any, Any, Any]) -> bool:
-    """Say whether a request that was let in holds the token of a submitter."""
+def may_see_people(tokens: AdminTokens, request: Request[Any, Any, Any]) -> bool:
+    """Say whether a request that was let in may read what names people: an overseer's, a submitter's."""
     try:
-        tokens.verify(request.headers.get(_HEADER), SUBMITTER)
+        tokens.verify(request.headers.get(_HEADER), OVERSEER)
     except TokenError:
         return False
     return True

@@ -2,8 +2,8 @@
 
 Invariants
 - The log itself (tiles, checkpoint, proofs' heads) is public; bodies take a reader's token.
-- Bodies that name people (grants), and the roster, are shown to a submitter only; a reader sees
-  that they exist.
+- Bodies that name people (grants), and the roster, are shown to overseer and submitter only; a reader
+  sees that they exist.
 - A page has at most `MAX_PAGE` entries.
 """
 
@@ -18,7 +18,7 @@ from litestar import MediaType, Request, Response, get
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.types import ControllerRouterHandler, Guard
 
-from gatelift.control.api_guards import may_submit, need
+from gatelift.control.api_guards import may_see_people, need
 from gatelift.control.control import Control
 from gatelift.control.drafting import CertificateDraft, draft_certificate
 from gatelift.control.errors import ControlError
@@ -75,6 +75,7 @@ def _state(control: Control) -> StateView:
         head=control.cosigned,
         witness_problem=control.witness_problem,
         witnesses=control.witnesses,
+        beacons=control.beacons,
         out=control.outgoing,
         status=None if status is None else (status.number, status.signed_at),
         node=control.node,
@@ -137,9 +138,12 @@ def _state_routes(control: Control, guards: list[Guard]) -> Sequence[ControllerR
         """Return the certificate that could be signed for a stage now."""
         # Nobody is asked to sign what would be refused.
         check_stores(control.state.plan, control.node)
-        return await asyncio.to_thread(
+        draft = await asyncio.to_thread(
             draft_certificate, control.state, stage, control.cosigned, control.now_ms()
         )
+        notice = await control.notice(stage, draft.certificate.envelope)
+        certificate = msgspec.structs.replace(draft.certificate, notice=notice)
+        return msgspec.structs.replace(draft, certificate=certificate)
 
     return [read_state, read_preview, read_draft]
 
@@ -155,7 +159,7 @@ def _log_routes(control: Control, guards: list[Guard]) -> Sequence[ControllerRou
         size = control.state.size
         stop = min(size, start + limit)
         found = await control.entries(start, stop) if start < stop else []
-        all_bodies = may_submit(control.tokens, request)
+        all_bodies = may_see_people(control.tokens, request)
         views = (
             _entry_view(index, header, body, all_bodies=all_bodies)
             for index, (header, body) in enumerate(found, start=start)
@@ -171,15 +175,16 @@ def _log_routes(control: Control, guards: list[Guard]) -> Sequence[ControllerRou
                 code="not_found",
             )
         ((header, body),) = await control.entries(index, index + 1)
-        return _entry_view(index, header, body, all_bodies=may_submit(control.tokens, request))
+        return _entry_view(index, header, body, all_bodies=may_see_people(control.tokens, request))
 
     @get("/admin/v1/files/{name:str}", guards=guards)
     async def read_file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         """Return the bytes of a file by the hex digits of its SHA-256."""
         digest = _file_digest(control, name)
-        if control.is_hidden(digest) and not may_submit(control.tokens, request):
+        if control.is_hidden(digest) and not may_see_people(control.tokens, request):
             raise ControlError(
-                "this file names people: only a submitter may read it", code="not_found"
+                "this file names people: only an overseer or a submitter may read it",
+                code="not_found",
             )
         data = await asyncio.to_thread(control.files.get, digest)
         return _bytes(data, "application/octet-stream", fixed=True)

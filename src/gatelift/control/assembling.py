@@ -27,13 +27,14 @@ from gatelift.messages import (
     Decision,
     EntryHeader,
     EntryKind,
+    Export,
     PlacementEnrolment,
     PlanAdoption,
     Visibility,
     may_sign,
     verify_body,
 )
-from gatelift.trust import verify_root
+from gatelift.trust import Certificate, verify_root
 
 __all__ = ["Assembled", "Prepared", "Submission", "assemble", "visibility_of"]
 
@@ -210,6 +211,18 @@ class _Turn:
                 f"the enrolment pins {value.tls.ca}, which is not here: attach the certificates",
                 code="attachment_missing",
             )
+        if isinstance(value, Certificate) and value.notice and not self._has(value.notice.proofs):
+            raise ControlError(
+                f"the certificate names the proofs {value.notice.proofs}, which are not here: attach "
+                "the file",
+                code="attachment_missing",
+            )
+        manifest = _manifest_of(value)
+        if manifest is not None and not self._has(manifest):
+            raise ControlError(
+                f"it pins {manifest}, which is not here: attach the manifest of the weights",
+                code="attachment_missing",
+            )
         if isinstance(value, PlanAdoption):
             for digest in (value.plan, value.candidate):
                 if not self._has(digest):
@@ -218,6 +231,12 @@ class _Turn:
                         "attach the plan's and the candidate's file",
                         code="attachment_missing",
                     )
+
+
+def _manifest_of(value: msgspec.Struct) -> Digest | None:
+    if isinstance(value, PlacementEnrolment) and value.sidecar is not None:
+        return value.sidecar.manifest
+    return value.manifest if isinstance(value, Export) else None
 
 
 def _actor(body: Body) -> tuple[str, ...]:

@@ -107,6 +107,8 @@ class Bundles:
                 model=each.model,
                 baseline=each.baseline,
                 tls=each.tls,
+                sidecar=each.sidecar,
+                enrolment=state.enrolments.get(each.name),
             )
             for each in state.placements.values()
             if each.fingerprint == state.fingerprint

@@ -24,12 +24,14 @@ import msgspec
 
 from gatelift.control.actor import Actor
 from gatelift.control.assembling import Prepared
+from gatelift.control.beacons import BeaconPanel, BeaconReport
 from gatelift.control.bundles import Bundles, Outgoing
 from gatelift.control.clock import wall_clock_ms
 from gatelift.control.deployment import Deployment, open_deployment
 from gatelift.control.errors import ControlError, ControlFailedError
 from gatelift.control.keepers import KeeperSocket, NodeSeen
 from gatelift.control.node_reports import NodeReports
+from gatelift.control.noticing import make_notice
 from gatelift.control.outlet import Outlet
 from gatelift.control.publisher import Cosigned, Publisher
 from gatelift.control.relay import OrderRelay
@@ -49,7 +51,8 @@ from gatelift.messages.frames import (
     KeeperToControl,
     OrderReport,
 )
-from gatelift.trust import Root, StandingOrder, Status
+from gatelift.terms import Envelope
+from gatelift.trust import Notice, Root, StandingOrder, Status
 from gatelift.wire.files import FileStore
 from gatelift.wire.sockets import socket_path
 
@@ -106,7 +109,13 @@ class Control:
             welcome=self._welcome,
             on_report=self._report,
         )
-        self._beat = StatusBeat(compose=self._status, push=self._keepers.push, key=held.control_key)
+        self._beacons = BeaconPanel(self._root, self._now_ms)
+        self._beat = StatusBeat(
+            compose=self._status,
+            endorse=self._beacons.endorse,
+            push=self._keepers.push,
+            key=held.control_key,
+        )
         self._outlet = Outlet(
             Bundles(store=held.store, files=held.files, key=held.control_key, prove=self._prove),
             situation=self._situation,
@@ -170,6 +179,11 @@ class Control:
         return self._witnesses.reports()
 
     @property
+    def beacons(self) -> tuple[BeaconReport, ...]:
+        """How each beacon of the root stands."""
+        return self._beacons.reports()
+
+    @property
     def last_status(self) -> Status | None:
         """The last status signed."""
         return self._beat.last
@@ -207,7 +221,7 @@ class Control:
     async def running(self) -> AsyncIterator[None]:
         """Lead for as long as the block runs; ends with an error when control cannot go on."""
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with self._beacons, asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 beside = [tasks.create_task(self._writer.run())]
                 beside += [
@@ -254,6 +268,13 @@ class Control:
         """Log the newest heads of the requests logs now, and wait until that is cosigned."""
         await self._reports.anchor()
         return await self.until_cosigned(self.state.size, timeout_s)
+
+    async def notice(self, stage: str, envelope: Envelope) -> Notice | None:
+        """Return the notice that a certificate of these terms would name; see `make_notice`."""
+        state, held = self.state, self._held
+        return await asyncio.to_thread(
+            make_notice, state, stage, envelope, files=held.files, prove=held.prove_earliest
+        )
 
     async def entries(self, first: int, stop: int) -> list[tuple[EntryHeader, bytes]]:
         """Return the headers and bodies of entries from `first` up to, not including, `stop`."""

@@ -19,7 +19,7 @@ from gatelift.control.refold import Refolded, refold
 from gatelift.control.tokens import AdminTokens, load_admin_tokens
 from gatelift.encoding import Digest, decode_json, sha256_digest
 from gatelift.ledger import HEADS, HeadMemory, NewEntry, ReleasesLog
-from gatelift.messages import EntryHeader, EntryKind
+from gatelift.messages import EntryHeader, EntryKind, releases_policy
 from gatelift.store import Store
 from gatelift.tlog import NoteSigner, format_proof, parse_vkey
 from gatelift.trust import Root, SigningKey, verify_root
@@ -71,6 +71,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     def prove(self, index: int, note: bytes) -> tuple[bytes, bytes]:
         """Return the leaf of an entry and its tlog-proof under the head `note`."""
         return self.store.leaf(index), format_proof(self.log.proof(index, note))
+
+    def prove_earliest(self, index: int, root: Root) -> tuple[bytes, bytes] | None:
+        """Return the leaf of an entry and its proof under the first head that `root` counts."""
+        proof = self.log.earliest_proof(index, releases_policy(root))
+        return None if proof is None else (self.store.leaf(index), format_proof(proof))
 
     def entries(self, first: int, stop: int) -> list[tuple[EntryHeader, bytes]]:
         """Return the stored headers and bodies from `first` up to, not including, `stop`."""

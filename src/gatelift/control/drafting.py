@@ -2,7 +2,8 @@
 
 Invariants
 - It is a draft: it says what `check_entry` will demand, and the gate's reasons while it is shut.
-- Nothing is rounded up: sealing as probed, binding as claimed, assurance no higher than any choice
+- Nothing is rounded up: sealing as probed, binding as the plan asks if it is seen (`measured` binds the
+  stage to its sidecar, so it is not said without being asked for), assurance no higher than any choice
   of the quorum's people gives, unless the stage asks for more and they can.
 """
 
@@ -12,7 +13,7 @@ import msgspec
 
 from gatelift.control.errors import ControlError
 from gatelift.control.publisher import Cosigned
-from gatelift.decide import State, clears_for, examine, next_sequence, sealing_of
+from gatelift.decide import State, binding_of, clears_for, examine, next_sequence, sealing_of
 from gatelift.encoding import encode_base64
 from gatelift.messages import Figure, Reason
 from gatelift.plan import Stage
@@ -73,7 +74,9 @@ def draft_certificate(
         levels=Levels(
             assurance=_assurance(root, stage),
             sealing=sealing_of(state) or Sealing.OPEN,
-            binding=Binding.CLAIMED,
+            binding=min(
+                stage.binding, binding_of(state) or Binding.CLAIMED, key=list(Binding).index
+            ),
             durability=plan.trust.durability,
         ),
         status_ttl_ms=plan.trust.status_ttl_ms,

@@ -5,6 +5,8 @@ Invariants
   next. At most `1 / MIN_GAP_S` statuses a second, at least one each `BEAT_S`.
 - `number` rises with each status of an epoch; the epoch rises with each start, so that a word of an
   older process never replaces a newer one.
+- Where the root has a beacon, a status is pushed once its signatures are there (`endorse`), and not at
+  all without them; its nonces wait for the next.
 - If `compose` has nothing that stands (no bundle, no cosigned checkpoint, a writer that failed)
   nothing is signed. Silence closes every gateway when its status lapses.
 - Nonces that cannot be answered are dropped after `_KEPT_NONCES`, oldest first: memory is bounded.
@@ -15,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from gatelift.control.bundles import Outgoing
@@ -69,16 +71,21 @@ def compose_status(
 
 
 class StatusBeat:
-    """Collects nonces and signs. `compose(nonces, number)` returns the status, null for silence."""
+    """Collects nonces and signs. `compose(nonces, number)` returns the status, null for silence.
+
+    `endorse(envelope)` returns the signed status with all that its root asks for, null for silence.
+    """
 
     def __init__(
         self,
         *,
         compose: Callable[[tuple[str, ...], int], Status | None],
+        endorse: Callable[[bytes], Awaitable[bytes | None]],
         push: Callable[[StatusFrame], None],
         key: SigningKey,
     ) -> None:
         self._compose = compose
+        self._endorse = endorse
         self._push = push
         self._key = key
         self._nonces: OrderedDict[str, None] = OrderedDict()
@@ -112,11 +119,11 @@ class StatusBeat:
                 async with asyncio.timeout(BEAT_S):
                     await self._waiting.wait()
             self._waiting.clear()
-            self.beat()
+            await self.beat()
             await asyncio.sleep(MIN_GAP_S)
 
-    def beat(self) -> Status | None:
-        """Sign and push one status now; null when nothing may be signed."""
+    async def beat(self) -> Status | None:
+        """Sign and push one status now; null when nothing may be signed, or not by enough."""
         batch = tuple(self._nonces)[:MAX_NONCES]
         try:
             status = self._compose(batch, self._number + 1)
@@ -126,9 +133,13 @@ class StatusBeat:
             status = None
         if status is None:
             return None
+        # Used up, whoever signs: a beacon signs one status of a number.
         self._number = status.number
+        envelope = await self._endorse(sign_status(status, self._key))
+        if envelope is None:
+            return None
         self._last = status
-        self._push(StatusFrame(envelope=sign_status(status, self._key)))
+        self._push(StatusFrame(envelope=envelope))
         for nonce in batch:
             self._nonces.pop(nonce, None)
         if self._nonces:

@@ -1,7 +1,7 @@
-"""Bearer tokens of the admin API: who may read, who may submit.
+"""Bearer tokens of the admin API: who may read, who may read what names people, who may submit.
 
 A token reads `glat_<role>_<secret>`; `keys/admin-tokens.json` holds `{role: digest of the token}`.
-A submitter may also read. A token admits to the API only: what an entry is worth depends on its
+An overseer reads all, as a beacon does; a submitter reads all and submits. A token admits to the API only: what an entry is worth depends on its
 signatures alone, so a stolen token can neither widen nor lift anything.
 
 Invariants
@@ -19,15 +19,17 @@ from pathlib import Path
 from gatelift.control.errors import ControlError
 from gatelift.encoding import Digest, EncodingError, decode_json, parse_digest, sha256_digest
 
-__all__ = ["READER", "SUBMITTER", "AdminTokens", "TokenError", "load_admin_tokens"]
+__all__ = ["OVERSEER", "READER", "SUBMITTER", "AdminTokens", "TokenError", "load_admin_tokens"]
 
 READER = "reader"
+OVERSEER = "overseer"
 SUBMITTER = "submitter"
 _MAX_TOKEN_CHARS = 200
 _MAX_FILE_BYTES = 4096
 _ALSO: Mapping[str, frozenset[str]] = {
     READER: frozenset({READER}),
-    SUBMITTER: frozenset({READER, SUBMITTER}),
+    OVERSEER: frozenset({READER, OVERSEER}),
+    SUBMITTER: frozenset({READER, OVERSEER, SUBMITTER}),
 }
 _NOBODY = sha256_digest(b"")
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import msgspec
 
+from gatelift.control.beacons import BeaconReport
 from gatelift.control.bundles import Outgoing
+from gatelift.control.copy_views import CopyView, view_copies
 from gatelift.control.keepers import NodeSeen
 from gatelift.control.publisher import Cosigned
 from gatelift.control.stage_views import StageView, view_stages
@@ -149,6 +151,7 @@ class StateView(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: CheckpointView | None
     witness_problem: str | None
     witnesses: tuple[WitnessReport, ...]
+    beacons: tuple[BeaconReport, ...]
     bundle_number: int | None
     roster_number: int | None
     last_decision: DecisionView | None
@@ -157,6 +160,7 @@ class StateView(msgspec.Struct, frozen=True, kw_only=True):
     probes: tuple[ProbeView, ...]
     orders: tuple[OrderView, ...]
     incidents: tuple[IncidentView, ...]
+    copies: tuple[CopyView, ...]
     commits: tuple[CommitView, ...]
     evidence: tuple[EvidenceView, ...]
     reviews: tuple[ReviewView, ...]
@@ -178,6 +182,7 @@ def view_state(
     head: Cosigned | None,
     witness_problem: str | None,
     witnesses: tuple[WitnessReport, ...],
+    beacons: tuple[BeaconReport, ...],
     out: Outgoing,
     status: tuple[int, int] | None,
     node: NodeSeen,
@@ -196,6 +201,7 @@ def view_state(
         checkpoint=_checkpoint(head, state.root),
         witness_problem=witness_problem,
         witnesses=witnesses,
+        beacons=beacons,
         bundle_number=out.bundle.number if out.bundle else None,
         roster_number=out.roster.number if out.roster else None,
         last_decision=_decision(state),
@@ -207,6 +213,7 @@ def view_state(
             IncidentView(incident=each, open=each.is_open, clocks=clocks(each, now_ms))
             for each in state.incidents.values()
         ),
+        copies=view_copies(state, now_ms),
         commits=_commits(state),
         evidence=_evidence(state),
         reviews=_reviews(state),

@@ -7,12 +7,20 @@ what is missing, `replay` whether the recorded decisions are the ones that follo
 
 from gatelift.decide.admit import check_entry
 from gatelift.decide.admit_error import AdmitError
+from gatelift.decide.copies import (
+    COPY_QUORUM,
+    Exposure,
+    exposures_of,
+    open_copies,
+    overdue_copies,
+)
 from gatelift.decide.due_incidents import incidents_due
 from gatelift.decide.engine import changed, decide
 from gatelift.decide.evidence import under_words
 from gatelift.decide.fold import fold
 from gatelift.decide.gates import Examination, examine, gate
-from gatelift.decide.places import sealing_of, up_probes, withheld_by
+from gatelift.decide.notice import announced, objections_to
+from gatelift.decide.places import binding_of, sealing_of, up_probes, withheld_by
 from gatelift.decide.preview import Blindness, Preview, Remaining, StagePreview, preview
 from gatelift.decide.reasons import DOCS, ReasonCode, render_reasons
 from gatelift.decide.replay import Mismatch, replay
@@ -29,6 +37,7 @@ from gatelift.decide.stages import (
 from gatelift.decide.state import (
     CertificateEntry,
     CommitEntry,
+    CopyEntry,
     EvidenceEntry,
     GrantEntry,
     Latch,
@@ -43,14 +52,17 @@ from gatelift.decide.table import TABLE, Fact, Row
 from gatelift.decide.watching import Finding, IncidentDraft, Watched, watch
 
 __all__ = [
+    "COPY_QUORUM",
     "DOCS",
     "TABLE",
     "AdmitError",
     "Blindness",
     "CertificateEntry",
     "CommitEntry",
+    "CopyEntry",
     "EvidenceEntry",
     "Examination",
+    "Exposure",
     "Fact",
     "Finding",
     "GrantEntry",
@@ -69,16 +81,22 @@ __all__ = [
     "StagePreview",
     "State",
     "Watched",
+    "announced",
+    "binding_of",
     "changed",
     "check_entry",
     "clears_for",
     "decide",
     "examine",
+    "exposures_of",
     "fold",
     "gate",
     "incidents_due",
     "next_sequence",
+    "objections_to",
+    "open_copies",
     "orders_in_force",
+    "overdue_copies",
     "preview",
     "render_reasons",
     "replay",

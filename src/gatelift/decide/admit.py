@@ -24,16 +24,20 @@ from gatelift.decide.admit_error import (
     require_release,
     require_stage,
 )
-from gatelift.decide.fold import completes
+from gatelift.decide.copies import check_closing, check_export
+from gatelift.decide.fold import completes, withdraws
+from gatelift.decide.measuring import check_measured, check_sidecar
 from gatelift.decide.state import State
 from gatelift.encoding import Digest, sha256_digest
 from gatelift.incidents import IncidentRefusal, change_incident
 from gatelift.messages import (
     Body,
     Commit,
+    CopyClosing,
     EntryKind,
     EventCount,
     Evidence,
+    Export,
     IncidentChange,
     IncidentOpening,
     Observation,
@@ -45,11 +49,14 @@ from gatelift.messages import (
     Tick,
 )
 from gatelift.plan import parse_candidate, parse_plan
+from gatelift.terms import is_within
 from gatelift.trust import (
+    Announcement,
     Certificate,
     Clear,
     Grant,
     GrantError,
+    Objection,
     Order,
     TargetKind,
     check_grant_within,
@@ -66,7 +73,7 @@ def check_entry(
     """Return if the entry may be logged at `now_ms`; raises `AdmitError`, for a plan `PlanError`.
 
     `body` is what `verify_body` made of the bytes `data`; `read` hands out files by digest and is
-    asked for the plan and candidate of an adoption only.
+    asked for the plan and candidate of an adoption and for the proofs of a notice.
     """
     if body.kind is not kind:
         refuse("wrong_kind", f"expected a body of kind {kind.value}, got {body.kind.value}")
@@ -76,8 +83,10 @@ def check_entry(
             _plan(state, value, now_ms, read)
         case PlacementEnrolment():
             _placement(state, value)
+            check_sidecar(state, body, value)
         case Probe():
             check_probe(state, value)
+            check_measured(state, value)
         case Commit():
             _commit(state, value, now_ms)
         case Evidence():
@@ -86,8 +95,12 @@ def check_entry(
             _revocation(state, body, value)
         case Review():
             _review(state, value)
+        case Announcement():
+            _announcement(state, value)
+        case Objection():
+            _objection(state, body, value)
         case Certificate():
-            check_certificate(state, value, data, now_ms)
+            check_certificate(state, value, data, now_ms, read)
         case Grant():
             _grant(state, value, now_ms)
         case Order():
@@ -102,6 +115,10 @@ def check_entry(
             _incident(state, body, value)
         case IncidentChange():
             _incident_change(state, body, value, now_ms)
+        case Export():
+            check_export(state, body, value, now_ms)
+        case CopyClosing():
+            check_closing(state, body, value)
         case Tick():
             require_release(state, value.release)
         case _:
@@ -189,10 +206,17 @@ def _evidence(state: State, value: Evidence, digest: Digest, now_ms: int) -> Non
 
 def _revocation(state: State, body: Body, value: Revocation) -> None:
     known = {entry.digest for entry in state.evidence} | {e.digest for e in state.reviews}
+    known |= {entry.digest for entry in state.objections}
     if value.body not in known:
-        refuse("unknown_digest", f"no evidence or review {value.body} is on the log")
+        refuse("unknown_digest", f"no evidence, review or objection {value.body} is on the log")
     if value.body in state.revoked:
         refuse("already_revoked", f"{value.body} is revoked")
+    for each in state.objections:
+        if each.digest == value.body and not withdraws(each, body.signers):
+            refuse(
+                "objection_of_another",
+                f"an objection is withdrawn by an overseer of {each.organisation}, who made it",
+            )
     people = {signer.person for signer in body.signers}
     for entry in state.reviews:
         authors = {signer.person for signer in entry.signers}
@@ -211,6 +235,36 @@ def _review(state: State, value: Review) -> None:
     missing = set(value.evidence) - {entry.digest for entry in state.evidence}
     if missing:
         refuse("unknown_digest", f"evidence {sorted(missing)} is not on the log")
+
+
+def _announcement(state: State, value: Announcement) -> None:
+    require_release(state, value.release)
+    require_stage(state, value.stage)
+    require_candidate(state, value.fingerprint)
+    if value.plan != state.plan_digest:
+        refuse("unknown_digest", f"the plan in force is {state.plan_digest}, not {value.plan}")
+    if any(entry.announcement.id == value.id for entry in state.announcements):
+        refuse("id_taken", f"announcement {value.id} is on the log: draw a new id")
+    stage = require_plan(state).stage(value.stage)
+    if not is_within(value.envelope, stage.envelope):
+        refuse("envelope_too_wide", f"stage {stage.name} of the plan allows less than is announced")
+
+
+def _objection(state: State, body: Body, value: Objection) -> None:
+    require_release(state, value.release)
+    if all(entry.digest != value.announcement for entry in state.announcements):
+        refuse("unknown_digest", f"no announcement {value.announcement} is on the log")
+    if not value.grounds.strip():
+        refuse("no_grounds", "expected grounds: an objection is published with them")
+    mine = {s.organisation for s in body.signers if s.role == "overseer"}
+    for entry in state.objections:
+        same = entry.objection.announcement == value.announcement
+        if entry.objection.id == value.id or (same and entry.organisation in mine):
+            refuse(
+                "objected_already",
+                f"{entry.organisation} has objected to it in entry {entry.index}: an objection "
+                "delays once; stop it with an order, or object to the next announcement",
+            )
 
 
 def _grant(state: State, value: Grant, now_ms: int) -> None:

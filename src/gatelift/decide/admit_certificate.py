@@ -12,12 +12,17 @@ Source: DESIGN.md sections 3 and 5.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gatelift.decide.admit_error import AdmitError, refuse
 from gatelift.decide.gates import Examination, examine
-from gatelift.decide.places import sealing_of
+from gatelift.decide.notice import objections_to
+from gatelift.decide.places import binding_of, sealing_of
 from gatelift.decide.stages import next_sequence, stops_on
 from gatelift.decide.state import State
+from gatelift.encoding import Digest
 from gatelift.errors import CallerError
+from gatelift.messages import verify_notice
 from gatelift.plan import Plan
 from gatelift.terms import Binding, at_least
 from gatelift.trust import Certificate, Root, verify_certificate
@@ -25,8 +30,17 @@ from gatelift.trust import Certificate, Root, verify_certificate
 __all__ = ["check_certificate"]
 
 
-def check_certificate(state: State, value: Certificate, data: bytes, now_ms: int) -> None:
-    """Return if the certificate in the envelope `data` may be logged; raises `AdmitError`."""
+def check_certificate(
+    state: State,
+    value: Certificate,
+    data: bytes,
+    now_ms: int,
+    read: Callable[[Digest], bytes],
+) -> None:
+    """Return if the certificate in the envelope `data` may be logged; raises `AdmitError`.
+
+    `read` is asked for the proofs of its notice, by digest.
+    """
     root, plan = state.root, state.plan
     if root is None or plan is None or state.plan_digest is None or state.fingerprint is None:
         refuse("no_plan", "root, plan and candidate come before a certificate")
@@ -52,11 +66,29 @@ def check_certificate(state: State, value: Certificate, data: bytes, now_ms: int
             code="gate_shut",
             reasons=looked.reasons,
         )
+    _check_notice(state, root, plan, value, read)
     _check_clears(state, value)
     _check_contents(state, value, looked)
     _check_place(state, root, value)
     _check_levels(state, plan, value)
     _check_after(state, root, value, looked)
+
+
+def _check_notice(
+    state: State, root: Root, plan: Plan, value: Certificate, read: Callable[[Digest], bytes]
+) -> None:
+    notice_ms = plan.stage(value.stage).notice_ms
+    if not notice_ms:
+        return
+    named = value.notice
+    try:
+        verify_notice(value, notice_ms, b"" if named is None else read(named.proofs), root)
+    except CallerError as error:
+        raise AdmitError(str(error), code=error.code) from error
+    standing = {each.digest for each in objections_to(state, named.announcement)} if named else ()
+    hidden = sorted(set(standing) - set(named.objections if named else ()))
+    if hidden:
+        refuse("objection_hidden", f"the certificate does not name the objections {hidden}")
 
 
 def _check_clears(state: State, value: Certificate) -> None:
@@ -106,10 +138,11 @@ def _check_levels(state: State, plan: Plan, value: Certificate) -> None:
             "sealing_overstated",
             f"the certificate says {value.levels.sealing.value}, probes show {have}",
         )
-    if value.levels.binding is not Binding.CLAIMED:
+    binding = binding_of(state) or Binding.CLAIMED
+    if not at_least(binding, value.levels.binding):
         refuse(
             "binding_overstated",
-            f"nothing on the log measures the weights: expected {Binding.CLAIMED.value}",
+            f"the certificate says {value.levels.binding.value}, the log shows {binding.value}",
         )
     if value.levels.durability is not plan.trust.durability:
         refuse(

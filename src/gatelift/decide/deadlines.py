@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gatelift.decide.copies import open_copies
 from gatelift.decide.evidence import stale_from
+from gatelift.decide.notice import notice_moments
 from gatelift.decide.people import review_stale_from
 from gatelift.decide.state import State
 from gatelift.decide.traffic import soak_count
@@ -29,9 +31,12 @@ def _moments(state: State, now_ms: int) -> Iterator[int]:
     for entry in state.orders.values():
         if entry.standing.order.until is not None:
             yield entry.standing.order.until
+    for copy in open_copies(state):
+        yield copy.export.expires_at
     plan = state.plan
     if plan is None:
         return
+    yield from notice_moments(state)
     ages = {threshold.evidence.max_age_ms for threshold in plan.thresholds}
     ages |= {
         demand.max_age_ms

@@ -20,12 +20,15 @@ from typing import TypeVar
 
 import msgspec
 
+from gatelift.decide.copies import fold_closing, fold_export
 from gatelift.decide.fold_breach import fold_certificate, fold_decision, resolve_event
 from gatelift.decide.stages import narrowest_of
 from gatelift.decide.state import (
+    AnnouncementEntry,
     CommitEntry,
     EvidenceEntry,
     GrantEntry,
+    ObjectionEntry,
     ObservationEntry,
     OrderEntry,
     ProbeEntry,
@@ -38,10 +41,12 @@ from gatelift.incidents import IncidentRefusal, change_incident, open_incident
 from gatelift.messages import (
     Body,
     Commit,
+    CopyClosing,
     Decision,
     EntryHeader,
     EventCount,
     Evidence,
+    Export,
     Head,
     IncidentChange,
     IncidentOpening,
@@ -57,16 +62,19 @@ from gatelift.stats import Account, open_account
 from gatelift.terms import WatchRole
 from gatelift.trust import (
     STOP_ROLES,
+    Announcement,
     Certificate,
     Clear,
     Grant,
+    Objection,
     Order,
     Root,
+    Signer,
     StandingOrder,
     TargetKind,
 )
 
-__all__ = ["completes", "fold", "guardrail_metrics"]
+__all__ = ["completes", "fold", "guardrail_metrics", "withdraws"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -89,13 +97,17 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
         case PlanAdoption():
             return _plan(base, index, value, read)
         case PlacementEnrolment():
-            return _placement(base, value)
+            return _placement(base, header, value)
         case Probe():
             return _probe(base, header, value)
         case Commit():
             return _commit(base, index, header, value)
         case Evidence():
             return _evidence(base, index, header, value)
+        case Announcement():
+            return _announcement(base, index, header, value)
+        case Objection():
+            return _objection(base, index, header, body, value)
         case Revocation():
             return _revocation(base, body, value)
         case Review():
@@ -121,6 +133,10 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
             return _incident(base, index, header, value)
         case IncidentChange():
             return _incident_change(base, index, header, body, value)
+        case Export():
+            return fold_export(base, index, header, value)
+        case CopyClosing():
+            return fold_closing(base, index, value)
         case Decision():
             return fold_decision(base, index, value)
         case _:
@@ -180,6 +196,7 @@ def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
             plan_index=index,
             plan_problem=f"{error.code}: {error}",
             fingerprint=None,
+            weights=None,
         )
     after = msgspec.structs.replace(
         state,
@@ -189,6 +206,7 @@ def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
         plan_index=index,
         plan_problem=None,
         fingerprint=value.candidate,
+        weights=candidate.model_part.weights,
         account=_account(state, plan, candidate, index),
     )
     # No certificate could ever release a breach of a stage that is no more; orders still stand.
@@ -196,11 +214,14 @@ def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
     return msgspec.structs.replace(after, latches=kept)
 
 
-def _placement(state: State, value: PlacementEnrolment) -> State:
+def _placement(state: State, header: EntryHeader, value: PlacementEnrolment) -> State:
     # What was probed before may have been another server: it is unknown until probed again.
     probes = {key: held for key, held in state.probes.items() if key[1] != value.name}
     return msgspec.structs.replace(
-        state, placements=put(state.placements, value.name, value), probes=probes
+        state,
+        placements=put(state.placements, value.name, value),
+        enrolments=put(state.enrolments, value.name, header.body),
+        probes=probes,
     )
 
 
@@ -253,7 +274,41 @@ def _revocation(state: State, body: Body, value: Revocation) -> State:
         # Withdrawing a refusal widens, so only its author can.
         if entry.digest == value.body and not entry.review.approves and not people & authors:
             return state
-    return msgspec.structs.replace(state, revoked=state.revoked | {value.body})
+    objections = tuple(
+        msgspec.structs.replace(entry, withdrawn=True)
+        if entry.digest == value.body and withdraws(entry, body.signers)
+        else entry
+        for entry in state.objections
+    )
+    return msgspec.structs.replace(
+        state, revoked=state.revoked | {value.body}, objections=objections
+    )
+
+
+def withdraws(entry: ObjectionEntry, signers: tuple[Signer, ...]) -> bool:
+    """Return whether these are of the overseer's organisation that objected: nobody else widens so."""
+    return any(s.role == "overseer" and s.organisation == entry.organisation for s in signers)
+
+
+def _announcement(state: State, index: int, header: EntryHeader, value: Announcement) -> State:
+    entry = AnnouncementEntry(announcement=value, digest=header.body, index=index, at=header.at)
+    return msgspec.structs.replace(state, announcements=(*state.announcements, entry))
+
+
+def _objection(
+    state: State, index: int, header: EntryHeader, body: Body, value: Objection
+) -> State:
+    by = next((s for s in body.signers if s.role == "overseer"), None)
+    if by is None:
+        return state
+    entry = ObjectionEntry(
+        objection=value,
+        digest=header.body,
+        organisation=by.organisation,
+        index=index,
+        at=header.at,
+    )
+    return msgspec.structs.replace(state, objections=(*state.objections, entry))
 
 
 def _review(state: State, index: int, header: EntryHeader, body: Body, value: Review) -> State:

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 import msgspec
 
 from gatelift.decide.evidence import Judgement, judge_measure, judge_threshold
+from gatelift.decide.notice import check_notice
 from gatelift.decide.people import check_people, check_reviews
 from gatelift.decide.places import check_places
 from gatelift.decide.reasons import ReasonCode, reason
@@ -251,6 +252,8 @@ def examine(
     _clearances(state, plan, stage, sheet)
     if root is not None:
         sheet.reasons.extend(check_people(root, stage))
+    envelope = demanded_envelope(plan, stage, sheet.verdicts)
+    sheet.reasons.extend(check_notice(state, stage, envelope, now_ms))
     return Examination(
         stage=stage_name,
         reasons=_once(sheet.reasons),

@@ -3,7 +3,8 @@
 Invariants
 - A placement is up when its newest probe of some node says so and shows less change than the plan's
   limit; the newest probe of every node that found it up must show the sealing.
-- A certificate that says more sealing than that is not served from by any node that sees it so.
+- A certificate that says more sealing or binding than that is not served from by any node that sees
+  it so.
 - One placement that is up is enough; if none is, each says why.
 - Without a baseline and without a comparison in the probe drift is unknown, and nothing beyond the
   first stage opens.
@@ -15,10 +16,10 @@ from gatelift.decide.reasons import ReasonCode, reason
 from gatelift.decide.state import State
 from gatelift.messages import PlacementEnrolment, Probe, Reason
 from gatelift.plan import Plan, Stage
-from gatelift.terms import Sealing, at_least
-from gatelift.trust import Certificate, sealing_holds
+from gatelift.terms import Binding, Sealing, at_least
+from gatelift.trust import Certificate, binding_holds, sealing_holds
 
-__all__ = ["check_places", "check_up", "sealing_of", "up_probes", "withheld_by"]
+__all__ = ["binding_of", "check_places", "check_up", "sealing_of", "up_probes", "withheld_by"]
 
 
 def _mine(state: State) -> list[PlacementEnrolment]:
@@ -51,11 +52,23 @@ def sealing_of(state: State) -> Sealing | None:
     return min((probe.sealing for probe in up_probes(state)), key=levels.index, default=None)
 
 
+def binding_of(state: State) -> Binding | None:
+    """Return the weakest binding among placements that are up, None if none is."""
+    levels = list(Binding)
+    return min((probe.binding for probe in up_probes(state)), key=levels.index, default=None)
+
+
 def withheld_by(state: State, certificate: Certificate) -> str | None:
     """Return why nodes do not serve from a certificate that stands, null if nothing seen says so."""
-    seen = sealing_of(state)
-    if state.plan is None or seen is None:
+    seen, binding = sealing_of(state), binding_of(state)
+    if state.plan is None or seen is None or binding is None:
         return None
+    if not binding_holds(certificate, binding):
+        return (
+            f"the certificate says that the weights are {certificate.levels.binding.value}, and the "
+            f"newest probe finds them {binding.value}: see to its sidecar, and the next probe lifts "
+            "this"
+        )
     if sealing_holds(certificate, state.plan.stage(certificate.stage), seen):
         return None
     return (
@@ -101,6 +114,12 @@ def check_places(state: State, plan: Plan, stage: Stage) -> tuple[Reason, ...]:
                 f"stage {stage.name} needs {stage.sealing.value}"
             )
             reasons.append(reason(ReasonCode.SEALING_BELOW, probe.placement, text))
+        if not at_least(probe.binding, stage.binding):
+            text = (
+                f"placement {probe.placement}, seen from {probe.node}, has weights that are "
+                f"{probe.binding.value}; stage {stage.name} needs {stage.binding.value}"
+            )
+            reasons.append(reason(ReasonCode.BINDING_BELOW, probe.placement, text))
         blind = baselines.get(probe.placement) is None and probe.of == 0
         if blind and stage.name != plan.stages[0].name:
             text = f"placement {probe.placement} has no baseline and no answer was compared"

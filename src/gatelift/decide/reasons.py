@@ -32,6 +32,7 @@ class ReasonCode(enum.StrEnum):
     DRIFT = "drift"
     DRIFT_UNKNOWN = "drift_unknown"
     SEALING_BELOW = "sealing_below"
+    BINDING_BELOW = "binding_below"
     # evidence
     EVIDENCE_MISSING = "evidence_missing"
     EVIDENCE_STALE = "evidence_stale"
@@ -53,6 +54,11 @@ class ReasonCode(enum.StrEnum):
     REVIEW_PERSON_TWICE = "review_person_twice"
     QUORUM_UNFILLABLE = "quorum_unfillable"
     ASSURANCE_BELOW = "assurance_below"
+    # public notice
+    NOT_ANNOUNCED = "not_announced"
+    NOTICE_RUNNING = "notice_running"
+    NOTICE_UNPROVABLE = "notice_unprovable"
+    OBJECTION_HOLDS = "objection_holds"
     # traffic and incidents
     INCIDENTS_OPEN = "incidents_open"
     SOAK_TIME = "soak_time"
@@ -118,6 +124,11 @@ DOCS: dict[ReasonCode, tuple[str, str, str]] = {
         "placement",
         "The upstream answers without our credential; the stage needs more.",
         "close the upstream's other door and let a probe see it",
+    ),
+    _R.BINDING_BELOW: (
+        "placement",
+        "Nobody measures the weights where they are loaded; the stage needs it.",
+        "run the model server under an enrolled sidecar and let a probe see it",
     ),
     _R.EVIDENCE_MISSING: (
         "threshold or measure",
@@ -205,6 +216,26 @@ DOCS: dict[ReasonCode, tuple[str, str, str]] = {
         "level",
         "The root's people cannot give the assurance that the stage needs.",
         "prove the people's identities, name an outside overseer or foreign witnesses in the root",
+    ),
+    _R.NOT_ANNOUNCED: (
+        "stage",
+        "Nothing on the log announces what would be certified: candidate, plan, envelope, lifted orders.",
+        "`gatelift announce`, then wait for the plan's notice",
+    ),
+    _R.NOTICE_RUNNING: (
+        "stage",
+        "It was announced, and the plan's notice is not over.",
+        "wait; the time counts from the witnesses' cosignature",
+    ),
+    _R.NOTICE_UNPROVABLE: (
+        "stage",
+        "The plan asks for notice, and without witnesses nobody can prove when anything was said.",
+        "name witnesses and a quorum of them in the root",
+    ),
+    _R.OBJECTION_HOLDS: (
+        "organisation",
+        "An overseer objects; that holds for as long as the notice, from the objection on.",
+        "wait, mend what it names and announce anew, or have the same overseer withdraw it",
     ),
     _R.INCIDENTS_OPEN: (
         "severity",

@@ -19,8 +19,10 @@ from gatelift.encoding import Digest
 from gatelift.incidents import Incident
 from gatelift.messages import (
     Commit,
+    CopyClosing,
     Decision,
     Evidence,
+    Export,
     Narrowing,
     Observation,
     PlacementEnrolment,
@@ -30,15 +32,27 @@ from gatelift.messages import (
 from gatelift.plan import Plan
 from gatelift.stats import Account
 from gatelift.terms import Category, DecisionKind, Envelope, Side
-from gatelift.trust import Certificate, Grant, Root, Signer, StandingOrder, TargetKind
+from gatelift.trust import (
+    Announcement,
+    Certificate,
+    Grant,
+    Objection,
+    Root,
+    Signer,
+    StandingOrder,
+    TargetKind,
+)
 
 __all__ = [
+    "AnnouncementEntry",
     "CertificateEntry",
     "CommitEntry",
+    "CopyEntry",
     "EventBaseline",
     "EvidenceEntry",
     "GrantEntry",
     "Latch",
+    "ObjectionEntry",
     "ObservationEntry",
     "ObservationKey",
     "OrderEntry",
@@ -88,6 +102,26 @@ class ReviewEntry(msgspec.Struct, frozen=True, kw_only=True):
     signers: tuple[Signer, ...]
 
 
+class AnnouncementEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An announcement; `at` is the log's own time, which never shortens a notice."""
+
+    announcement: Announcement
+    digest: Digest
+    index: int
+    at: int
+
+
+class ObjectionEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An objection, whose it is, and whether it was withdrawn."""
+
+    objection: Objection
+    digest: Digest
+    organisation: str
+    index: int
+    at: int
+    withdrawn: bool = False
+
+
 class CertificateEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A certificate. `reopens`: the orders that no earlier certificate of its stage had cleared."""
 
@@ -120,6 +154,17 @@ class OrderEntry(msgspec.Struct, frozen=True, kw_only=True):
         order = self.standing.order
         narrows = order.ceiling is None or order.ceiling != Envelope()
         return narrows and order.target.kind in (TargetKind.RELEASE, TargetKind.STAGE)
+
+
+class CopyEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered copy of the weights, and what closed it, if something did."""
+
+    export: Export
+    digest: Digest
+    index: int
+    at: int
+    closing: CopyClosing | None = None
+    closed_index: int | None = None
 
 
 class ObservationEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +203,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """All of one release. `size` is the number of entries folded, `at` the time of the last.
 
     `events` are cumulative by (stage, category, side); `baselines` by the subject of an event
-    watch; `pardons` are entries that cleared control's order on an organisation.
+    watch; `enrolments` the bodies that `placements` came from; `pardons` are entries that cleared control's order on an organisation.
     """
 
     size: int = 0
@@ -171,12 +216,16 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     plan_index: int = -1
     plan_problem: str | None = None
     fingerprint: Digest | None = None
+    weights: str | None = None
     placements: dict[str, PlacementEnrolment] = {}
+    enrolments: dict[str, Digest] = {}
     probes: dict[tuple[str, str], ProbeEntry] = {}
     commits: dict[str, CommitEntry] = {}
     evidence: tuple[EvidenceEntry, ...] = ()
     revoked: frozenset[Digest] = frozenset()
     reviews: tuple[ReviewEntry, ...] = ()
+    announcements: tuple[AnnouncementEntry, ...] = ()
+    objections: tuple[ObjectionEntry, ...] = ()
     certificates: dict[str, tuple[CertificateEntry, ...]] = {}
     reopenings: dict[str, int] = {}
     grants: dict[str, GrantEntry] = {}
@@ -187,6 +236,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     baselines: dict[str, EventBaseline] = {}
     incidents: dict[str, Incident] = {}
     heads: dict[str, str] = {}
+    copies: dict[str, CopyEntry] = {}
     account: Account | None = None
     latches: tuple[Latch, ...] = ()
     last_decision: RecordedDecision | None = None

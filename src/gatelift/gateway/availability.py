@@ -115,8 +115,19 @@ ROWS: Final[tuple[Failure, ...]] = (
         sees="nothing is served and open streams are cut; service comes back by itself",
         codes=("status_lapsed",),
         within="`status_ttl` from the last status asked for; back with the next, about 1 s",
-        on_call="`gatelift doctor`: which of keeper, control and beacon signers is silent",
+        on_call="`gatelift doctor`: which of keeper and control is silent",
         tests=(f"{_WORKER}test_silence_of_control_closes_within_the_ttl",),
+    ),
+    Failure(
+        what="so many beacons are silent that the root's threshold is not met",
+        sees="nothing is served: their silence is meant to stop service; fewer are not noticed",
+        codes=("status_lapsed",),
+        within="`status_ttl`; back with the next status that enough of them sign",
+        on_call="`gatelift status` says which, and why; call their organisations",
+        tests=(
+            f"{_P}test_p04_the_beacon.py::test_one_of_three_may_hang_and_two_stop_service",
+            f"{_P}test_p04_the_beacon.py::test_beacons_told_to_be_silent_stop_service",
+        ),
     ),
     Failure(
         what="the witness is away, or so many that their quorum is",
@@ -245,6 +256,17 @@ ROWS: Final[tuple[Failure, ...]] = (
         tests=(
             f"{_P}test_p01_an_open_door.py::test_a_door_that_opens_later_shuts_what_was_certified_behind_it",
             f"{_I}test_unsealed_upstream.py::test_an_open_door_cuts_what_runs_and_shuts_the_stage_until_it_is_closed",
+        ),
+    ),
+    Failure(
+        what="weights change under their sidecar, or it is silent for a measurement's life",
+        sees="what was certified as measured is shut and its streams are cut; the rest is served",
+        codes=("binding_below",),
+        within="at the next probe for a change (5 s at most), `--lives` of the sidecar for silence",
+        on_call="find who wrote there; a sidecar measures again only when it is started again",
+        tests=(
+            f"{_P}test_p01_weights_measured.py::test_a_file_that_was_swapped_ends_the_measuring_and_the_service",
+            f"{_P}test_p01_weights_measured.py::test_a_replayed_or_foreign_measurement_is_refused",
         ),
     ),
     Failure(

@@ -7,7 +7,7 @@ Invariants
   and names no order that we lack. Its life runs from the asking on the boot-time clock.
 - Without a live status nothing is permitted; under a plan that says `replicated`, nothing where
   records go to one store only.
-- A certificate that says more sealing than the node's probes show now is not served from.
+- A certificate that says more sealing or binding than the node's probes show now is not served from.
 - A grant counts while the roster holds it. One that a newer roster lacks is gone at once; one that a
   newer roster changes is judged as changed from the status on that names that roster.
 
@@ -33,7 +33,7 @@ from gatelift.messages import (
     verify_bundle,
     verify_roster,
 )
-from gatelift.terms import Durability, Sealing
+from gatelift.terms import Binding, Durability, Sealing
 from gatelift.trust import (
     Grant,
     Refusal,
@@ -221,9 +221,16 @@ class Holdings:
             raise HoldingsError("the status names a bundle or roster that we do not hold yet")
         return bundles[0], rosters[0]
 
-    def set_placement(self, name: str, *, up: bool, sealing: Sealing = Sealing.OPEN) -> None:
+    def set_placement(
+        self,
+        name: str,
+        *,
+        up: bool,
+        sealing: Sealing = Sealing.OPEN,
+        binding: Binding = Binding.CLAIMED,
+    ) -> None:
         """Note what the node's probes say of a placement."""
-        self._probed.set(name, up=up, sealing=sealing)
+        self._probed.set(name, up=up, sealing=sealing, binding=binding)
         self._usable = None
         self._changed()
 
@@ -250,6 +257,11 @@ class Holdings:
     def sealing(self) -> Sealing | None:
         """The weakest sealing that the node's probes show now, null while no placement is up."""
         return None if self.bundle is None else self._probed.sealing(self.bundle)
+
+    @property
+    def binding(self) -> Binding | None:
+        """The weakest binding that the node's probes show now, null while no placement is up."""
+        return None if self.bundle is None else self._probed.binding(self.bundle)
 
     def identify(self, shown: bytes) -> Identified | None:
         """Return the grant of an API key, null when it is nobody's. Constant time in the secret."""
@@ -297,6 +309,7 @@ class Holdings:
             who.public_id,
             now_ms,
             seen=self.sealing,
+            binding=self.binding,
         )
         return self._judged.put(who.public_id, grant, found, now_ms)
 

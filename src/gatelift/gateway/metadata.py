@@ -85,6 +85,7 @@ def _access(context: Context, who: Identified) -> dict[str, Any]:
         body["prices"] = json.loads(encode_json(bundle.plan.prices))
         # What probes show now: beside what the certificate says, never instead of it.
         body["sealing_seen"] = context.holdings.sealing
+        body["binding_seen"] = context.holdings.binding
         body["next_stage"] = names[here + 1] if 0 <= here < len(names) - 1 else None
     if isinstance(found, Refusal):
         return body | {"may": False, "reason": {"code": found.code, "message": found.message}}

@@ -164,6 +164,13 @@ CODES: Final[dict[str, ErrorCode]] = {
         retry=True,
         means="The plan asks for records on two stores, and this gateway runs with one.",
     ),
+    "binding_below": ErrorCode(
+        status=503,
+        type="service_unavailable",
+        retry=True,
+        means="The stage's certificate says that the weights are measured where they are loaded, and "
+        "nobody measures them now, so nothing is served from it until somebody does again.",
+    ),
     "sealing_below": ErrorCode(
         status=503,
         type="service_unavailable",

@@ -6,7 +6,8 @@ matters only where something begins or ends. So between two such moments the ans
 what follows from it (which caps count, under which counters) is made once as well.
 
 Invariants
-- A certificate that says more sealing than the node's probes show is left out, as a lapsed one is.
+- A certificate that says more sealing or binding than the node's probes show is left out, as a lapsed
+  one is.
 - What was judged at one moment is used only until the next edge in time, and never before it.
 - Whether status lives is not kept here: that is asked each time.
 
@@ -21,13 +22,14 @@ from gatelift.encoding import Digest
 from gatelift.gateway.reservation import cap_lines
 from gatelift.plan import Plan
 from gatelift.safeguards import Suite
-from gatelift.terms import Envelope, Sealing
+from gatelift.terms import Binding, Envelope, Sealing
 from gatelift.trust import (
     Grant,
     Permission,
     Refusal,
     StandingOrder,
     VerifiedCertificate,
+    binding_holds,
     permit,
     sealing_holds,
 )
@@ -88,23 +90,32 @@ def permit_as_sealed(
     now_ms: int,
     *,
     seen: Sealing | None,
+    binding: Binding | None,
 ) -> Permission | Refusal:
-    """Return what `permit` returns of the certificates that the sealing `seen` carries.
+    """Return what `permit` returns of the certificates that the `seen` sealing and binding carry.
 
-    `seen` is null while no placement is up: nothing is sent anywhere then.
+    Both are null while no placement is up: nothing is sent anywhere then.
     """
     kept = {
         stage: held
         for stage, held in certificates.items()
-        if seen is None or sealing_holds(held.certificate, plan.stage(stage), seen)
+        if (seen is None or sealing_holds(held.certificate, plan.stage(stage), seen))
+        and (binding is None or binding_holds(held.certificate, binding))
     }
     found = permit(plan, kept, orders, grant, public_id, now_ms)
-    if seen is None or grant.stage in kept or grant.stage not in certificates:
+    if seen is None or binding is None or grant.stage in kept or grant.stage not in certificates:
         return found
     said = certificates[grant.stage].certificate
     lapsed = not said.not_before <= now_ms < said.not_after
     if lapsed or isinstance(found, Permission) or found.code not in _FELL_BACK:
         return found
+    if not binding_holds(said, binding):
+        return Refusal(
+            code="binding_below",
+            message=f"the certificate of stage {grant.stage!r} says that the weights are "
+            f"{said.levels.binding.value}, and they are only {binding.value} now: nothing is served "
+            "from it until its sidecar measures them again",
+        )
     return Refusal(
         code="sealing_below",
         message=f"the certificate of stage {grant.stage!r} says that the model server is "

@@ -170,7 +170,9 @@ class _Worker:
                 self._context.recheck()
                 self._ask()
             case PlacementFrame():
-                holdings.set_placement(frame.name, up=frame.up, sealing=frame.sealing)
+                holdings.set_placement(
+                    frame.name, up=frame.up, sealing=frame.sealing, binding=frame.binding
+                )
                 if not frame.up:
                     self._close_placement(frame)
                 self._context.recheck()

@@ -22,11 +22,10 @@ from gatelift.journal import Writer
 from gatelift.keeper.errors import KeeperError
 from gatelift.keeper.journals import KEEPER, Journals
 from gatelift.keeper.node import Node
-from gatelift.keeper.orders import OrderDesk
-from gatelift.keeper.releases import ReleasesFollower
 from gatelift.keeper.sealing import Issuer
 from gatelift.keeper.serving import Serving
 from gatelift.ledger import HEADS
+from gatelift.ledger.following import OrderDesk, ReleasesFollower
 from gatelift.messages import releases_policy
 from gatelift.tlog import public_key_of
 from gatelift.trust import Root, parse_public_key, verify_root

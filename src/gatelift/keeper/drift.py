@@ -17,6 +17,8 @@ Invariants
   forgotten after `_SILENCES_TO_FORGET` tries in a row that say nothing: one busy moment of the
   server is no open door, and a stranger who is answered is one at once.
 
+Where a sidecar is enrolled the placement is up only after that was asked too (`measuring`).
+
 Fails closed. Probes detect, they never prove identity. `PlacementState` is pure; `watch_placement`
 asks.
 """
@@ -31,9 +33,10 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from gatelift.encoding import Digest
-from gatelift.messages import Placement, Probe
+from gatelift.keeper.measuring import MeasuredState, watch_sidecar
+from gatelift.messages import Placement, Probe, Sidecar
 from gatelift.plan import DriftTerms
-from gatelift.terms import Sealing
+from gatelift.terms import Binding, Sealing
 from gatelift.wire.http_client import Upstream
 from gatelift.wire.probes import (
     ProbeError,
@@ -58,7 +61,15 @@ _SILENCES_TO_FORGET = 3
 class PlacementState:
     """What the probes of one placement have shown so far."""
 
-    def __init__(self, node: str, name: str, baseline: tuple[Digest, ...], closes_at: int) -> None:
+    def __init__(
+        self,
+        node: str,
+        name: str,
+        baseline: tuple[Digest, ...],
+        closes_at: int,
+        measured: MeasuredState | None = None,
+    ) -> None:
+        self._measured = measured
         self._node = node
         self._name = name
         self._baseline = baseline
@@ -110,8 +121,13 @@ class PlacementState:
             self.sealing = sealing
         self._open_up()
 
+    def measured(self) -> None:
+        """Take that the sidecar was asked, whatever came of it."""
+        self._open_up()
+
     def _open_up(self) -> None:
-        if self._has_passed and self._was_tried and not self._drifted:
+        asked = self._measured is None or self._measured.was_asked
+        if self._has_passed and self._was_tried and asked and not self._drifted:
             self.up, self.reason = True, ""
 
     def probe(self) -> Probe:
@@ -125,6 +141,8 @@ class PlacementState:
             of=len(self._baseline),
             up=self.up,
             reason=self.reason or ("" if known else "sealing_unknown"),
+            binding=Binding.CLAIMED if self._measured is None else self._measured.binding,
+            measurement=None if self._measured is None else self._measured.measurement,
         )
 
 
@@ -136,7 +154,16 @@ class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):
     system_prompt: str | None
     baseline: tuple[Digest, ...]
     terms: DriftTerms
+    fingerprint: Digest
+    weights: str | None
     pinned: PinnedServer | None = None
+    sidecar: Sidecar | None = None
+
+    def measured(self) -> MeasuredState | None:
+        """Return what is known of the weights before anybody was asked, null without a sidecar."""
+        if self.sidecar is None:
+            return None
+        return MeasuredState(self.sidecar, self.placement.name, self.fingerprint, self.weights)
 
     def target(self) -> ProbeTarget:
         """Return how the placement is asked."""
@@ -159,7 +186,8 @@ async def watch_placement(
 
     `identities` are the certificates to be shown to a sealed placement.
     """
-    state = PlacementState(job.node, job.placement.name, job.baseline, job.terms.changed)
+    measured, sidecar = job.measured(), job.sidecar
+    state = PlacementState(job.node, job.placement.name, job.baseline, job.terms.changed, measured)
     told: Probe | None = None
 
     def tell() -> None:
@@ -173,6 +201,15 @@ async def watch_placement(
     async with open_upstream(target, identities) as upstream, asyncio.TaskGroup() as group:
         probe = functools.partial(probe_sealing, target, credential, identities)
         group.create_task(_watch_sealing(job, state, tell, probe))
+        if measured is not None and sidecar is not None:
+
+            def tell_measured() -> None:
+                state.measured()
+                tell()
+
+            group.create_task(
+                watch_sidecar(sidecar.url, measured, tell_measured, every_ms=job.terms.every_ms)
+            )
         await _watch_answers(job, credential, state, tell, upstream)
 
 

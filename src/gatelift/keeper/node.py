@@ -37,7 +37,6 @@ from gatelift.keeper.incoming import pick_up
 from gatelift.keeper.journals import KEEPER, Journals
 from gatelift.keeper.order_poll import OrderPoll
 from gatelift.keeper.order_socket import OrderSocket
-from gatelift.keeper.orders import OrderDesk
 from gatelift.keeper.placements import PlacementWatches
 from gatelift.keeper.pump import JournalPump
 from gatelift.keeper.receipts import Receipts
@@ -47,6 +46,7 @@ from gatelift.keeper.serving import Serving
 from gatelift.keeper.settling import Settling
 from gatelift.keeper.troubles import Troubles
 from gatelift.keeper.uplink import Uplink
+from gatelift.ledger.following import OrderDesk
 from gatelift.messages import Probe
 from gatelift.messages.frames import (
     Ask,

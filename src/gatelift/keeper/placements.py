@@ -3,7 +3,7 @@
 Invariants
 - There is one watch for each placement as it is enrolled now; a placement that is enrolled
   otherwise gets a new watch and is down until that has passed.
-- Workers hear of every change of up and down and of the sealing at once, and of all placements when
+- Workers hear of every change of up and down, of sealing and of binding at once, and of all placements when
   they connect.
 - Once the node is closed no placement is up.
 """
@@ -96,5 +96,9 @@ class PlacementWatches:
 
 def _frame(probe: Probe) -> PlacementFrame:
     return PlacementFrame(
-        name=probe.placement, up=probe.up, reason=probe.reason, sealing=probe.sealing
+        name=probe.placement,
+        up=probe.up,
+        reason=probe.reason,
+        sealing=probe.sealing,
+        binding=probe.binding,
     )

@@ -4,6 +4,7 @@ Invariants
 - A bundle is verified here before a worker hears of it, and its number never goes back.
 - The digest of the newest bundle and roster outlive a restart (`run/bundle`, `run/roster`), so that
   journals can be counted and orders kept while control is away.
+- A sidecar is asked only as two people enrolled it, whatever the bundle says.
 - A placement's watch lives as long as its enrolment says the same; another baseline, address or
   model begins a new one.
 
@@ -12,6 +13,8 @@ Does not watch (`drift`) and grants nothing: workers verify the bundle for thems
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,7 +23,13 @@ from gatelift.encoding import Digest, parse_digest
 from gatelift.errors import GateliftError
 from gatelift.keeper.drift import ProbeJob
 from gatelift.keeper.errors import KeeperError
-from gatelift.messages import UpstreamTls, VerifiedBundle, verify_bundle
+from gatelift.messages import (
+    Sidecar,
+    UpstreamTls,
+    VerifiedBundle,
+    verify_bundle,
+    verify_sidecar,
+)
 from gatelift.messages.frames import BundleFrame, RosterFrame
 from gatelift.plan import Plan
 from gatelift.wire.files import FileStore, replace_durably
@@ -28,6 +37,8 @@ from gatelift.wire.probes import parse_baseline
 from gatelift.wire.sealing import PinnedServer
 
 __all__ = ["Serving"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class Serving:
@@ -39,6 +50,7 @@ class Serving:
         self._pinned_root = pinned_root
         self._memory = memory
         self._bundle: VerifiedBundle | None = None
+        self._sidecars: dict[str, Sidecar] = {}
         self._roster: RosterFrame | None = None
 
     @property
@@ -73,7 +85,23 @@ class Serving:
             )
         replace_durably(self._memory / "bundle", f"{frame.digest}\n".encode("ascii"))
         self._bundle = found
+        self._sidecars = dict(self._enrolled(found, now_ms))
         return True
+
+    def _enrolled(self, found: VerifiedBundle, now_ms: int) -> Iterator[tuple[str, Sidecar]]:
+        for placement in found.bundle.placements:
+            if placement.sidecar is None or placement.enrolment is None:
+                continue
+            try:
+                data = self._files.get(placement.enrolment)
+                yield (
+                    placement.name,
+                    verify_sidecar(placement, data, found.root, found.bundle.candidate, now_ms),
+                )
+            except GateliftError as error:
+                _LOG.warning(
+                    "the sidecar of placement %s is not believed: %s", placement.name, error
+                )
 
     def adopt_roster(self, frame: RosterFrame) -> None:
         """Pass a roster on from now; raises `FileStoreError` when its file is not there."""
@@ -103,9 +131,12 @@ class Serving:
             ProbeJob(
                 node=self._node,
                 placement=placement,
+                sidecar=self._sidecars.get(placement.name),
                 system_prompt=held.candidate.model_part.system_prompt,
                 baseline=self._baseline(placement.baseline),
                 terms=held.plan.drift,
+                fingerprint=held.bundle.candidate,
+                weights=held.candidate.model_part.weights,
                 pinned=self._pinned(placement.tls),
             )
             for placement in held.bundle.placements

@@ -15,7 +15,9 @@ class LedgerError(PeerError):
     `memory_corrupt`, `two_writers`, `two_roots` (`head_memory`), `moved` (the log grew since the
     caller read it), `bad_group` (entries that may not be appended), `not_logged`, `tile_missing`,
     `tile_corrupt`, `index_failed`, `witness_failed`, `witness_refused`, `keeper_running` (`fsck`),
-    `no_deployment`.
+    `no_deployment`. Of a log that is followed (`following`): `bad_log` (it shrank, lacks something or
+    shows two histories), `went_back`, `stale_head`, `clock_behind`; of a status by it:
+    `incomplete_status`, `superseded`, `objection_hidden`, `not_logged`.
     """
 
     code = "corrupt"

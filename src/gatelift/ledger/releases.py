@@ -177,7 +177,8 @@ class ReleasesLog:
                 )
             if grown is None or grown.size != size:
                 grown = _frontier_at(transaction, size)
-            indices = [_append_one(transaction, entry) for entry in group]
+            headers = [entry.header() for entry in group]
+            indices = transaction.append_entries([(h, encode_json(h)) for h in headers])
             grown, completed = _grow(transaction, grown, size + len(group))
             transaction.put_hashes(completed)
         self._grown = grown
@@ -276,6 +277,19 @@ class ReleasesLog:
             checkpoint_note=note,
         )
 
+    def earliest_proof(self, index: int, policy: Policy) -> TlogProof | None:
+        """Return the proof of entry `index` under the first head that holds it and meets `policy`.
+
+        None while no such head is cosigned. Later heads would prove a later moment.
+        """
+        size = index
+        while heads := self._store.checkpoints_above(size, HEADS_TRIED):
+            for head in heads:
+                if _meets(head.note, policy):
+                    return self.proof(index, head.note)
+            size = heads[-1].size
+        return None
+
     def consistency(self, old_size: int, new_size: int) -> tuple[bytes, ...]:
         """Return the proof that the log at `new_size` only adds to the log at `old_size`."""
         return consistency_proof(self._store, old_size, new_size)
@@ -307,11 +321,6 @@ def _check_group(group: Sequence[NewEntry]) -> None:
         raise LedgerError(
             "expected `end` on the last entry of a transaction and on no other", code="bad_group"
         )
-
-
-def _append_one(transaction: Transaction, entry: NewEntry) -> int:
-    header = entry.header()
-    return transaction.append_entry(header, encode_json(header))
 
 
 def _grow(

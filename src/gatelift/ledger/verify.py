@@ -219,6 +219,7 @@ class _Audit:
     ) -> None:
         self.counts["certificates"] = len(authority.certificates)
         self.counts["orders"] = len(authority.orders)
+        self._say_copies(authority, findings, log)
         if not releases.is_whole:
             return
         self._say(
@@ -228,6 +229,25 @@ class _Audit:
             findings,
             log,
         )
+
+    def _say_copies(self, authority: Authority, findings: Findings, log: Findings) -> None:
+        known = [each for each in authority.copies.values() if not each.is_closed]
+        late = [each for each in known if self._now_ms >= each.export.expires_at]
+        self.counts["copies"] = len(known)
+        for each in late:
+            findings.warn(
+                "copy_overdue",
+                each.place,
+                f"the copy with {each.export.custodian[:80]} was due back at "
+                f"{each.export.expires_at}, and nobody signed that it is gone",
+            )
+        if authority.copies:
+            self._say(
+                f"{len(known)} copies of the weights are known, {len(late)} of them overdue; operator "
+                "and security signed for each before it was made",
+                findings,
+                log,
+            )
 
     def _requests(
         self,

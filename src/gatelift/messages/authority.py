@@ -39,6 +39,8 @@ _ROLES: dict[EntryKind, frozenset[str]] = {
     EntryKind.EVIDENCE: frozenset({"evaluator", "safety"}),
     EntryKind.REVOCATION: _PEOPLE | {"evaluator"},
     EntryKind.REVIEW: _PEOPLE,
+    EntryKind.ANNOUNCEMENT: _PEOPLE,
+    EntryKind.OBJECTION: frozenset({"overseer"}),
     EntryKind.CERTIFICATE: _PEOPLE | {"evaluator"},
     EntryKind.GRANT: frozenset({"admissions"}),
     EntryKind.ORDER: STOP_ROLES,
@@ -50,6 +52,8 @@ _ROLES: dict[EntryKind, frozenset[str]] = {
     EntryKind.INCIDENT_CHANGE: _PEOPLE,
     EntryKind.DECISION: frozenset({"control"}),
     EntryKind.TICK: frozenset({"control"}),
+    EntryKind.EXPORT: frozenset({"operator", "security"}),
+    EntryKind.COPY_CLOSED: frozenset({"operator", "security"}),
 }
 
 

@@ -19,14 +19,10 @@ import msgspec
 
 from gatelift.encoding import Digest, decode_json, sha256_digest
 from gatelift.errors import CallerError
-from gatelift.messages.entries import EntryHeader, EntryKind, UpstreamTls
+from gatelift.messages.entries import EntryKind, Sidecar, UpstreamTls
+from gatelift.messages.logged import releases_policy, verify_logged
+from gatelift.messages.notice import verify_notice
 from gatelift.plan import Candidate, Plan, parse_candidate, parse_plan
-from gatelift.tlog import (
-    Policy,
-    WitnessedCheckpoint,
-    parse_proof,
-    verify_proof,
-)
 from gatelift.trust import (
     Grant,
     Root,
@@ -39,7 +35,6 @@ from gatelift.trust import (
     verify_grant,
     verify_root,
     verify_signers,
-    witness_policy,
 )
 
 __all__ = [
@@ -81,13 +76,18 @@ class LoggedCertificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An enrolled place where the candidate runs. The credential stays on the gateway's host."""
+    """An enrolled place where the candidate runs. The credential stays on the gateway's host.
+
+    `enrolment` is the digest of the envelope that enrolled it, for `messages.enrolment`.
+    """
 
     name: str
     base_url: str
     model: str
     baseline: Digest | None
     tls: UpstreamTls | None = None
+    sidecar: Sidecar | None = None
+    enrolment: Digest | None = None
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,11 +139,6 @@ class VerifiedRoster(msgspec.Struct, frozen=True, kw_only=True):
     rejected: tuple[Rejected, ...]
 
 
-def releases_policy(root: Root) -> Policy:
-    """Return the tlog policy of a root: its releases log, and its quorum of organisations."""
-    return witness_policy(root.releases_vkey, root.witnesses, root.witness_quorum)
-
-
 def sign_bundle(bundle: Bundle, key: SigningKey) -> bytes:
     """Return the envelope bytes of a bundle."""
     return sign_envelope(msgspec.json.encode(bundle), BUNDLE_TYPE, [key])
@@ -152,24 +147,6 @@ def sign_bundle(bundle: Bundle, key: SigningKey) -> bytes:
 def sign_roster(roster: Roster, key: SigningKey) -> bytes:
     """Return the envelope bytes of a roster."""
     return sign_envelope(msgspec.json.encode(roster), ROSTER_TYPE, [key])
-
-
-def verify_logged(
-    kind: EntryKind, body: Digest, leaf: bytes, proof: bytes, policy: Policy
-) -> WitnessedCheckpoint:
-    """Return the witnessed checkpoint of a log that holds `body` as an entry of `kind`.
-
-    The leaf is rebuilt from the bytes given and must name this body: a proof of something else
-    proves nothing. Raises `BundleError` or the error of the log layer that failed.
-    """
-    header = decode_json(leaf, EntryHeader)
-    if header.kind is not kind or header.body != body:
-        raise BundleError(
-            f"the log entry is a {header.kind.value} of {header.body[:24]}, "
-            f"not a {kind.value} of {body[:24]}",
-            code="not_logged",
-        )
-    return verify_proof(parse_proof(proof), leaf, policy)
 
 
 def _verify_one(
@@ -196,6 +173,11 @@ def _verify_one(
         logged.proof.encode("utf-8"),
         releases_policy(root),
     )
+    notice_ms = plan.stage(held.certificate.stage).notice_ms
+    if notice_ms:
+        named = held.certificate.notice
+        proofs = b"" if named is None else read(named.proofs)
+        verify_notice(held.certificate, notice_ms, proofs, root)
     return held, witnessed.checkpoint.size
 
 

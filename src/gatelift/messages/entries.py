@@ -20,8 +20,10 @@ from decimal import Decimal
 import msgspec
 
 from gatelift.encoding import Digest
+from gatelift.messages.copies import CopyClosing, Export
 from gatelift.messages.decisions import Decision, Tick
-from gatelift.terms import Category, Sealing, Severity, Side
+from gatelift.terms import Binding, Category, Sealing, Severity, Side
+from gatelift.trust import Announcement, Objection
 
 __all__ = [
     "PREDICATES",
@@ -41,6 +43,7 @@ __all__ = [
     "RecordRange",
     "Review",
     "Revocation",
+    "Sidecar",
     "UpstreamTls",
     "Visibility",
 ]
@@ -57,6 +60,8 @@ class EntryKind(enum.StrEnum):
     EVIDENCE = "evidence"
     REVOCATION = "revocation"
     REVIEW = "review"
+    ANNOUNCEMENT = "announcement"
+    OBJECTION = "objection"
     CERTIFICATE = "certificate"
     GRANT = "grant"
     ORDER = "order"
@@ -68,6 +73,8 @@ class EntryKind(enum.StrEnum):
     INCIDENT_CHANGE = "incident_change"
     DECISION = "decision"
     TICK = "tick"
+    EXPORT = "export"
+    COPY_CLOSED = "copy_closed"
 
 
 class Visibility(enum.StrEnum):
@@ -116,10 +123,23 @@ class UpstreamTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ca: Digest
 
 
+class Sidecar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who measures the weights beside a model server: where it is asked, and the key it signs with.
+
+    `key` is Ed25519 in base64 and serves nothing else; `manifest` is the digest of the signed
+    manifest's bytes, so that it pins who sealed the weights too.
+    """
+
+    url: str
+    key: str
+    manifest: Digest
+
+
 class PlacementEnrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the candidate runs. `baseline` is the digest of its answers to the drift probes.
 
-    Signed by the operator: enrolling a placement says "this is the candidate".
+    Signed by the operator: enrolling a placement says "this is the candidate". With a `sidecar` it
+    is signed by operator and security, two people: what that measures may be certified.
     """
 
     name: str
@@ -128,10 +148,14 @@ class PlacementEnrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     fingerprint: Digest
     baseline: Digest | None
     tls: UpstreamTls | None = None
+    sidecar: Sidecar | None = None
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What probing a placement from outside showed. Signed by control."""
+    """What probing a placement from outside showed. Signed by control.
+
+    `binding` is `measured` only beside a `measurement`: the envelope that its sidecar signed, as text.
+    """
 
     node: str
     placement: str
@@ -140,6 +164,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     of: int
     up: bool
     reason: str
+    binding: Binding = Binding.CLAIMED
+    measurement: str | None = None
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,7 +215,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Revocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Evidence or a review that no longer counts, by the digest of its body."""
+    """Evidence, a review or an objection that no longer counts, by the digest of its body."""
 
     body: Digest
     reason: str
@@ -301,6 +327,8 @@ PREDICATES: dict[EntryKind, type[msgspec.Struct]] = {
     EntryKind.EVIDENCE: Evidence,
     EntryKind.REVOCATION: Revocation,
     EntryKind.REVIEW: Review,
+    EntryKind.ANNOUNCEMENT: Announcement,
+    EntryKind.OBJECTION: Objection,
     EntryKind.OBSERVATION: Observation,
     EntryKind.EVENT: EventCount,
     EntryKind.HEAD: Head,
@@ -308,5 +336,7 @@ PREDICATES: dict[EntryKind, type[msgspec.Struct]] = {
     EntryKind.INCIDENT_CHANGE: IncidentChange,
     EntryKind.DECISION: Decision,
     EntryKind.TICK: Tick,
+    EntryKind.EXPORT: Export,
+    EntryKind.COPY_CLOSED: CopyClosing,
 }
-"""Bodies that this module defines; certificate, grant, order, clear and root are `trust`'s."""
+"""Bodies that say no more than their shape; certificate, grant, order, clear and root have their own."""

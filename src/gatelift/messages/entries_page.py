@@ -14,6 +14,7 @@ import msgspec
 from gatelift.encoding import Digest
 from gatelift.messages.authority import may_sign
 from gatelift.messages.entries import PREDICATES, EntryHeader, EntryKind
+from gatelift.messages.notice import NoticeProofs
 from gatelift.messages.records import BatchEntry, Beat, Finish, Start
 from gatelift.trust import Certificate, Clear, Grant, KeyId, Order, Root
 
@@ -30,6 +31,7 @@ _SHAPES: dict[EntryKind, type[msgspec.Struct]] = {
 _BESIDE: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("header of an entry", EntryHeader),
     ("entry of a requests log", BatchEntry),
+    ("proofs of a notice", NoticeProofs),
     ("record `start`", Start),
     ("record `finish`", Finish),
     ("record `beat`", Beat),

@@ -16,7 +16,7 @@ import msgspec
 
 from gatelift.encoding import Digest
 from gatelift.messages.entries import EventCount, Observation, Probe
-from gatelift.terms import Sealing
+from gatelift.terms import Binding, Sealing
 
 __all__ = [
     "Ask",
@@ -198,12 +198,13 @@ class RosterFrame(msgspec.Struct, frozen=True, kw_only=True, tag="roster"):
 
 
 class PlacementFrame(msgspec.Struct, frozen=True, kw_only=True, tag="placement"):
-    """Whether a placement may be used, by the node's own probes, and how sealed they found it."""
+    """Whether a placement may be used, by the node's own probes, and how sealed and bound it is."""
 
     name: str
     up: bool
     reason: str
     sealing: Sealing = Sealing.OPEN
+    binding: Binding = Binding.CLAIMED
 
 
 class CredentialFrame(msgspec.Struct, frozen=True, kw_only=True, tag="credential"):

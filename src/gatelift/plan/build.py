@@ -38,6 +38,7 @@ from gatelift.plan.model import (
 )
 from gatelift.terms import (
     Audience,
+    Binding,
     Cap,
     CapUnit,
     Category,
@@ -73,10 +74,11 @@ def build_plan(tree: Mapping[str, Any]) -> Plan:
     quorum = tree["trust"]["quorum"]
     candidate = dict(tree["candidate"])
     sampling = Sampling(**candidate.pop("sampling"))
+    trust = TrustTerms(**_named(tree["trust"]))
     return Plan(
         name=tree["metadata"]["name"],
         candidate=CandidateSource(**_named(candidate), sampling=sampling),
-        trust=TrustTerms(**_named(tree["trust"])),
+        trust=trust,
         false_alarm=tree["false_alarm"],
         false_assurance=tree["false_assurance"],
         session_window_ms=tree["session_window"],
@@ -85,7 +87,11 @@ def build_plan(tree: Mapping[str, Any]) -> Plan:
         drift=DriftTerms(**_named(tree["drift"])),
         thresholds=tuple(_threshold(each) for each in tree["thresholds"]),
         metrics=tuple(_metric(name, each) for name, each in tree["metrics"].items()),
-        stages=tuple(_stage(each, quorum) for each in tree["stages"]),
+        stages=tuple(
+            # The first stage opens to evaluators alone, before there is anything to announce.
+            _stage(each, quorum, trust.notice_ms if index else 0)
+            for index, each in enumerate(tree["stages"])
+        ),
         exposures=tree["exposures"],
         prices=_prices(tree.get("prices")),
     )
@@ -132,7 +138,7 @@ def _metric(name: str, values: Mapping[str, Any]) -> Metric:
     )
 
 
-def _stage(values: Mapping[str, Any], quorum: tuple[str, ...]) -> Stage:
+def _stage(values: Mapping[str, Any], quorum: tuple[str, ...], notice_ms: int) -> Stage:
     return Stage(
         name=values["name"],
         envelope=_envelope(values),
@@ -143,8 +149,10 @@ def _stage(values: Mapping[str, Any], quorum: tuple[str, ...]) -> Stage:
             for each in values.get("events", ())
         ),
         quorum=values.get("quorum", quorum),
+        notice_ms=values.get("notice", notice_ms),
         assurance=values["assurance"],
         sealing=values["sealing"],
+        binding=values.get("binding", Binding.CLAIMED),
         certificate_ms=values["certificate"],
         refusal=values.get("refusal", RefusalForm.ERROR),
         observe=_observed(values.get("observe")),

@@ -10,7 +10,7 @@ Invariants
   the model reads the words, `canaries` lists them, and every one stands in the prompt.
 
 What the gateway sends is made of this value: prompt, sampling, limits. That the upstream runs these
-weights is not shown by it (binding `claimed`, DESIGN.md section 5).
+weights is not shown by it (binding `claimed`), but where a sidecar measures them (docs/reference/weights.md).
 """
 
 from __future__ import annotations

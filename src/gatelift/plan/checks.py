@@ -78,8 +78,6 @@ def _names_given(tree: Tree, report: Report) -> frozenset[str]:
 
 
 def _check_head(tree: Tree, report: Report) -> None:
-    if tree.get("trust", {}).get("notice", 0) > 0:
-        report.add("trust.notice", "this version does not enforce public notice", "notice: 0s")
     quorum = tree.get("trust", {}).get("quorum")
     if quorum is not None and len(set(quorum)) < 2:
         report.add(

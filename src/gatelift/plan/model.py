@@ -21,6 +21,7 @@ from gatelift.terms import (
     Assurance,
     Audience,
     Band,
+    Binding,
     Cap,
     Category,
     Durability,
@@ -261,7 +262,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One rung of exposure: its envelope, its gate, its watches, its own quorum and levels.
 
-    The envelope is what is in force. `observe` permits and forbids nothing.
+    The envelope is what is in force. `observe` permits and forbids nothing. `notice_ms` is how long
+    what a certificate permits is announced before it begins.
     """
 
     name: str
@@ -270,9 +272,11 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     watch: tuple[MetricWatch, ...] = ()
     events: tuple[EventWatch, ...] = ()
     quorum: tuple[str, ...]
+    notice_ms: int = 0
     assurance: Assurance
     sealing: Sealing
     certificate_ms: int
+    binding: Binding = Binding.CLAIMED
     refusal: RefusalForm = RefusalForm.ERROR
     observe: Observed | None = None
 

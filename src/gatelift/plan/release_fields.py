@@ -53,7 +53,7 @@ CANDIDATE = Record(
         Field(
             name="weights",
             kind=Nullable(kind=Digest()),
-            says="digest of the weights; null is shown as unknown",
+            says="digest of the weights, as `gatelift candidate seal` prints it; null is unknown",
             required=False,
         ),
         Field(
@@ -98,7 +98,7 @@ TRUST = Record(
         Field(
             name="notice",
             kind=Duration(low_ms=0, high_ms=365 * DAY_MS),
-            says="public notice before widening; only 0s is enforced",
+            says="public notice before a stage but the first is certified",
             required=False,
         ),
         Field(

@@ -36,6 +36,7 @@ from gatelift.terms import (
     WINDOWLESS,
     Assurance,
     Band,
+    Binding,
     CapUnit,
     Endpoint,
     Sealing,
@@ -331,6 +332,12 @@ STAGE = Record(
             required=False,
         ),
         Field(
+            name="notice",
+            kind=Duration(low_ms=0, high_ms=365 * DAY_MS),
+            says="public notice of this stage's certificates; the plan's if left out, none for the first",
+            required=False,
+        ),
+        Field(
             name="assurance",
             kind=Word(words=tuple(Assurance)),
             says="who stands behind it, at least",
@@ -339,6 +346,12 @@ STAGE = Record(
             name="sealing",
             kind=Word(words=tuple(Sealing), refused=not_enforced("attested")),
             says="whether the upstream may have another door, at least",
+        ),
+        Field(
+            name="binding",
+            kind=Word(words=tuple(Binding), refused=not_enforced("attested")),
+            says="what shows that these weights answer, at least; claimed if left out",
+            required=False,
         ),
         Field(
             name="certificate",

@@ -13,7 +13,7 @@ check hashes against leaves: the ledger does, before it signs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -49,20 +49,18 @@ class Transaction(Reader):
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def append_entry(self, header: EntryHeader, leaf: bytes) -> int:
-        """Add an entry whose stored header is `leaf`; return its index."""
-        index = self.size()
-        self._connection.execute(
-            insert(entries).values(
-                position=index, at=header.at, kind=header.kind.value, body=header.body, leaf=leaf
-            )
-        )
-        return index
+    def append_entries(self, group: Sequence[tuple[EntryHeader, bytes]]) -> list[int]:
+        """Add entries, each a header and its stored bytes; return their indices."""
+        first = self.size()
+        rows = [{"position": first + n, **_row(*entry)} for n, entry in enumerate(group)]
+        if rows:
+            self._connection.execute(insert(entries), rows)
+        return list(range(first, first + len(rows)))
 
     def mend_entry(self, index: int, header: EntryHeader, leaf: bytes) -> None:
         """Put back the bytes of an entry that decayed; the caller proved that they are its own."""
-        row = {"at": header.at, "kind": header.kind.value, "body": header.body, "leaf": leaf}
-        self._connection.execute(update(entries).where(entries.c.position == index).values(**row))
+        same = entries.c.position == index
+        self._connection.execute(update(entries).where(same).values(**_row(header, leaf)))
 
     def mend_hashes(self, hashes: Iterable[SubtreeHash]) -> None:
         """Put back hashes that decayed or are gone; the caller computed them again."""
@@ -123,6 +121,10 @@ class Transaction(Reader):
 
     def _rows(self, query: Select[Any]) -> list[Any]:
         return list(self._connection.execute(query))
+
+
+def _row(header: EntryHeader, leaf: bytes) -> dict[str, object]:
+    return {"at": header.at, "kind": header.kind.value, "body": header.body, "leaf": leaf}
 
 
 class Store(Reader):

@@ -3,6 +3,7 @@
 Everything is bytes in, verified values out. Nothing here reads a file, a clock or a socket.
 """
 
+from gatelift.trust.beacon import BEACON, check_beacon
 from gatelift.trust.binding import (
     BindingError,
     BindingKind,
@@ -18,6 +19,7 @@ from gatelift.trust.certificate import (
     CertificateError,
     Levels,
     VerifiedCertificate,
+    binding_holds,
     demanded_envelope,
     sealing_holds,
     verify_certificate,
@@ -26,9 +28,12 @@ from gatelift.trust.dpop import WINDOW_MS, DpopProof, DpopRequest, verify_dpop
 from gatelift.trust.dsse import (
     STATEMENT_TYPE,
     DsseError,
+    DsseSignature,
     add_signature,
+    join_signature,
     parse_envelope,
     pre_authentication_encoding,
+    sign_also,
     sign_envelope,
     verify_envelope,
 )
@@ -59,6 +64,25 @@ from gatelift.trust.keys import (
     parse_public_key,
     verify_signature,
 )
+from gatelift.trust.model_manifest import (
+    MAX_MANIFEST_BYTES,
+    ManifestError,
+    ManifestSigner,
+    ModelManifest,
+    check_file_path,
+    key_hint,
+    path_order,
+    sign_manifest,
+    verify_manifest,
+    weights_digest,
+)
+from gatelift.trust.notice import (
+    Announcement,
+    Notice,
+    NoticeError,
+    Objection,
+    check_announced,
+)
 from gatelift.trust.order import (
     STOP_ROLES,
     Clear,
@@ -87,6 +111,7 @@ from gatelift.trust.root import (
     verify_root_chain,
     verify_signers,
 )
+from gatelift.trust.root_checks import machine_keys
 from gatelift.trust.sshsig import (
     SSH_NAMESPACE,
     SshPublicKey,
@@ -102,20 +127,31 @@ from gatelift.trust.statement import (
     parse_statement,
     predicate_type,
 )
-from gatelift.trust.status import Status, StatusError, sign_status, verify_status
+from gatelift.trust.status import (
+    STATUS_TYPE,
+    Status,
+    StatusError,
+    sign_status,
+    verify_proposal,
+    verify_status,
+)
 from gatelift.trust.webauthn import challenge_of
 from gatelift.trust.witnesses import Witness, witness_policy
 
 __all__ = [
+    "BEACON",
     "MAX_CARRIED_MS",
+    "MAX_MANIFEST_BYTES",
     "ROOT_TYPE",
     "SSH_NAMESPACE",
     "STATEMENT_TYPE",
     "STATEMENT_V1",
+    "STATUS_TYPE",
     "STOP_ROLES",
     "UNPROVEN",
     "WINDOW_MS",
     "After",
+    "Announcement",
     "BindingError",
     "BindingKind",
     "Certificate",
@@ -124,6 +160,7 @@ __all__ = [
     "DpopProof",
     "DpopRequest",
     "DsseError",
+    "DsseSignature",
     "Grant",
     "GrantError",
     "GrantKey",
@@ -131,8 +168,14 @@ __all__ = [
     "KeyBinding",
     "KeyId",
     "Levels",
+    "ManifestError",
+    "ManifestSigner",
     "MessageSigner",
+    "ModelManifest",
     "Node",
+    "Notice",
+    "NoticeError",
+    "Objection",
     "Order",
     "OrderError",
     "Permission",
@@ -162,14 +205,21 @@ __all__ = [
     "add_signature",
     "applies",
     "assurance_of",
+    "binding_holds",
     "carried_key",
     "challenge_of",
+    "check_announced",
+    "check_beacon",
+    "check_file_path",
     "check_grant_within",
     "demanded_envelope",
     "encode_statement",
     "is_segment",
+    "join_signature",
     "key_digest",
+    "key_hint",
     "key_id",
+    "machine_keys",
     "matches_endpoint",
     "matches_key",
     "matches_thumbprint",
@@ -180,12 +230,15 @@ __all__ = [
     "parse_ssh_armour",
     "parse_ssh_public_key",
     "parse_statement",
+    "path_order",
     "permit",
     "pre_authentication_encoding",
     "predicate_type",
     "public_id_of",
     "sealing_holds",
+    "sign_also",
     "sign_envelope",
+    "sign_manifest",
     "sign_status",
     "split_api_key",
     "stage_ceiling",
@@ -196,12 +249,15 @@ __all__ = [
     "verify_dpop",
     "verify_envelope",
     "verify_grant",
+    "verify_manifest",
     "verify_order",
+    "verify_proposal",
     "verify_quorum",
     "verify_root",
     "verify_root_chain",
     "verify_signature",
     "verify_signers",
     "verify_status",
+    "weights_digest",
     "witness_policy",
 ]

@@ -9,7 +9,8 @@ Invariants
 - It ends no later than the root that its signers stand in.
 - Its levels are said and checked: no higher assurance than its signers give.
 
-Inclusion in the log and standing orders are checked beside this (`messages.bundle`, `permission`).
+Inclusion in the log, public notice and standing orders are checked beside this (`messages.bundle`,
+`messages.notice`, `permission`).
 The order of checks follows DESIGN.md section 6.
 """
 
@@ -34,6 +35,7 @@ from gatelift.terms import (
     meet,
 )
 from gatelift.trust.dsse import STATEMENT_TYPE
+from gatelift.trust.notice import Notice
 from gatelift.trust.quorum import QuorumError, verify_quorum
 from gatelift.trust.root import Root, Signer, assurance_of, verify_signers
 from gatelift.trust.statement import Statement, parse_statement
@@ -44,6 +46,7 @@ __all__ = [
     "CertificateError",
     "Levels",
     "VerifiedCertificate",
+    "binding_holds",
     "demanded_envelope",
     "sealing_holds",
     "verify_certificate",
@@ -91,6 +94,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     sequence: int
     not_before: int
     not_after: int
+    notice: Notice | None = None
 
 
 class VerifiedCertificate(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,6 +199,20 @@ def _check_levels(
             f"the certificate has {certificate.levels.sealing.value}",
             code="sealing_below",
         )
+    if not at_least(certificate.levels.binding, stage.binding):
+        raise CertificateError(
+            f"stage {stage.name!r} needs binding {stage.binding.value}, "
+            f"the certificate has {certificate.levels.binding.value}",
+            code="binding_below",
+        )
+
+
+def binding_holds(certificate: Certificate, seen: Binding) -> bool:
+    """Return whether a certificate may still be served from where this binding is seen.
+
+    Never from less than it says, whatever the plan asks for: who signed `measured` signed that.
+    """
+    return at_least(seen, certificate.levels.binding)
 
 
 def sealing_holds(certificate: Certificate, stage: Stage, seen: Sealing) -> bool:

@@ -33,8 +33,10 @@ __all__ = [
     "DsseSignature",
     "Envelope",
     "add_signature",
+    "join_signature",
     "parse_envelope",
     "pre_authentication_encoding",
+    "sign_also",
     "sign_envelope",
     "verify_envelope",
 ]
@@ -105,10 +107,19 @@ def sign_envelope(payload: bytes, payload_type: str, keys: Iterable[MessageSigne
 
 def add_signature(data: bytes, key: MessageSigner) -> bytes:
     """Return the envelope in `data` with one more signature over the same payload bytes."""
+    return join_signature(data, sign_also(data, key))
+
+
+def sign_also(data: bytes, key: MessageSigner) -> DsseSignature:
+    """Return one more signature over the payload of the envelope in `data`."""
     envelope = parse_envelope(data)
-    payload = envelope.unverified_payload()
-    message = pre_authentication_encoding(envelope.payload_type, payload)
-    more = DsseSignature(keyid=key.id, sig=encode_base64(key.sign(message)))
+    message = pre_authentication_encoding(envelope.payload_type, envelope.unverified_payload())
+    return DsseSignature(keyid=key.id, sig=encode_base64(key.sign(message)))
+
+
+def join_signature(data: bytes, more: DsseSignature) -> bytes:
+    """Return the envelope in `data` with `more`, in place of an earlier one of its key; verifies nothing."""
+    envelope = parse_envelope(data)
     kept = tuple(s for s in envelope.signatures if s.keyid != more.keyid)
     if len(kept) >= MAX_SIGNATURES:
         raise DsseError(f"expected at most {MAX_SIGNATURES} signatures: this envelope is full")

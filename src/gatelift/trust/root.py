@@ -4,7 +4,7 @@ Invariants
 - A root that is returned does not contradict itself (`root_checks`).
 - Root N is signed by the root role of N-1 and by its own; versions rise by one. Nothing else takes
   the place of a root: not an older one, not another of the same version, not a later one.
-- What changes the overseer is signed by somebody of the overseer's organisation too.
+- What changes the overseer, or the beacon, is signed by somebody of the overseer's organisation too.
 - A root expires; an expired root verifies nothing. One that expired on the way from N to a later one
   still names its successor, as TUF has it: it is no root that anybody uses.
 
@@ -71,10 +71,13 @@ def _check_root_role(root: Root, signers: tuple[KeyId, ...], which: str) -> None
 
 
 def _oversight(root: Root) -> object:
-    role = root.roles.get("overseer")
-    keys = {kid: root.keys[kid] for kid in role.keys} if role else {}
-    people = {key.person: root.person(key.person) for key in keys.values()}
-    return role and role.threshold, keys, people, root.order_urls
+    def held(name: str) -> object:
+        role = root.roles.get(name)
+        keys = {kid: root.keys[kid] for kid in role.keys} if role else {}
+        people = {key.person: root.person(key.person) for key in keys.values()}
+        return role and role.threshold, keys, people
+
+    return held("overseer"), held("beacon"), root.order_urls
 
 
 def _check_overseer(previous: Root, root: Root, signers: tuple[KeyId, ...]) -> None:

@@ -5,9 +5,10 @@ Invariants
   of their own, each used for one thing only.
 - A person is one pseudonym in one organisation, whose name is spelled in one way wherever people of it
   stand: nobody is outside by how a name is written.
-- A threshold asks for at least one and at most as many people as can fill it; in the overseer's role
-  organisations are counted. So they are in the quorum of witnesses (`witnesses`).
-- The overseer's and the witnesses' organisation is never the operator's.
+- A threshold asks for at least one and at most as many people as can fill it; in the roles of overseer
+  and beacon organisations are counted. So they are in the quorum of witnesses (`witnesses`).
+- The overseer's, the beacon's and the witnesses' organisation is never the operator's, and a root with
+  a beacon has an overseer, without whom it cannot be taken out.
 
 Follows TUF 1.0.33 section 6.1 (key distinctness), counted by key bytes.
 """
@@ -22,9 +23,9 @@ from gatelift.trust.keys import KeyId, check_verifying_key, key_id, parse_public
 from gatelift.trust.root_shape import Root
 from gatelift.trust.witnesses import check_url, check_witnesses, same_organisation
 
-__all__ = ["KNOWN_ROLES", "check_root"]
+__all__ = ["KNOWN_ROLES", "check_root", "machine_keys"]
 
-_MAX_ORDER_URLS = 8
+_MAX_URLS = 8
 _MIN_WITNESS_MAX_AGE_MS = 60_000
 KNOWN_ROLES = frozenset(
     {
@@ -37,8 +38,10 @@ KNOWN_ROLES = frozenset(
         "evaluator",
         "control",
         "stop",
+        "beacon",
     }
 )
+_BY_ORGANISATION = frozenset({"overseer", "beacon"})
 
 
 def check_root(root: Root) -> Root:
@@ -50,7 +53,7 @@ def check_root(root: Root) -> Root:
     _check_roles(root)
     _check_machines(root)
     _check_organisations(root)
-    _check_order_urls(root)
+    _check_urls(root)
     return root
 
 
@@ -95,7 +98,7 @@ def _check_roles(root: Root) -> None:
             seen[kid] = name
         people = {root.keys[kid].person for kid in role.keys}
         counted, unit = len(people), "people"
-        if name == "overseer":
+        if name in _BY_ORGANISATION:
             counted = len({root.person(person).organisation for person in people})
             unit = "organisations"
         if not 1 <= role.threshold <= counted:
@@ -110,7 +113,8 @@ def _check_roles(root: Root) -> None:
             raise RootError(f"expected a role {name!r}, found none")
 
 
-def _machine_keys(root: Root) -> Iterator[tuple[str, bytes]]:
+def machine_keys(root: Root) -> Iterator[tuple[str, bytes]]:
+    """Yield what each key of a log, node or witness is for, and its bytes."""
     yield "the releases log", parse_vkey(root.releases_vkey).public_key
     for node in root.nodes:
         yield f"batches of node {node.name!r}", parse_public_key(node.batch_key)
@@ -125,7 +129,7 @@ def _machine_keys(root: Root) -> Iterator[tuple[str, bytes]]:
 
 def _check_machines(root: Root) -> None:
     used = {kid: f"role {name}" for name, role in root.roles.items() for kid in role.keys}
-    for what, public in _machine_keys(root):
+    for what, public in machine_keys(root):
         kid = key_id(public)
         if kid in used:
             raise RootError(
@@ -149,6 +153,13 @@ def _check_organisations(root: Root) -> None:
             "the overseer's organisation is the operator's: name an overseer from outside",
             code="overseer_inside",
         )
+    if organisations("beacon") & operator:
+        raise RootError(
+            "the beacon's organisation is the operator's: its silence would be the operator's own",
+            code="beacon_inside",
+        )
+    if "beacon" in root.roles and "overseer" not in root.roles:
+        raise RootError("expected an overseer beside the beacon: whoever else could take it out?")
     if root.witness_max_age_ms < _MIN_WITNESS_MAX_AGE_MS:
         raise RootError(
             f"expected a witness_max_age_ms of {_MIN_WITNESS_MAX_AGE_MS} or more, "
@@ -157,8 +168,9 @@ def _check_organisations(root: Root) -> None:
     check_witnesses(root.releases_vkey, root.witnesses, root.witness_quorum, operator)
 
 
-def _check_order_urls(root: Root) -> None:
-    if len(root.order_urls) > _MAX_ORDER_URLS:
-        raise RootError(f"expected at most {_MAX_ORDER_URLS} order_urls")
-    for url in root.order_urls:
-        check_url(url, "order_urls")
+def _check_urls(root: Root) -> None:
+    for name, urls in (("order_urls", root.order_urls), ("beacon_urls", root.beacon_urls)):
+        if len(urls) > _MAX_URLS:
+            raise RootError(f"expected at most {_MAX_URLS} {name}")
+        for url in urls:
+            check_url(url, name)

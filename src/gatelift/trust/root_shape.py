@@ -80,6 +80,8 @@ class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     witness_quorum: int
     order_urls: tuple[str, ...] = ()
     """Where overseers publish orders: each keeper asks there itself, past the operator's control."""
+    beacon_urls: tuple[str, ...] = ()
+    """Where control asks for the signatures that `beacon` makes each status wait for."""
     witness_max_age_ms: int = DEFAULT_WITNESS_MAX_AGE_MS
     """How old a quorum's word on the newest head may be before nodes take no status that names it."""
 

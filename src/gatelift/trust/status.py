@@ -6,6 +6,7 @@ Invariants
 - It names the standing certificates and orders by digest: a reader that lacks one of the orders,
   or holds a logged and uncleared one that is not named, refuses the status.
 - Its number and epoch never go back.
+- Where the root has a beacon, its organisations signed the same bytes (`beacon`).
 
 Silence closes: after `ttl_ms` without a fresh status a gateway refuses everything.
 """
@@ -17,12 +18,21 @@ import msgspec
 from gatelift.encoding import Digest, decode_json
 from gatelift.errors import CallerError
 from gatelift.terms import Severity
+from gatelift.trust.beacon import check_beacon
 from gatelift.trust.dsse import sign_envelope
 from gatelift.trust.keys import SigningKey
 from gatelift.trust.quorum import verify_any_of
-from gatelift.trust.root import Root, verify_signers
+from gatelift.trust.root import Root, Signer, verify_signers
 
-__all__ = ["MAX_NONCES", "STATUS_TYPE", "Status", "StatusError", "sign_status", "verify_status"]
+__all__ = [
+    "MAX_NONCES",
+    "STATUS_TYPE",
+    "Status",
+    "StatusError",
+    "sign_status",
+    "verify_proposal",
+    "verify_status",
+]
 
 STATUS_TYPE = "application/vnd.gatelift.status+json"
 MAX_NONCES = 1024
@@ -65,10 +75,27 @@ def verify_status(
 ) -> Status:
     """Return the status signed by control that answers `nonce` and does not go back behind `last`.
 
-    Raises `StatusError` with code `not_answered` or `went_back`, or `DsseError`/`QuorumError`.
+    Raises `StatusError` with code `not_answered` or `went_back`, or `DsseError`, or `QuorumError`
+    (`beacon_silent` where the root's beacon did not sign too).
     A null `nonce` skips the freshness check: only for a reader that relays and never serves.
     """
     payload, signers = verify_signers(data, STATUS_TYPE, root)
+    check_beacon(root, signers)
+    return _judge(payload, signers, nonce, last)
+
+
+def verify_proposal(data: bytes, root: Root, *, last: Status | None = None) -> Status:
+    """Return the status that control signed and a beacon is asked to sign; raises as `verify_status`.
+
+    It keeps nothing alive: whoever serves or relays calls `verify_status`.
+    """
+    payload, signers = verify_signers(data, STATUS_TYPE, root)
+    return _judge(payload, signers, None, last)
+
+
+def _judge(
+    payload: bytes, signers: tuple[Signer, ...], nonce: str | None, last: Status | None
+) -> Status:
     verify_any_of(signers, frozenset({"control"}), "a status")
     status = decode_json(payload, Status)
     if len(status.nonces) > MAX_NONCES or status.ttl_ms <= 0:

@@ -17,8 +17,10 @@ from gatelift.ledger.audit import AuditReport
 from gatelift.ledger.exports import VerifiedDossier, passes
 from gatelift.messages import (
     Body,
+    CopyClosing,
     Decision,
     Evidence,
+    Export,
     IncidentOpening,
     PlanAdoption,
     Review,
@@ -98,6 +100,10 @@ def _sentence(body: Body, index: int, opened: VerifiedDossier) -> str:
             said = "rules" if passes(opened.state, run) else "does not rule"
             figure = f"{value.s} of {value.n} in {value.assessment}, {value.metric}"
             return f"{figure}: by itself it {said} its limit out"
+        case Export():
+            return f"a copy of the weights may go to {value.destination}: {value.purpose}"
+        case CopyClosing():
+            return f"copy {value.export} was {value.end.value}: {value.note}"
         case Revocation():
             return f"{short_digest(value.body)} no longer counts: {value.reason}"
         case Review():

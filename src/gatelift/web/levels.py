@@ -7,7 +7,7 @@ Invariants
 
 from __future__ import annotations
 
-from gatelift.decide import State, sealing_of, up_probes
+from gatelift.decide import State, binding_of, sealing_of, up_probes
 from gatelift.terms import Assurance, Binding, Durability, Sealing
 from gatelift.trust import Levels
 from gatelift.web.model import LevelLine
@@ -42,7 +42,7 @@ DURABILITY = {
 
 def describe_levels(state: State, levels: Levels) -> tuple[LevelLine, ...]:
     """Return the four levels of a certificate, with what the newest probes and the root say."""
-    seen = sealing_of(state)
+    seen, bound = sealing_of(state), binding_of(state)
     probes = up_probes(state)
     drift = max(probes, key=lambda each: each.changed, default=None)
     return (
@@ -63,8 +63,8 @@ def describe_levels(state: State, levels: Levels) -> tuple[LevelLine, ...]:
             level=levels.binding.value,
             meaning=BINDING[levels.binding],
             seen=""
-            if drift is None
-            else f"newest probe: {drift.changed} of {drift.of} answers changed",
+            if drift is None or bound is None
+            else f"newest probe: {bound.value}; {drift.changed} of {drift.of} answers changed",
         ),
         LevelLine(
             name="Durability",

@@ -246,13 +246,21 @@ class DecisionLine(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[ReasonLine, ...]
 
 
+class ExposureLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A door outside that the plan declares: copies that went there and are not back, in words."""
+
+    door: str
+    copies: tuple[str, ...]
+
+
 class CandidateCard(msgspec.Struct, frozen=True, kw_only=True):
     """What answers, as far as the operator says. `facts` null: the file cannot be read."""
 
     fingerprint: str
     facts: tuple[Term, ...] | None
     unknown: tuple[str, ...]
-    exposures: tuple[str, ...]
+    exposures: tuple[ExposureLine, ...]
+    copies: int
 
 
 class LogCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -268,6 +276,7 @@ class LogCard(msgspec.Struct, frozen=True, kw_only=True):
     witnesses: int
     independent: int
     quorum: int
+    beacon: int
     delayed: bool
     requests_logs: int
 

@@ -17,6 +17,9 @@ from gatelift.decide import (
     ReasonCode,
     State,
     examine,
+    exposures_of,
+    open_copies,
+    overdue_copies,
     preview,
     standing_certificate,
     target_stage,
@@ -24,6 +27,7 @@ from gatelift.decide import (
     widest_stage,
 )
 from gatelift.plan import Candidate
+from gatelift.trust import BEACON
 from gatelift.web.answers import build_answers, headline, release_mode, summary
 from gatelift.web.findings import (
     MAX_ASSESSMENTS,
@@ -35,7 +39,7 @@ from gatelift.web.findings import (
     build_objections,
     build_thresholds,
 )
-from gatelift.web.formats import number, share
+from gatelift.web.formats import instant, number, share
 from gatelift.web.glance import Glance
 from gatelift.web.ladder import (
     MAX_ORDERS,
@@ -48,6 +52,7 @@ from gatelift.web.levels import describe_levels
 from gatelift.web.model import (
     CandidateCard,
     DecisionLine,
+    ExposureLine,
     LevelLine,
     LogCard,
     NextStage,
@@ -111,7 +116,23 @@ def _candidate(state: State, candidate: Candidate | None) -> CandidateCard | Non
         unknown=()
         if candidate is None
         else tuple(part.split(".")[-1].replace("_", " ") for part in candidate.unknown_parts()),
-        exposures=state.plan.exposures if state.plan else (),
+        exposures=_exposures(state),
+        copies=len(open_copies(state)),
+    )
+
+
+def _exposures(state: State) -> tuple[ExposureLine, ...]:
+    late = overdue_copies(state, state.at)
+    return tuple(
+        ExposureLine(
+            door=each.declared,
+            copies=tuple(
+                f"one for {copy.export.purpose}, "
+                f"{'OVERDUE since' if copy in late else 'due back'} {instant(copy.export.expires_at)}"
+                for copy in each.copies
+            ),
+        )
+        for each in exposures_of(state)
     )
 
 
@@ -128,6 +149,7 @@ def _log(state: State, glance: Glance) -> LogCard:
         witnesses=len(root.witnesses) if root else 0,
         independent=sum(each.independent for each in root.witnesses) if root else 0,
         quorum=root.witness_quorum if root else 0,
+        beacon=root.roles[BEACON].threshold if root and BEACON in root.roles else 0,
         delayed=glance.delayed,
         requests_logs=len(state.heads),
     )

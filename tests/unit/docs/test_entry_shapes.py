@@ -10,6 +10,7 @@ from tests.support.verifiers import load_file
 PAGE = (Path(__file__).parents[3] / "docs/reference/entries.md").read_text("utf-8")
 ROW = re.compile(r"^\| (.+?) \| (.+?) \|(?: (.+?) \|)?$", re.MULTILINE)
 LEAVES = {
+    "proofs of a notice": "NoticeProofs",
     "header of an entry": "header",
     "entry of a requests log": "batch",
     "record `start`": "start",

@@ -12,7 +12,7 @@ from gatelift.errors import CallerError
 from gatelift.gateway.holdings import Holdings, Identified
 from gatelift.gateway.standing import Standing
 from gatelift.messages import EntryKind, Placement
-from gatelift.terms import Endpoint, Sealing, Tier
+from gatelift.terms import Binding, Endpoint, Sealing, Tier
 from gatelift.trust import (
     Clear,
     Grant,
@@ -254,11 +254,15 @@ THERE = msgspec.structs.replace(HERE, name="there", base_url="http://127.0.0.1:2
 VETTED = {"stage": "researchers", "tier": Tier.VERIFIED, "proofs": ("identity", "terms@1")}
 
 
-def researching(sealing: Sealing = Sealing.DECLARED, **changes: object) -> House:
+def researching(
+    sealing: Sealing = Sealing.DECLARED, binding: Binding = Binding.CLAIMED, **changes: object
+) -> House:
     """A house whose grant names a stage of which the plan asks for an upstream that is `declared`."""
     made = House()
     made.grant = msgspec.structs.replace(made.grant, **(VETTED | changes))
-    levels = msgspec.structs.replace(made.world.certificate("researchers").levels, sealing=sealing)
+    levels = msgspec.structs.replace(
+        made.world.certificate("researchers").levels, sealing=sealing, binding=binding
+    )
     made.certify()
     made.shelf.log(
         EntryKind.CERTIFICATE, made.world.signed_certificate("researchers", levels=levels)
@@ -384,3 +388,39 @@ def test_what_a_found_key_may_do_ends_with_status_orders_and_the_coming_roster()
     assert may()
     house.holdings.adopt_roster(sha256_digest(house.shelf.roster(number=2)))
     assert not may()
+
+
+@pytest.mark.parametrize(
+    ("said", "seen", "serves"),
+    [
+        (Binding.CLAIMED, Binding.CLAIMED, True),
+        (Binding.CLAIMED, Binding.MEASURED, True),
+        # The plan asks for nothing, those who signed were told `measured`.
+        (Binding.MEASURED, Binding.CLAIMED, False),
+        (Binding.MEASURED, Binding.MEASURED, True),
+    ],
+)
+def test_a_certificate_is_not_served_from_weights_that_are_bound_by_less_than_it_says(
+    said: Binding, seen: Binding, serves: bool
+) -> None:
+    house = researching(binding=said)
+
+    def see(binding: Binding) -> None:
+        house.holdings.set_placement("here", up=True, sealing=Sealing.DECLARED, binding=binding)
+
+    see(seen)
+    answer = house.may()
+    assert isinstance(answer, Standing) is serves
+    if isinstance(answer, Refusal):
+        assert answer.code == "binding_below"
+    see(Binding.MEASURED)
+    assert isinstance(house.may(), Standing), "once they are measured again"
+
+
+def test_one_placement_that_is_not_measured_counts_for_all_of_them() -> None:
+    house = researching(binding=Binding.MEASURED)
+    both = {"up": True, "sealing": Sealing.DECLARED}
+    house.holdings.set_placement("here", **both, binding=Binding.MEASURED)  # type: ignore[arg-type]
+    assert isinstance(house.may(), Standing)
+    house.holdings.set_placement("there", **both)  # type: ignore[arg-type]
+    assert isinstance(house.may(), Refusal), "what a node does not say is claimed"

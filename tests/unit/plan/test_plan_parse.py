@@ -258,12 +258,6 @@ BROKEN = {
         "packs",
         "does not enforce packs",
     ),
-    "notice-not-enforced": (
-        [("notice: 0s", "notice: 72h")],
-        "notice: 72h",
-        "trust.notice",
-        "does not enforce public notice",
-    ),
     "business-days": (
         [("max_age: 30d", "max_age: 30bd")],
         "30bd",

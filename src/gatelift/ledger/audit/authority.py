@@ -4,6 +4,7 @@ Invariants
 - A certificate counts only if it verified at its entry's time against the plan in force there, and
   the checkpoint that it was signed after is of this log.
 - No certificate may have been granted past a stop that stood against its stage uncleared.
+- A copy of the weights is known once operator and security signed for it, until both say it is gone.
 - An order binds an exchange that started `status ttl + 1 s` after the order was logged. Before that
   nobody can say whether it had arrived; after it, a gateway that still served broke its contract.
 
@@ -16,12 +17,14 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from gatelift.decide import COPY_QUORUM
 from gatelift.encoding import Digest, parse_base64
 from gatelift.errors import CallerError
 from gatelift.ledger.audit.folder import Folder
+from gatelift.ledger.audit.notices import Notices
 from gatelift.ledger.audit.releases import Releases, ReleasesEntry
 from gatelift.ledger.audit.report import Findings
-from gatelift.messages import EntryKind, PlanAdoption, Start
+from gatelift.messages import CopyClosing, EntryKind, Export, PlanAdoption, Start
 from gatelift.plan import Plan, parse_candidate, parse_plan
 from gatelift.terms import Envelope, SafeguardTerms, meet
 from gatelift.trust import (
@@ -35,6 +38,7 @@ from gatelift.trust import (
     applies,
     verify_certificate,
     verify_order,
+    verify_quorum,
 )
 
 __all__ = ["SLACK_MS", "Authority", "CertificateFact", "OrderFact", "read_authority"]
@@ -75,6 +79,15 @@ class OrderFact:
     cleared_at: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyFact:
+    """A registered copy of the weights, where it stands, and whether it was closed."""
+
+    export: Export
+    place: str
+    is_closed: bool
+
+
 class _Standing(NamedTuple):
     binding: tuple[OrderFact, ...]
     possible: tuple[OrderFact, ...]
@@ -88,6 +101,8 @@ class Authority:
         self.certificates: dict[Digest, CertificateFact] = {}
         self.orders: dict[str, OrderFact] = {}
         self.grants: dict[str, list[tuple[int, Grant]]] = {}
+        self.notices = Notices()
+        self.copies: dict[str, CopyFact] = {}
         self._envelopes: dict[tuple[Digest, tuple[str, ...]], Envelope | None] = {}
         self._turns: list[int] = []
         self._standings: dict[tuple[Digest, str, str, int, int], _Standing] = {}
@@ -217,13 +232,14 @@ def _take(
     findings: Findings,
 ) -> None:
     value = entry.body.value
+    authority.notices.take(entry)
     match value:
         case PlanAdoption():
             plan = parse_plan(folder.read_digest(value.plan))
             parse_candidate(folder.read_digest(value.candidate))
             authority.plans.append(PlanFact(index=entry.index, adoption=value, plan=plan))
         case Certificate():
-            _take_certificate(releases, entry, value, authority, findings)
+            _take_certificate(folder, releases, entry, value, authority, findings)
         case Order():
             standing = verify_order(entry.data, releases.root_at(entry.index))
             fact = OrderFact(order=standing.order, at=entry.header.at, cleared_at=None)
@@ -234,6 +250,16 @@ def _take(
                 held = authority.orders.get(order_id)
                 if held is not None and held.cleared_at is None:
                     authority.orders[order_id] = replace(held, cleared_at=entry.header.at)
+        case Export():
+            root = releases.root_at(entry.index)
+            verify_quorum(root, entry.body.signers, COPY_QUORUM)
+            copy = CopyFact(export=value, place=releases.place(entry.index), is_closed=False)
+            authority.copies.setdefault(value.id, copy)
+        case CopyClosing():
+            verify_quorum(releases.root_at(entry.index), entry.body.signers, COPY_QUORUM)
+            if value.export in authority.copies:
+                held_copy = authority.copies[value.export]
+                authority.copies[value.export] = replace(held_copy, is_closed=True)
         case Grant():
             authority.grants.setdefault(value.id, []).append((entry.header.at, value))
         case _:
@@ -241,6 +267,7 @@ def _take(
 
 
 def _take_certificate(
+    folder: Folder,
     releases: Releases,
     entry: ReleasesEntry,
     value: Certificate,
@@ -261,6 +288,7 @@ def _take_certificate(
         now_ms=max(entry.header.at, value.not_before),
     )
     _check_after(releases, entry, value)
+    authority.notices.check(folder, releases, entry, value, plan.plan)
     for order in authority.orders.values():
         # An order that only adds block rules rides along; one that lowers the ceiling is a stop.
         is_stop = order.order.ceiling != Envelope()

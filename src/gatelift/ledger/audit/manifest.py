@@ -9,7 +9,14 @@ from __future__ import annotations
 import msgspec
 
 from gatelift.encoding import Digest
-from gatelift.messages import Commit, Evidence, IncidentChange, PlacementEnrolment, releases_policy
+from gatelift.messages import (
+    Commit,
+    Evidence,
+    Export,
+    IncidentChange,
+    PlacementEnrolment,
+    releases_policy,
+)
 from gatelift.tlog import (
     KeyKind,
     Policy,
@@ -17,7 +24,7 @@ from gatelift.tlog import (
     VerifierKey,
     format_policy,
 )
-from gatelift.trust import Grant, Root, parse_public_key
+from gatelift.trust import Certificate, Grant, Root, parse_public_key
 
 __all__ = [
     "VERSION",
@@ -65,8 +72,13 @@ def attachments_of(value: msgspec.Struct) -> tuple[Digest, ...]:
         case PlacementEnrolment():
             found = [] if value.baseline is None else [value.baseline]
             found += [] if value.tls is None else [value.tls.ca]
+            found += [] if value.sidecar is None else [value.sidecar.manifest]
+        case Export():
+            found = [value.manifest]
         case Grant():
             found = [] if value.vetting is None else [value.vetting]
+        case Certificate():
+            found = [] if value.notice is None else [value.notice.proofs]
         case IncidentChange():
             found = [] if value.retrospective is None else [value.retrospective]
         case _:

@@ -17,7 +17,7 @@ import msgspec
 from gatelift.encoding import Digest, sha256_digest
 from gatelift.ledger.faults import Fault
 from gatelift.ledger.fsck.report import Checkup
-from gatelift.messages import EntryKind, PlacementEnrolment, PlanAdoption
+from gatelift.messages import EntryKind, Export, PlacementEnrolment, PlanAdoption
 from gatelift.wire.files import FileStore
 
 __all__ = ["Bodies"]
@@ -67,6 +67,10 @@ class Bodies:
             _ = self.check(value.candidate, f"the candidate that entry {index} adopts")
         if isinstance(value, PlacementEnrolment) and value.tls is not None:
             _ = self.check(value.tls.ca, f"the certificates that entry {index} pins")
+        if isinstance(value, Export):
+            _ = self.check(value.manifest, f"the manifest that entry {index} pins")
+        if isinstance(value, PlacementEnrolment) and value.sidecar is not None:
+            _ = self.check(value.sidecar.manifest, f"the manifest that entry {index} pins")
 
     def check_all(self) -> None:
         """Check every other file by its name."""

@@ -7,7 +7,8 @@ A status is passed on to workers only if it names every order that is logged, no
 over; if it lacks one, control has forgotten or hides it. An order counts as cleared when a logged
 `clear` lists it, or a logged certificate does: whether that certificate lifts it, and for which
 stage, each worker judges for itself, because it holds the order all the same. Nor does a status
-pass that serves from a certificate or a grant that the log has replaced (`superseded`).
+pass that serves from a certificate or a grant that the log has replaced (`superseded`), or from a
+certificate that leaves out an objection (`objections`).
 
 Invariants
 - Nothing unverified is kept or passed on.
@@ -26,14 +27,16 @@ from pathlib import Path
 
 from gatelift.encoding import Digest, decode_json, parse_digest
 from gatelift.errors import GateliftError
-from gatelift.keeper.errors import KeeperError
-from gatelift.keeper.releases import ReleasesFollower
-from gatelift.keeper.superseded import Superseded
-from gatelift.messages import EntryHeader, EntryKind, parse_roster, verify_body
+from gatelift.ledger.errors import LedgerError
+from gatelift.ledger.following.follower import ReleasesFollower
+from gatelift.ledger.following.objections import Objections
+from gatelift.ledger.following.superseded import Superseded
+from gatelift.messages import EntryHeader, EntryKind, Revocation, parse_roster, verify_body
 from gatelift.messages.frames import ClearFrame, OrderFrame
 from gatelift.trust import (
     Certificate,
     Grant,
+    Objection,
     Order,
     Root,
     StandingOrder,
@@ -45,10 +48,20 @@ from gatelift.trust import (
 )
 from gatelift.wire.files import FileStore, make_directory, replace_durably
 
-__all__ = ["OrderDesk"]
+__all__ = ["FOLLOWED", "OrderDesk"]
 
 _LOG = logging.getLogger(__name__)
-_FOLLOWED = frozenset({EntryKind.ORDER, EntryKind.CLEAR, EntryKind.CERTIFICATE, EntryKind.GRANT})
+FOLLOWED = frozenset(
+    {
+        EntryKind.ORDER,
+        EntryKind.CLEAR,
+        EntryKind.CERTIFICATE,
+        EntryKind.GRANT,
+        EntryKind.OBJECTION,
+        EntryKind.REVOCATION,
+    }
+)
+"""The kinds of entries whose bodies are read; the others say nothing about orders or statuses."""
 
 _LIFTED_BY_CERTIFICATE = frozenset({TargetKind.RELEASE, TargetKind.STAGE})
 
@@ -56,7 +69,8 @@ _LIFTED_BY_CERTIFICATE = frozenset({TargetKind.RELEASE, TargetKind.STAGE})
 class OrderDesk:
     """Holds orders and clears, and judges statuses. `index` is the folder of their digests.
 
-    `on_new(frame)` is called for each order or clear that was not held before.
+    `on_new(frame)` is called for each order or clear that was not held before. `verify` says which
+    statuses are judged: whole ones, or a proposal (`verify_proposal`) by who is asked to sign it.
     """
 
     def __init__(
@@ -67,8 +81,10 @@ class OrderDesk:
         index: Path,
         follower: ReleasesFollower,
         on_new: Callable[[OrderFrame | ClearFrame], None],
+        verify: Callable[..., Status] = verify_status,
     ) -> None:
         self._root = root
+        self._verify = verify
         self._files = files
         self._index = index
         self._follower = follower
@@ -80,6 +96,7 @@ class OrderDesk:
         self._cleared: set[str] = set()
         self._cleared_by_certificate: set[str] = set()
         self._superseded = Superseded()
+        self._objections = Objections()
         self._unread: deque[bytes] = deque()
         self._last: Status | None = None
         self._roster: tuple[Digest, tuple[str, ...]] | None = None
@@ -122,27 +139,28 @@ class OrderDesk:
         self._cleared.update(clear.orders)
 
     def follow(self) -> None:
-        """Read what the log has grown by; raises `KeeperError` when it can't be followed."""
+        """Read what the log has grown by; raises `LedgerError` when it can't be followed."""
         self._take(self._follower.read())
 
     def check_status(self, envelope: bytes, now_ms: int) -> Status:
         """Return a status that may be passed on to workers.
 
-        Raises `KeeperError` (`incomplete_status`, `superseded`, `not_logged`, `went_back`,
+        Raises `LedgerError` (`incomplete_status`, `superseded`, `objection_hidden`, `not_logged`, `went_back`,
         `bad_log`, `stale_head`) or the error of its verification.
         """
-        status = verify_status(envelope, self._root, last=self._last)
+        status = self._verify(envelope, self._root, last=self._last)
         self._take(self._follower.read_to(status.checkpoint.encode("utf-8")))
         self._follower.check_fresh(now_ms, self._root.witness_max_age_ms)
         named = set(status.orders)
         lacking = [d for d in self._must_be_named(now_ms) if d not in named]
         if lacking:
-            raise KeeperError(
+            raise LedgerError(
                 f"status {status.number} lacks {len(lacking)} order(s) that stand in the log, "
                 f"first {lacking[0]}: it is not passed on",
                 code="incomplete_status",
             )
         self._superseded.check_certificates(status.certificates, now_ms)
+        self._objections.check_certificates(status.certificates)
         if self._roster is None or self._roster[0] != status.roster:
             # Its digest names its bytes, so once is enough: every status names a roster.
             roster = parse_roster(self._files.get(status.roster), self._root)
@@ -173,7 +191,7 @@ class OrderDesk:
         self._unread += entries
         while self._unread:
             header = decode_json(self._unread[0], EntryHeader)
-            if header.kind in _FOLLOWED:
+            if header.kind in FOLLOWED:
                 self._take_body(header)
             self._unread.popleft()
 
@@ -186,8 +204,14 @@ class OrderDesk:
                 case EntryKind.CLEAR:
                     self.adopt_clear(body)
                 case _:
-                    value = verify_body(header.kind, body, self._root, header.at).value
-                    if isinstance(value, Certificate):
+                    found = verify_body(header.kind, body, self._root, header.at)
+                    value = found.value
+                    if isinstance(value, Objection):
+                        self._objections.take_objection(header.body, value, found.signers)
+                    elif isinstance(value, Revocation):
+                        self._objections.take_revocation(value, found.signers)
+                    elif isinstance(value, Certificate):
+                        self._objections.take_certificate(header.body, value)
                         self._cleared_by_certificate.update(value.clears)
                         self._plan_of[header.body] = value.plan
                         self._superseded.take_certificate(header.body, value, header.at)

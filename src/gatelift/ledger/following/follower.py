@@ -18,8 +18,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from gatelift.errors import GateliftError
-from gatelift.keeper.errors import KeeperError
-from gatelift.ledger import TileLog
+from gatelift.ledger.errors import LedgerError
+from gatelift.ledger.tiles_reader import TileLog
 from gatelift.tlog import Checkpoint, Policy, WitnessedCheckpoint, verify_witnessed
 from gatelift.wire.files import replace_durably
 
@@ -33,7 +33,7 @@ class ReleasesFollower:
     """Reads the releases log in `directory`; remembers the largest checkpoint in `memory`."""
 
     def __init__(self, directory: Path, memory: Path, policy: Policy) -> None:
-        """Load what was remembered; raises `KeeperError` (`bad_log`) when that is damaged."""
+        """Load what was remembered; raises `LedgerError` (`bad_log`) when that is damaged."""
         self._directory = directory
         self._memory = memory
         self._policy = policy
@@ -52,27 +52,27 @@ class ReleasesFollower:
     def read(self) -> list[bytes]:
         """Return the entries since the last call, under the checkpoint published now.
 
-        Raises `KeeperError` (`bad_log`); nothing is taken then, and the next call tries again.
+        Raises `LedgerError` (`bad_log`); nothing is taken then, and the next call tries again.
         """
         try:
             with (self._directory / "checkpoint").open("rb") as file:
                 note = file.read(_MAX_CHECKPOINT_BYTES)
         except FileNotFoundError:
             if self._largest is not None:
-                raise KeeperError("the releases log is gone: restore it", code="bad_log") from None
+                raise LedgerError("the releases log is gone: restore it", code="bad_log") from None
             return []
         return [] if note == self._last_note else self._advance(note, self._verify(note))
 
     def read_to(self, note: bytes) -> list[bytes]:
         """Return the entries not yet read up to the checkpoint in `note`, once that is verified.
 
-        Raises `KeeperError` (`went_back`) when it is smaller than one that was seen.
+        Raises `LedgerError` (`went_back`) when it is smaller than one that was seen.
         """
         if note == self._last_note:
             return []
         witnessed = self._verify(note)
         if witnessed.checkpoint.size < self.largest_size:
-            raise KeeperError(
+            raise LedgerError(
                 f"a checkpoint of {witnessed.checkpoint.size} entries came after one of "
                 f"{self.largest_size}",
                 code="went_back",
@@ -82,21 +82,21 @@ class ReleasesFollower:
     def check_fresh(self, now_ms: int, max_age_ms: int) -> None:
         """Return if a quorum confirmed the checkpoint read last within `max_age_ms`.
 
-        Raises `KeeperError` (`stale_head`; `clock_behind` where this host's clock stands before
+        Raises `LedgerError` (`stale_head`; `clock_behind` where this host's clock stands before
         the quorum's word: who cannot tell the time cannot tell what has expired).
         """
         at_ms = self._confirmed_at_ms
         if at_ms is None:
             return
         if at_ms > now_ms + _CLOCK_SLACK_MS:
-            raise KeeperError(
+            raise LedgerError(
                 f"this host's clock stands {(at_ms - now_ms) // 1000} s before the time at which a "
                 f"quorum of witnesses confirmed the head of {self.largest_size} entries, expected at "
                 f"most {_CLOCK_SLACK_MS // 1000} s: set the clock right, nothing is served until then",
                 code="clock_behind",
             )
         if at_ms < now_ms - max_age_ms:
-            raise KeeperError(
+            raise LedgerError(
                 f"the head of {self.largest_size} entries was confirmed by a quorum of witnesses "
                 f"{(now_ms - at_ms) // 1000} s ago, expected at most {max_age_ms // 1000} s: the log "
                 "stands still or its witnesses are away. `gatelift status` says which, look there",
@@ -107,7 +107,7 @@ class ReleasesFollower:
         try:
             return verify_witnessed(note, self._policy)
         except GateliftError as error:
-            raise KeeperError(f"the releases log's checkpoint: {error}", code="bad_log") from error
+            raise LedgerError(f"the releases log's checkpoint: {error}", code="bad_log") from error
 
     def _advance(self, note: bytes, witnessed: WitnessedCheckpoint) -> list[bytes]:
         checkpoint = witnessed.checkpoint
@@ -118,7 +118,7 @@ class ReleasesFollower:
                 log.verify_extends(self._largest)
             entries = [entry for _, entry in log.entries(self._read)]
         except (GateliftError, OSError) as error:
-            raise KeeperError(f"the releases log: {error}", code="bad_log") from error
+            raise LedgerError(f"the releases log: {error}", code="bad_log") from error
         if checkpoint.size > self.largest_size:
             replace_durably(self._memory, note)
         self._read, self._largest, self._last_note = checkpoint.size, checkpoint, note

@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from gatelift.encoding import Digest, sha256_digest
-from gatelift.keeper.errors import KeeperError
+from gatelift.ledger.errors import LedgerError
 from gatelift.trust import Certificate, Grant
 
 __all__ = ["GRACE_MS", "Superseded"]
@@ -66,11 +66,11 @@ class Superseded:
         self._roster = None
 
     def check_certificates(self, named: Iterable[Digest], now_ms: int) -> None:
-        """Return if a status may name these; raises `KeeperError` (`superseded`, `not_logged`)."""
+        """Return if a status may name these; raises `LedgerError` (`superseded`, `not_logged`)."""
         for digest in named:
             held = self._certificates.get(digest)
             if held is None:
-                raise KeeperError(
+                raise LedgerError(
                     f"the status names certificate {digest[:24]}, which is not in the log: it is "
                     "not passed on",
                     code="not_logged",
@@ -81,14 +81,14 @@ class Superseded:
                 if other.sequence > held.sequence and other.from_ms <= now_ms
             ]
             if newer:
-                raise KeeperError(
+                raise LedgerError(
                     f"the status names certificate {held.sequence} of stage {held.stage[1]!r}, "
                     f"certificate {newer[-1].sequence} replaced it: it is not passed on",
                     code="superseded",
                 )
 
     def check_roster(self, roster: Digest, grants: Iterable[str]) -> None:
-        """Return if a status may name this roster; raises `KeeperError` as above.
+        """Return if a status may name this roster; raises `LedgerError` as above.
 
         `grants` are the envelopes that it holds; they are read once for each roster and log.
         """
@@ -98,13 +98,13 @@ class Superseded:
             digest = sha256_digest(envelope.encode("utf-8"))
             name = self._grants.get(digest)
             if name is None:
-                raise KeeperError(
+                raise LedgerError(
                     f"the roster holds grant {digest[:24]}, which is not in the log: its status "
                     "is not passed on",
                     code="not_logged",
                 )
             if self._newest_grant[name] != digest:
-                raise KeeperError(
+                raise LedgerError(
                     f"the roster holds an earlier grant {name!r} than the log's newest: its "
                     "status is not passed on",
                     code="superseded",
