@@ -20,6 +20,9 @@ Invariants
   so a disk error leaves no gap and no second version.
 - With a `replica` a batch is durable once both copies are synced, which happens at the same time; if
   either fails, both are refused and written again. Which copy survives, whoever was answered is in it.
+- While `relaxed()` says so a batch is acknowledged once it is written and signed, before it is synced, and
+  says so itself: a kill loses nothing of it, a power cut may. What is known to be lost is still written
+  again, and a disk that fails still refuses whatever comes after.
 - At most `max_pending` records wait; the next one is refused (`journal_full`). Fails closed.
 - One process at a time (`lock`).
 
@@ -77,7 +80,7 @@ class Writer:
 
     `run` is new for each process and sorts by time (`make_id("run", ...)`). `key` is the node's
     batch key. `replica` is the journal's folder on a second store. `on_committed(batch)` is called
-    on the loop after each durable batch. `write`, `sync` and `now_ms` are the system's; tests put
+    on the loop after each durable batch. `relaxed()` is asked for each batch, on the commit thread. `write`, `sync` and `now_ms` are the system's; tests put
     failing ones there. `append` is for the loop's thread only. Raises `JournalError`
     (`journal_locked`), `OSError`.
     """
@@ -96,6 +99,7 @@ class Writer:
         max_pending: int = MAX_PENDING,
         replica: Path | None = None,
         replica_timeout_s: float = REPLICA_TIMEOUT_S,
+        relaxed: Callable[[], bool] = lambda: False,
         write: Callable[[int, bytes], int] = os.write,
         sync: Callable[[int], None] = os.fdatasync,
         now_ms: Callable[[], int] = _now_ms,
@@ -108,6 +112,7 @@ class Writer:
         self._loop = loop or asyncio.get_running_loop()
         self._on_committed = on_committed
         self._max_pending = max_pending
+        self._relaxed = relaxed
         self._now_ms = now_ms
         # Guards all below; held while a frame is written, never while syncing.
         self._lock = threading.Lock()
@@ -276,8 +281,9 @@ class Writer:
                 time.sleep(_GATHER_S)
 
     def _commit(self, group: Group) -> bool:
+        relaxed = self._relaxed()
         try:
-            batch = group.batch = self._sign(group.pendings)
+            batch = group.batch = self._sign(group.pendings, relaxed=relaxed)
             with self._lock:
                 if self._broken is not None:
                     # An append failed meanwhile; the file is no longer ours to add to.
@@ -286,6 +292,8 @@ class Writer:
                 self._stores.write(batch_frame(batch))
                 fd = self._stores.fd
                 self._stores.copy([group])
+            if relaxed:
+                self._tell(group.acknowledged.resolve, batch)
             self._stores.sync(fd)
         except Exception as error:  # noqa: BLE001  a dead thread would leave callers waiting for ever
             with self._lock:
@@ -319,7 +327,7 @@ class Writer:
         if old >= 0:
             os.close(old)
 
-    def _sign(self, pendings: list[Pending]) -> SignedBatch:
+    def _sign(self, pendings: list[Pending], *, relaxed: bool = False) -> SignedBatch:
         return make_batch(
             pendings,
             node=self.node,
@@ -327,6 +335,7 @@ class Writer:
             run=self.run,
             at=self._now_ms(),
             key=self._key,
+            relaxed=relaxed,
         )
 
     def _new_group(self) -> Group:
