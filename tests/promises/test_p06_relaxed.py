@@ -129,5 +129,5 @@ def test_an_overseen_stage_takes_no_relaxed_records(tmp_path: Path) -> None:
         text.replace("quorum: [operator, safety]", "quorum: [operator, safety, overseer]")
     )
     said = gatelift("plan", "check", plan)
-    assert said.returncode == 1
+    assert said.returncode == 2
     assert "trust.durability" in said.stdout + said.stderr

@@ -46,6 +46,7 @@ from gatelift.journal.batches import Acknowledgement, Pending, SignedBatch, make
 from gatelift.journal.entropy import Entropy
 from gatelift.journal.errors import JournalError, write_failed
 from gatelift.journal.groups import Group, Unsure, batch_frame
+from gatelift.journal.later_sync import LaterSync
 from gatelift.journal.lock import JournalLock
 from gatelift.journal.replica import REPLICA_TIMEOUT_S
 from gatelift.journal.segment_files import make_directory
@@ -150,6 +151,7 @@ class Writer:
         except BaseException:
             self._held.release()
             raise
+        self._later = LaterSync(self._stores.sync, self._settle, self._fail_all)
         self._thread = threading.Thread(target=self._commit_loop, name="commit", daemon=True)
         self._thread.start()
 
@@ -228,7 +230,7 @@ class Writer:
         were refused since the disk failed are committed by it, too: close such a start with a finish.
         """
         with self._lock:
-            if self._broken is None or self._closing or self._busy:
+            if self._broken is None or self._closing or self._busy or self._later.is_busy:
                 return self._broken is None
             try:
                 self._stores.begin_anew(self._unsure.all_signed(self._sign))
@@ -246,6 +248,7 @@ class Writer:
             self._closing = True
             self._rouse()
         self._thread.join()
+        self._later.drain()
         self._stores.close()
         self._held.release()
 
@@ -271,6 +274,8 @@ class Writer:
                 closing = self._closing
             if group.pendings and self._commit(group) and self._stores.is_full:
                 self._rotate()
+            if self._broken is not None:
+                self._later.drain()
             with self._lock:
                 self._stores.close_given_up()
             self._busy = False
@@ -281,7 +286,10 @@ class Writer:
                 time.sleep(_GATHER_S)
 
     def _commit(self, group: Group) -> bool:
-        relaxed = self._relaxed()
+        # A second store is copied to for one group after the other, so there each is waited for.
+        relaxed = self._relaxed() and not self._stores.is_replicated
+        if not relaxed:
+            self._later.drain()
         try:
             batch = group.batch = self._sign(group.pendings, relaxed=relaxed)
             with self._lock:
@@ -294,6 +302,8 @@ class Writer:
                 self._stores.copy([group])
             if relaxed:
                 self._tell(group.acknowledged.resolve, batch)
+                self._later.add(group, fd)
+                return True
             self._stores.sync(fd)
         except Exception as error:  # noqa: BLE001  a dead thread would leave callers waiting for ever
             with self._lock:
@@ -307,6 +317,7 @@ class Writer:
         # batch is parted from its records.
         old = -1
         group = None
+        self._later.drain()
         try:
             with self._lock:
                 if self._broken is not None:
@@ -337,6 +348,17 @@ class Writer:
             key=self._key,
             relaxed=relaxed,
         )
+
+    def _settle(self, groups: list[Group]) -> None:
+        for group in groups:
+            if group.batch is not None and self._on_committed is not None:
+                self._tell(self._on_committed, group.batch)
+
+    def _fail_all(self, error: Exception, groups: list[Group]) -> None:
+        with self._lock:
+            failed = self._fail(error)
+            for group in groups:
+                self._refuse(group, failed)
 
     def _new_group(self) -> Group:
         return Group(Acknowledgement(self._loop))
