@@ -52,8 +52,10 @@ class Tokens(NamedTuple):
         """Put in a token with a new P-256 key."""
         environment = os.environ | self.environment
         subprocess.run(
-            ["softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", "1234567"]
-            + ["--pin", PIN],
+            [
+                *("softhsm2-util", "--init-token", "--free"),
+                *("--label", label, "--so-pin", "1234567", "--pin", PIN),
+            ],
             check=True,
             env=environment,
             capture_output=True,
