@@ -216,3 +216,39 @@ def test_another_passkey_and_an_unverified_holder_sign_nothing(
         browser.run(PRESS)
         browser.until(f"{SAID}.startsWith('NotAllowedError')")
     assert file.read_bytes() == before
+
+
+def said(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gatelift", *map(str, words)],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": SRC, "COLUMNS": "200"},
+        check=False,
+    )
+
+
+def test_a_passkey_holds_the_root_and_a_root_without_its_signature_is_refused(
+    tmp_path: Path, browser: Browser
+) -> None:
+    card = enrolled(tmp_path, browser)
+    home, draft, made = tmp_path / "d", tmp_path / "draft.json", tmp_path / "root-2.json"
+    entry, before = tmp_path / "vera.json", tmp_path / "d/root.json"
+    assert said("init", home, "--yes", "--release", "aurora").returncode == 0
+    named = ("--person", "vera", "--organisation", "lab.example", "--out", entry)
+    assert said("keys", "show", card, *named).returncode == 0
+    roles = ("--threshold", "root=1", "--role", f"root={entry}")
+    done = said("root", "next", before, "--out", draft, *roles)
+    assert done.returncode == 0, done.stderr
+    old = [word for n in (1, 2) for word in ("--key", home / f"keys/root-{n}.key")]
+    assert said("sign", draft, "--yes", "--out", made, *old).returncode == 0
+    assert said("root", "check", made, "--previous", before).returncode == 1
+    with command("sign", made, "--yes", "--key", card, "--root-file", before) as asked:
+        browser.visit(asked.url)
+        browser.run(PRESS)
+        code, text = asked.end()
+        assert code == 0, text
+    done = said("root", "check", made, "--previous", before)
+    assert done.returncode == 0, done.stderr
