@@ -132,7 +132,7 @@ bench-capacity: $(STAMP) ## Requests a second of one core beside nginx, in a min
 	@$(BIN)/python -m bench capacity $(BENCH_ARGS)
 
 .PHONY: bench-ledger
-bench-ledger: $(STAMP) $(BENCH_STAMP) ## Measure the ledger: appends, receipts under load, hashing, certificate checks; last line JSON
+bench-ledger: $(STAMP) $(BENCH_STAMP) ## Measure the ledger: appends, receipts under load, hashing, certificate checks, verifying; last line JSON
 	@$(BIN)/python -m bench ledger
 
 .PHONY: bench-profile

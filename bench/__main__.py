@@ -18,7 +18,7 @@ from typing import Any
 from bench.capacity import CapacitySettings, ratios, run_rounds, to_builtins, typical
 from bench.dossier import measure_dossier
 from bench.house import open_house, say
-from bench.ledger import LedgerSettings, measure_ledger
+from bench.ledger import LedgerSettings, measure_ledger, measure_verifying
 from bench.machine import raise_file_limit
 from bench.pages import RESULTS, draw
 from bench.profile import profile_worker
@@ -91,8 +91,13 @@ def _stops(options: argparse.Namespace) -> int:
 
 
 def _ledger(options: argparse.Namespace) -> int:
+    settings = LedgerSettings(
+        verify_records=options.records, verify_chats=options.chats, verify_rounds=options.rounds
+    )
     with open_house(options.folder / "ledger", ["gatelift"], callers=options.callers) as house:
-        print(json.dumps(measure_ledger(house, LedgerSettings())))
+        value = measure_ledger(house, settings)
+    # The deployment is down: verifying has the machine for itself.
+    print(json.dumps(value | measure_verifying(options.folder, settings)))
     return 0
 
 
@@ -142,8 +147,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--callers", type=int, default=16)
     parser.add_argument("--connections", type=int, default=128)
-    parser.add_argument("--records", type=int, default=200_000, help="dossier: how many.")
-    parser.add_argument("--chats", type=int, default=16, help="dossier: in a batch of a worker.")
+    parser.add_argument(
+        "--records", type=int, default=200_000, help="dossier, ledger: how many are verified."
+    )
+    parser.add_argument(
+        "--chats", type=int, default=16, help="dossier, ledger: in a batch of a worker."
+    )
     parser.add_argument("--native", action="store_true", help="Profile C extensions too.")
     parser.add_argument(
         "--keep", action="store_true", help="profile, dossier: keep what came out in results."

@@ -8,6 +8,8 @@ Invariants
 - Receipts are asked for while `wrk` loads the gateway as in `capacity`; each proof is compared with
   the ticket's own batch entry, by the verifier of the package.
 - Hashing and certificate checks are timed in this process, on bytes that the deployment made.
+- Verifying is timed by the clock, once the deployment is at rest, on a dossier that `dossier` makes. What
+  is said of a million records names the number that it was extrapolated from; null if it was a million.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import http.client
 import json
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +29,7 @@ import msgspec
 
 from bench.contenders import EverythingOn
 from bench.deployment import Deployment
+from bench.dossier import measure_dossier
 from bench.house import House
 from bench.latency import percentile
 from bench.wrk import WrkRun
@@ -56,14 +60,18 @@ from gatelift.trust import (
 )
 from gatelift.wire.keyfiles import load_signing_key
 
-__all__ = ["LedgerSettings", "measure_ledger"]
+__all__ = ["LedgerSettings", "measure_ledger", "measure_verifying"]
 
 _ENTRIES = "/admin/v1/entries"
 _RECEIPT_WAIT_S = 10.0
+_MILLION = 1_000_000
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How many appenders at once, how many entries each, how many receipts, for how long."""
+    """How many appenders at once, how many entries each, how many receipts, for how long.
+
+    `verify_records` and `verify_chats` are those of the dossier: records, and chats in a batch.
+    """
 
     appenders: int = 64
     entries_each: int = 40
@@ -72,6 +80,9 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 128
     records: int = 200_000
     checks: int = 20_000
+    verify_records: int = 200_000
+    verify_chats: int = 16
+    verify_rounds: int = 3
 
 
 def _now_ms() -> int:
@@ -331,6 +342,23 @@ def measure_certificates(deployment: Deployment, checks: int) -> dict[str, Any]:
             _best_us(lambda: verify_bundle(data, files.read, pinned, _now_ms()), 10) / 1000, 1
         ),
         "certificates": count,
+    }
+
+
+def measure_verifying(folder: Path, settings: LedgerSettings) -> dict[str, Any]:
+    """Return the seconds in which each verifier reads a million records, and what that is drawn from."""
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        found = measure_dossier(
+            Path(made),
+            records=settings.verify_records,
+            chats_a_batch=settings.verify_chats,
+            rounds=settings.verify_rounds,
+        )
+    count = settings.verify_records
+    return {
+        "verify_1m_s": found["package"]["wall_s_a_million"],
+        "verify_1m_one_file_s": found["one file"]["wall_s_a_million"],
+        "verify_1m_extrapolated_from": None if count == _MILLION else count,
     }
 
 

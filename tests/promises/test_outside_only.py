@@ -6,8 +6,11 @@ import ast
 
 from tests.promises.outside import HERE
 
-# The scripted model server and the thread it runs in, which import nothing of the package either.
-_BESIDE = tuple(HERE.parent / "support" / f"{name}.py" for name in ("upstream", "threaded"))
+# The scripted model server, the thread it runs in, and what signs as hardware does: they import nothing
+# of the package either.
+_BESIDE = tuple(
+    HERE.parent / "support" / f"{name}.py" for name in ("upstream", "threaded", "signers")
+)
 _ALLOWED = {f"tests.support.{path.stem}" for path in _BESIDE}
 
 

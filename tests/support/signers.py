@@ -114,6 +114,8 @@ class SshSigner:
     reserved: bytes = b""
     hash_name: bytes = b"sha512"
     hashed_by: str = "sha512"
+    says: tuple[bytes, bytes, bytes] | None = None
+    """Namespace, reserved and hash as they are written, where they are not those that were signed."""
     algorithm: bytes | None = None
     signed_by: str | None = None
     flags: int = 1
@@ -141,7 +143,7 @@ class SshSigner:
         raw = _edwards(self.signed_by or self.name).sign(covered)
         inner = _string(self.algorithm or self.kind) + _string(raw) + extra + self.after_inner
         head = self.magic + self.version.to_bytes(4, "big")
-        return head + b"".join(map(_string, (key, *around, inner))) + self.after
+        return head + b"".join(map(_string, (key, *(self.says or around), inner))) + self.after
 
 
 def _base64url(data: bytes) -> str:

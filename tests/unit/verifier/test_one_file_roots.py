@@ -23,6 +23,7 @@ from gatelift.trust import (
     Scheme,
     Signer,
     Witness,
+    assurance_of,
     verify_quorum,
     verify_root,
 )
@@ -107,6 +108,12 @@ ROOTS: dict[str, dict[str, Any]] = {
     "a role without keys": with_role("safety", keys=()),
     "a role with an unknown key": with_role("safety", keys=("sha256:" + "0" * 64,)),
     "an unknown role": {"roles": {**WORLD.root.roles, "king": Role(keys=(), threshold=1)}},
+    "an unknown role with a key of its own": {
+        "roles": {
+            **{n: r for n, r in WORLD.root.roles.items() if n != "stop"},
+            "king": WORLD.root.roles["stop"],
+        }
+    },
     "no operator": without("operator"),
     "no overseer": without("overseer"),
     "no control": without("control"),
@@ -153,7 +160,7 @@ ROOTS: dict[str, dict[str, Any]] = {
     "a log that cosigns as a witness": {"releases_vkey": WORLD.witness.vkey},
     **{
         f"a witness named {name!r}": {"witnesses": (msgspec.structs.replace(WITNESS, name=name),)}
-        for name in ("none", "witnesses", "a b", "", "w\n", "organisation:x")
+        for name in ("none", "witnesses", "a b", "", "w\n", "organisation:x", "w\u200b")
     },
     **{
         f"a witness at {url!r}": {"witnesses": (msgspec.structs.replace(WITNESS, url=url),)}
@@ -256,6 +263,41 @@ def test_an_envelope_is_taken_and_refused_alike(what: str) -> None:
     data = altered_envelopes()[what]
     ours = by_package(lambda d: verify_root(d, now_ms=0), data)
     assert (ours is REFUSED) == (by_file(load_file().Root, data) is REFUSED)
+
+
+# -- assurance ------------------------------------------------------------------------------------
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    told=st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=4),
+    quorum=st.integers(0, 3),
+    people=st.lists(st.sampled_from(["safety:sam", "security:sue", "overseer:vera"]), unique=True),
+    proof=st.sampled_from(["unproven", "sha256:" + "a" * 64]),
+)
+def test_assurance_is_the_same_by_both(
+    told: list[tuple[str, bool]], quorum: int, people: list[str], proof: str
+) -> None:
+    world = World(proof=proof)
+    witnesses = [
+        Witness(name=f"w{i}", vkey=cosigner(i).vkey, organisation=o, independent=independent)
+        for i, (o, independent) in enumerate(told)
+    ]
+    quorum = min(quorum, len({organisation for organisation, _ in told}))
+    data = world.sign_root(world.root_payload(witnesses=tuple(witnesses), witness_quorum=quorum))
+    root = verify_root(data, now_ms=0)
+    signers = [
+        Signer(
+            key=world.keys[name].id,
+            person=name.split(":")[1],
+            organisation="any",
+            role=name.split(":")[0],
+        )
+        for name in people
+    ]
+    file = load_file()
+    theirs = [file.Signer(s.key, s.person, s.organisation, s.role) for s in signers]
+    assert assurance_of(root, tuple(signers)).value == file.Root(data).assurance(theirs)
 
 
 # -- quorum ---------------------------------------------------------------------------------------

@@ -128,6 +128,23 @@ def test_a_key_suits_its_scheme_by_both(scheme: Scheme, rp_id: str | None, long:
     assert (ours is REFUSED) == (theirs is REFUSED)
 
 
+@pytest.mark.parametrize(
+    ("rp_id", "suits"),
+    [
+        ("sign.example", True),
+        ("Sign.example", False),
+        ("https://sign.example", False),
+        ("", False),
+        (None, False),
+        ("x" * 254, False),
+    ],
+)
+def test_a_relying_party_is_a_domain_in_lower_case_by_both(rp_id: str | None, suits: bool) -> None:
+    held = VerifyingKey(scheme=Scheme.WEBAUTHN, public=key("a").public, rp_id=rp_id)
+    assert (by_package(check_verifying_key, held) is not REFUSED) == suits
+    assert (by_file(lambda given: there(given).check(), held) is not REFUSED) == suits
+
+
 @pytest.mark.parametrize("name", schemes._points())
 def test_a_point_has_one_spelling_by_both(name: str) -> None:
     held = VerifyingKey(scheme=Scheme.ECDSA_P256, public=schemes._points()[name])
