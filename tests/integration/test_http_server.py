@@ -97,6 +97,30 @@ def test_two_requests_on_one_connection_are_answered() -> None:
     run(main())
 
 
+def test_what_came_while_reading_was_paused_is_answered_once_it_goes_on() -> None:
+    async def main() -> None:
+        begun, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def held(request: Request, responder: Responder) -> None:
+            begun.set()
+            await goes_on.wait()
+            await echo(request, responder)
+
+        async with serving(held, max_buffered_bytes=100) as (_, connect):
+            reader, writer = await connect()
+            writer.write(b"GET /first HTTP/1.1\r\nhost: a\r\n\r\n")
+            await begun.wait()
+            # The second is beyond the bound and stops the reading; the third waits in the kernel.
+            for path in (b"/second" + b"x" * 100, b"/third"):
+                writer.write(b"GET " + path + b" HTTP/1.1\r\nhost: a\r\n\r\n")
+                await asyncio.sleep(0.1)
+            goes_on.set()
+            paths = [json.loads((await read_response(reader))[2])[1] for _ in range(3)]
+            assert paths == ["/first", "/second" + "x" * 100, "/third"]
+
+    run(main())
+
+
 def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:
     running = 0
 

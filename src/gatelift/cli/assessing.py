@@ -35,7 +35,7 @@ from gatelift.terms import Category, Posture, parse_duration_ms
 from gatelift.trust import MessageSigner, verify_root
 from gatelift.wire.files import replace_durably
 from gatelift.wire.keyfiles import load_secret_text
-from gatelift.wire.ssh_signer import load_signer
+from gatelift.wire.signers import load_signer
 
 __all__ = ["assess"]
 

@@ -24,7 +24,7 @@ from gatelift.cli.output import facts, say, show
 from gatelift.encoding import ID_ENTROPY_BYTES, Digest, make_id, parse_digest, sha256_digest
 from gatelift.trust import STATEMENT_TYPE, MessageSigner, Subject, encode_statement, sign_envelope
 from gatelift.wire.files import replace_durably
-from gatelift.wire.ssh_signer import load_signer
+from gatelift.wire.signers import load_signer
 
 __all__ = [
     "AdminOption",
@@ -45,7 +45,7 @@ KeysOption = Annotated[
     typer.Option(
         "--key",
         "--ssh-key",
-        help="Key file, or an SSH FILE.pub that your agent signs for; once for each signer.",
+        help="Key file, SSH FILE.pub (agent), or a card (token, passkey); once for each signer.",
         show_default=False,
     ),
 ]

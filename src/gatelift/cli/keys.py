@@ -10,6 +10,7 @@ import typer
 
 from gatelift.cli.desk import now_ms
 from gatelift.cli.errors import InputError
+from gatelift.cli.key_cards import enrol_passkey_card, enrol_token
 from gatelift.cli.layout import Deployment, read_bytes
 from gatelift.cli.output import JsonFlag, facts, note, say, show
 from gatelift.cli.paper import PAPER_LINES, format_paper, parse_paper
@@ -18,8 +19,9 @@ from gatelift.encoding import encode_base64, encode_json, sha256_digest
 from gatelift.trust import Scheme, SigningKey
 from gatelift.wire.files import replace_durably
 from gatelift.wire.keyfiles import create_signing_key, load_seed, save_seed
+from gatelift.wire.p256_files import create_p256_key
 from gatelift.wire.sealing import create_upstream_ca, load_upstream_ca, upstream_ca_paths
-from gatelift.wire.ssh_signer import load_verifying_key
+from gatelift.wire.signers import load_verifying_key
 
 __all__ = ["keys"]
 
@@ -28,17 +30,28 @@ _MAX_TYPED_CHARS = 1024
 keys = typer.Typer(no_args_is_help=True, help="Make, show, keep and publish signing keys.")
 keys.command("publish")(publish)
 keys.command("compare")(compare)
+keys.command("enrol-token")(enrol_token)
+keys.command("enrol-passkey")(enrol_passkey_card)
 
 
 @keys.command("new")
 def new(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Where the key is kept (0600).")],
+    scheme: Annotated[
+        Scheme, typer.Option("--scheme", help="ed25519, or ecdsa-p256.")
+    ] = Scheme.ED25519,
     json_output: JsonFlag = False,
 ) -> None:
-    """Draw an Ed25519 key; print its public half for the root of trust."""
-    key = create_signing_key(path)
+    """Draw a key; print its public half for the root of trust."""
+    if scheme not in (Scheme.ED25519, Scheme.ECDSA_P256):
+        raise InputError(
+            f"expected --scheme ed25519 or ecdsa-p256, got {scheme.value}: make an SSH key with "
+            "ssh-keygen, a passkey with `gatelift keys enrol-passkey`"
+        )
+    p256 = scheme is Scheme.ECDSA_P256
+    key = create_p256_key(path) if p256 else create_signing_key(path)
     value = {"ok": True, "file": str(path), "key_id": key.id, "public": key.public_text}
-    value |= {"scheme": Scheme.ED25519.value}
+    value |= {"scheme": scheme.value}
 
     def render() -> None:
         say(f"New key in {path}. Keep it; give its public half to whoever holds the ceremony.")
@@ -77,7 +90,9 @@ def upstream_ca(
 
 @keys.command("show")
 def show_key(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="A key file, or an SSH FILE.pub.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A key file, an SSH FILE.pub, or a card.")
+    ],
     person: Annotated[
         str | None, typer.Option("--person", help="Whose it is: a pseudonym, for a ceremony.")
     ] = None,

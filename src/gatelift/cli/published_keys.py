@@ -25,11 +25,18 @@ import typer
 from gatelift.cli.errors import Exit, InputError
 from gatelift.cli.layout import read_bytes
 from gatelift.cli.output import JsonFlag, say, show, table
-from gatelift.encoding import decode_json, encode_json, parse_digest, sha256_digest
+from gatelift.encoding import (
+    decode_json,
+    encode_base64,
+    encode_json,
+    parse_base64,
+    parse_digest,
+    sha256_digest,
+)
 from gatelift.errors import PeerError
 from gatelift.tlog import KeyKind, parse_vkey
-from gatelift.trust import KeyId, Root, key_id, parse_envelope, parse_public_key, parse_root
-from gatelift.wire.keyfiles import load_signing_key
+from gatelift.trust import KeyId, Root, key_id, parse_envelope, parse_root
+from gatelift.wire.signers import load_verifying_key
 
 __all__ = ["WELL_KNOWN", "compare", "publish", "unpublished"]
 
@@ -76,10 +83,10 @@ def unpublished(root: Root, organisation: str, data: bytes) -> tuple[int, tuple[
     people = {person.id for person in root.people if person.organisation == organisation}
     given = [key.public for key in root.keys.values() if key.person in people]
     vkeys = [each.vkey for each in root.witnesses if each.organisation == organisation]
-    keys = {parse_public_key(key.public) for key in file.keys}
+    keys = {parse_base64(key.public) for key in file.keys}
     witnesses = {parse_vkey(vkey).public_key for vkey in file.witnesses}
     lacking: list[str] = [
-        key_id(parse_public_key(each)) for each in given if parse_public_key(each) not in keys
+        key_id(parse_base64(each)) for each in given if parse_base64(each) not in keys
     ]
     lacking += [vkey for vkey in vkeys if parse_vkey(vkey).public_key not in witnesses]
     return len(given) + len(vkeys), tuple(lacking)
@@ -100,14 +107,14 @@ def publish(
     """Print the file that an organisation puts at its domain's /.well-known/gatelift-keys.json."""
     if not organisation or not (files or vkey):
         raise InputError("expected --organisation, and key files or --vkey")
-    loaded = [load_signing_key(path) for path in files or ()]
+    loaded = [load_verifying_key(path) for path in files or ()]
     for each in vkey or ():
         if parse_vkey(each).kind is not KeyKind.COSIGNATURE:
             raise InputError(f"expected the vkey of a witness, got {each[:80]!r}")
     made = PublishedKeys(
         v=_VERSION,
         organisation=organisation,
-        keys=tuple(PublishedKey(id=key.id, public=key.public_text) for key in loaded),
+        keys=tuple(PublishedKey(id=key.id, public=encode_base64(key.public)) for key in loaded),
         witnesses=tuple(vkey or ()),
     )
     # The file itself is JSON, so both forms are the same.

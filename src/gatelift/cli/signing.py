@@ -3,11 +3,13 @@
 Invariants
 - What is signed is shown first, read from the very bytes, and asked for unless `--yes` says so.
 - Payload bytes are never written anew: who signs later signs what was signed first.
+- With `--root-file` a key that the root does not name is refused before agent, token or browser is asked.
 - A draft of a root is checked before its first signature; nothing else is signed without an envelope.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +23,7 @@ from gatelift.cli.submit import kind_of
 from gatelift.encoding import parse_json, sha256_digest
 from gatelift.trust import (
     ROOT_TYPE,
+    MessageSigner,
     Root,
     add_signature,
     parse_envelope,
@@ -38,6 +41,10 @@ def sign(
     out: Annotated[
         Path | None, typer.Option("--out", help="Write here; default: FILE itself, if signed.")
     ] = None,
+    root_file: Annotated[
+        Path | None,
+        typer.Option("--root-file", help="root.json: refuse a key that it does not name."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Sign without asking.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
@@ -50,6 +57,8 @@ def sign(
     payload = data if draft else parse_envelope(data).unverified_payload()
     kind = "root" if draft else kind_of(data)
     root = parse_root(payload) if kind == "root" else None
+    if root_file is not None:
+        _check_named(signers, root_file, root)
     _show(kind, payload, root)
     if not yes and not typer.confirm("Sign this?", err=True):
         raise InputError("nothing was signed", code="not_signed")
@@ -80,6 +89,18 @@ def sign(
 def _is_draft(data: bytes) -> bool:
     found = parse_json(data)
     return isinstance(found, dict) and "payload" not in found and "roles" in found
+
+
+def _check_named(signers: Sequence[MessageSigner], root_file: Path, draft: Root | None) -> None:
+    held = parse_root(parse_envelope(read_bytes(root_file)).unverified_payload())
+    known = held.keys.keys() | (draft.keys.keys() if draft is not None else frozenset())
+    for signer in signers:
+        if signer.id not in known:
+            raise InputError(
+                f"expected a key that {root_file} names, got {signer.id[:23]}: is it the right "
+                "card or file? Nothing was signed",
+                code="key_not_in_root",
+            )
 
 
 def _show(kind: str, payload: bytes, root: Root | None) -> None:

@@ -15,8 +15,8 @@ from gatelift.encoding import parse_json
 from gatelift.trust import ROOT_TYPE, add_signature, parse_envelope, predicate_type
 from gatelift.wire.files import replace_durably
 from gatelift.wire.order_client import submit_order
+from gatelift.wire.signers import load_signer
 from gatelift.wire.sockets import socket_path
-from gatelift.wire.ssh_signer import load_signer
 
 __all__ = ["kind_of", "submit"]
 

@@ -32,7 +32,7 @@ import contextlib
 import time
 from typing import Final, cast
 
-from gatelift.gateway.http_gate import WriteGate
+from gatelift.gateway.http_client_side import ClientSide
 from gatelift.gateway.http_head import RequestHead
 from gatelift.gateway.http_hub import ConnectionState, Hub
 from gatelift.gateway.http_messages import (
@@ -43,8 +43,6 @@ from gatelift.gateway.http_messages import (
 )
 from gatelift.gateway.http_reader import ReadingPhase, RequestReader
 from gatelift.gateway.http_responder import Responder, ResponseState
-from gatelift.gateway.http_sockets import prepare, reset
-from gatelift.trust import thumbprint_of
 from gatelift.wire.deadlines import NEVER
 
 __all__ = ["HttpServerProtocol"]
@@ -59,42 +57,35 @@ class HttpServerProtocol(asyncio.Protocol):
     """Serves one connection for `hub`. Made by the server for each client."""
 
     __slots__ = (
-        "_certificate",
-        "_eof",
-        "_gate",
         "_held",
         "_hub",
         "_limits",
         "_loop",
-        "_peer",
         "_reader",
-        "_reading_paused",
         "_responder",
+        "_side",
         "_state",
         "_task",
-        "_tls",
-        "_transport",
         "closes_after",
         "deadline",
+        "drained",
+        "write",
         "write_paused",
     )
 
     def __init__(self, hub: Hub[HttpServerProtocol]) -> None:
         self._hub = hub
+        self._side = side = ClientSide()
+        # The responder's way to the client, without a step in between.
+        self.write = side.write
+        self.drained = side.drained
         self._limits = hub.limits
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
         self._state = ConnectionState.IDLE
         self._reader = RequestReader(hub.limits, hub.known_heads)
         self._responder: Responder | None = None
         self._task: asyncio.Task[None] | None = None
-        self._gate = WriteGate()
         self._held = 0
-        self._reading_paused = False
-        self._eof = False
-        self._peer = "unix"
-        self._tls = False
-        self._certificate: str | None = None
         self.closes_after = False
         self.write_paused = False
         self.deadline = NEVER
@@ -108,14 +99,9 @@ class HttpServerProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse if there are too many connections."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=self._limits.write_buffer_high)
-        self._peer = prepare(transport)
-        tls = transport.get_extra_info("ssl_object")
-        if tls is not None:
-            self._tls = True
-            shown = tls.getpeercert(binary_form=True)
-            self._certificate = None if shown is None else thumbprint_of(shown)
+        self._side.attach(
+            cast("asyncio.Transport", transport), write_buffer_high=self._limits.write_buffer_high
+        )
         limits = self._limits
         wait_s = limits.linger_timeout_s if self._hub.draining else limits.header_timeout_s
         self.deadline = self._loop.time() + wait_s
@@ -142,19 +128,19 @@ class HttpServerProtocol(asyncio.Protocol):
             case ConnectionState.EXCHANGE | ConnectionState.FLUSHING if not self.closes_after:
                 self._reader.feed(data)
                 if self._reader.buffered > self._limits.max_buffered_bytes:
-                    self._pause_reading()
+                    self._side.pause_reading()
             case _:
                 return
         self._account()
 
     def eof_received(self) -> bool:
         """Note that the client sends no more; keep the way back open while an exchange runs."""
-        self._eof = True
+        self._side.eof = True
         if self._state in {ConnectionState.EXCHANGE, ConnectionState.FLUSHING}:
             self.closes_after = True
             self._notify_gone()
             # TLS here has no half-closed connection: the loop closes, and nothing more arrives.
-            return not self._tls
+            return not self._side.tls
         self._close()
         return False
 
@@ -162,10 +148,10 @@ class HttpServerProtocol(asyncio.Protocol):
         """End: tell the handler, free whoever waits."""
         self._state = ConnectionState.CLOSED
         self.deadline = NEVER
-        self._transport = None
+        self._side.detach()
         self._hub.closed(self)
         self._cut_responder()
-        self._gate.open()
+        self._side.let_through()
 
     def pause_writing(self) -> None:
         """Note that the client takes less than it is sent: it has `write_timeout_s` to catch up."""
@@ -175,7 +161,7 @@ class HttpServerProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on after the client has caught up."""
         self.write_paused = False
-        self._gate.open()
+        self._side.let_through()
         if self._state is ConnectionState.EXCHANGE:
             self.deadline = NEVER
         elif self._state is ConnectionState.FLUSHING:
@@ -191,39 +177,23 @@ class HttpServerProtocol(asyncio.Protocol):
                 self._refuse(
                     HttpRejectionError(408, "request_timeout", "the request did not come in time")
                 )
-            case ConnectionState.IDLE if not self._unsent():
+            case ConnectionState.IDLE if not self._side.has_unsent:
                 self._close()
             case _:
                 self.cut(flush=False)
 
     # Called by the responder and the server.
 
-    def write(self, data: bytes) -> None:
-        """Queue bytes for the client; raise `ClientGoneError` once it is gone."""
-        if self._transport is None or self._transport.is_closing():
-            raise ClientGoneError("the client is gone: stop the upstream and settle")
-        self._transport.write(data)
-
-    async def drained(self) -> None:
-        """Wait until the write buffer is below its mark; raise `ClientGoneError` once it can't be."""
-        await self._gate.wait()
-        if self._transport is None or self._transport.is_closing():
-            raise ClientGoneError(
-                "the client did not read, or is gone: stop the upstream and settle"
-            )
-
     def cut(self, *, flush: bool) -> None:
         """Close without an orderly end; without `flush` also drop what the kernel has queued."""
-        transport = self._transport
         self._state = ConnectionState.CLOSED
-        if transport is not None:
-            if flush:
-                self.deadline = self._loop.time() + self._limits.write_timeout_s
-                transport.close()
-            else:
-                reset(transport)
+        if not flush:
+            self._side.reset()
+        elif self._side.is_attached:
+            self.deadline = self._loop.time() + self._limits.write_timeout_s
+            self._side.close()
         self._cut_responder()
-        self._gate.open()
+        self._side.let_through()
 
     def drain(self, idle_grace_s: float = 0.0) -> None:
         """Close now if idle, else after the answer that is on its way.
@@ -267,7 +237,7 @@ class HttpServerProtocol(asyncio.Protocol):
             return
         if taken is not None:
             if self._reader.buffered > self._limits.max_buffered_bytes:
-                self._pause_reading()
+                self._side.pause_reading()
             self._begin_exchange(*taken)
             return
         match self._reader.phase:
@@ -290,16 +260,17 @@ class HttpServerProtocol(asyncio.Protocol):
             self.deadline = NEVER
         if not head.keep_alive or self._hub.draining:
             self.closes_after = True
+        side = self._side
         request = Request(
             method=head.method,
             path=head.path,
             query=head.query,
             headers=head.headers,
             body=body,
-            peer=self._peer,
+            peer=side.peer,
             received_at_monotonic=time.monotonic(),
-            tls=self._tls,
-            client_certificate=self._certificate,
+            tls=side.tls,
+            client_certificate=side.certificate,
             by_name=head.by_name,
         )
         responder = Responder(self, head_only=head.method == "HEAD", http_1_1=head.http_1_1)
@@ -350,9 +321,8 @@ class HttpServerProtocol(asyncio.Protocol):
         self.deadline = self._loop.time() + (
             self._limits.linger_timeout_s if draining else self._limits.idle_timeout_s
         )
-        if self._reading_paused and not self._eof and self._transport is not None:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        if self._side.reading_paused:
+            self._side.resume_reading()
         if self._reader.buffered:
             self._advance()
             self._account()
@@ -365,42 +335,29 @@ class HttpServerProtocol(asyncio.Protocol):
         self._finish_connection()
 
     def _finish_connection(self) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
+        if not self._side.is_open:
             return
         self._reader.clear()
         self._account()
-        if self._eof or not transport.can_write_eof():
+        if not self._side.can_linger:
             self._close()
             return
         self._state = ConnectionState.LINGER
         limits = self._limits
-        wait_s = limits.write_timeout_s if self._unsent() else limits.linger_timeout_s
+        wait_s = limits.write_timeout_s if self._side.has_unsent else limits.linger_timeout_s
         self.deadline = self._loop.time() + wait_s
-        transport.write_eof()
-        if self._reading_paused:
-            self._reading_paused = False
-            transport.resume_reading()
+        self._side.end_sending()
 
     def _close(self) -> None:
         self._state = ConnectionState.CLOSED
         self.deadline = self._loop.time() + self._limits.write_timeout_s
-        if self._transport is not None:
-            self._transport.close()
+        self._side.close()
 
     def _account(self) -> None:
         held = self._reader.held
         if held != self._held:
             self._held = held
             self._hub.hold(self, held)
-
-    def _unsent(self) -> bool:
-        return self._transport is not None and self._transport.get_write_buffer_size() > 0
-
-    def _pause_reading(self) -> None:
-        if not self._reading_paused and not self._eof and self._transport is not None:
-            self._reading_paused = True
-            self._transport.pause_reading()
 
     def _cut_responder(self) -> None:
         if self._responder is not None:

@@ -37,6 +37,7 @@ from gatelift.trust.dsse import (
     sign_envelope,
     verify_envelope,
 )
+from gatelift.trust.ecdsa_p256 import ORDER as P256_ORDER
 from gatelift.trust.errors import RootError
 from gatelift.trust.grant import (
     MAX_CARRIED_MS,
@@ -60,6 +61,7 @@ from gatelift.trust.keys import (
     SignatureError,
     SigningKey,
     VerifyingKey,
+    check_verifying_key,
     key_id,
     parse_public_key,
     verify_signature,
@@ -94,6 +96,7 @@ from gatelift.trust.order import (
     verify_clear,
     verify_order,
 )
+from gatelift.trust.p256_key import P256Key
 from gatelift.trust.permission import Permission, Refusal, applies, permit, stage_ceiling
 from gatelift.trust.quorum import QuorumError, verify_any_of, verify_quorum
 from gatelift.trust.root import (
@@ -142,6 +145,7 @@ __all__ = [
     "BEACON",
     "MAX_CARRIED_MS",
     "MAX_MANIFEST_BYTES",
+    "P256_ORDER",
     "ROOT_TYPE",
     "SSH_NAMESPACE",
     "STATEMENT_TYPE",
@@ -178,6 +182,7 @@ __all__ = [
     "Objection",
     "Order",
     "OrderError",
+    "P256Key",
     "Permission",
     "Person",
     "PublicJwk",
@@ -212,6 +217,7 @@ __all__ = [
     "check_beacon",
     "check_file_path",
     "check_grant_within",
+    "check_verifying_key",
     "demanded_envelope",
     "encode_statement",
     "is_segment",

@@ -23,11 +23,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 
 from gatelift.tlog import PublicKeyError, SignatureError
 
-__all__ = ["POINT_BYTES", "check_point", "verify_ecdsa_p256"]
+__all__ = ["ORDER", "POINT_BYTES", "check_point", "verify_ecdsa_p256"]
 
 POINT_BYTES: Final = 65
 _UNCOMPRESSED: Final = 4
-_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 def check_point(raw: bytes) -> bytes:
@@ -50,7 +50,7 @@ def verify_ecdsa_p256(public: bytes, signature: bytes, message: bytes) -> bytes:
         r, s = decode_dss_signature(signature)
         # The library refuses other spellings today; that it does is not left to it.
         one_spelling = encode_dss_signature(r, s) == signature
-        if not (one_spelling and 1 <= r < _ORDER and 1 <= s < _ORDER):
+        if not (one_spelling and 1 <= r < ORDER and 1 <= s < ORDER):
             raise SignatureError("expected strict DER of r and s below the order of P-256")
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
         key.verify(signature, message, ec.ECDSA(hashes.SHA256()))

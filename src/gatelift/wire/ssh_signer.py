@@ -19,7 +19,6 @@ from gatelift.errors import CallerError, PeerError
 from gatelift.trust import (
     SSH_NAMESPACE,
     KeyId,
-    MessageSigner,
     Scheme,
     SignatureError,
     VerifyingKey,
@@ -27,14 +26,11 @@ from gatelift.trust import (
     parse_ssh_public_key,
     verify_signature,
 )
-from gatelift.wire.keyfiles import KeyFileError, load_signing_key
+from gatelift.wire.keyfiles import KeyFileError
 
-__all__ = ["SshSigner", "SshSigningError", "load_signer", "load_verifying_key"]
+__all__ = ["SshSigner", "SshSigningError", "load_ssh_key"]
 
 _DEADLINE_S = 120.0
-_MAX_BYTES = 16_384
-_PUBLIC = (b"ssh-", b"sk-", b"ecdsa-sha2-")
-_PRIVATE = b"-----BEGIN"
 
 
 class SshSigningError(PeerError):
@@ -82,39 +78,8 @@ class SshSigner:
         return signature
 
 
-def load_signer(path: Path) -> MessageSigner:
-    """Return what signs for a file: its own key, or the agent where it is an SSH public key.
-
-    Raises `KeyFileError`.
-    """
-    head = _head(path)
-    if head.startswith(_PUBLIC):
-        return SshSigner(path, _ssh_key(path, head))
-    if head.startswith(_PRIVATE):
-        raise KeyFileError(
-            f"{path} is a private key of another program: give its public half ({path.name}.pub), "
-            "ssh-keygen asks the agent for the rest"
-        )
-    return load_signing_key(path)
-
-
-def load_verifying_key(path: Path) -> VerifyingKey:
-    """Return the public half of a key file or of an SSH `.pub` file; raises `KeyFileError`."""
-    head = _head(path)
-    if head.startswith(_PUBLIC):
-        return _ssh_key(path, head)
-    return VerifyingKey(scheme=Scheme.ED25519, public=load_signing_key(path).public)
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(_MAX_BYTES)
-    except FileNotFoundError as error:
-        raise KeyFileError(f"no key file at {path}: create it", code="key_file_missing") from error
-
-
-def _ssh_key(path: Path, text: bytes) -> VerifyingKey:
+def load_ssh_key(path: Path, text: bytes) -> VerifyingKey:
+    """Return the key of a `.pub` file's bytes; raises `KeyFileError`."""
     try:
         held = parse_ssh_public_key(text.decode("utf-8"))
     except (UnicodeDecodeError, CallerError) as error:
