@@ -438,7 +438,7 @@ WORDS = {
     "CapUnit": "requests input_tokens output_tokens bytes_out parallel cost coverage",
     "Category": "leak misuse autonomy probing honey",
     "DecisionKind": "advance hold rescope roll_back halt resume",
-    "Durability": "node replicated",
+    "Durability": "relaxed node replicated",
     "Endpoint": "chat responses completions messages embeddings count_tokens models",
     "EntryKind": "root plan placement probe commit evidence revocation review announcement objection"
     " certificate grant order"
@@ -517,7 +517,7 @@ SHAPES = {
     "header": "v integer, at integer, kind EntryKind, actor [text], body digest, body_bytes integer,"
     " visibility Visibility, end boolean",
     "batch": "v integer, node text, worker text, run text, seq integer, n integer, root digest,"
-    " at integer",
+    " at integer, durability? Durability|null",
     "start": f"{_PLACE}, request_id text, release text, stage text, certificate digest|null,"
     " fingerprint digest, grant text, principal text, organisation text, session text,"
     " endpoint Endpoint, stream boolean, request digest, request_bytes integer, reserved [Charge],"

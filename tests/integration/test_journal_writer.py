@@ -21,7 +21,7 @@ from gatelift.messages import (
     verify_ticket,
 )
 from gatelift.messages.records import encode_ticket
-from gatelift.terms import Endpoint
+from gatelift.terms import Durability, Endpoint
 from gatelift.tlog import MemoryTree
 from gatelift.trust import SignatureError, SigningKey
 
@@ -185,6 +185,78 @@ def test_a_ticket_before_the_sync_is_refused(tmp_path):
         return caught.value.code
 
     assert run(scenario()) == "journal_not_durable"
+
+
+def test_a_relaxed_batch_is_acknowledged_before_it_is_synced_and_says_so(tmp_path):
+    disk = Disk()
+    told = []
+    relaxed = [True]
+
+    async def scenario():
+        writer = make(
+            tmp_path / "w0", sync=disk.sync, on_committed=told.append, relaxed=lambda: relaxed[0]
+        )
+        disk.gate.clear()
+        first = writer.append(beat)
+        batch = await asyncio.wait_for(first.durable, 5)
+        ticket = parse_ticket(first.ticket(b"s" * 32).decode())
+        assert told == [], "who reads journals hears of it once it is on disk"
+        disk.gate.set()
+        relaxed[0] = False
+        second = await writer.append(beat).durable
+        writer.close()
+        return batch.entry, ticket, second.entry
+
+    entry, ticket, second = run(scenario())
+    assert entry.durability is Durability.RELAXED
+    assert '"durability":"relaxed"' in ticket.entry
+    assert second.durability is None
+    assert [batch.entry for batch in told] == [entry, second]
+    assert seqs_of(read_all(tmp_path / "w0")[0]) == [0, 1]
+
+
+def test_relaxed_batches_do_not_wait_for_the_sync_of_those_before(tmp_path):
+    disk = Disk()
+    told = []
+
+    async def scenario():
+        writer = make(
+            tmp_path / "w0", sync=disk.sync, on_committed=told.append, relaxed=lambda: True
+        )
+        disk.gate.clear()
+        for _ in range(5):
+            await asyncio.wait_for(writer.append(beat).durable, 5)
+        assert told == []
+        disk.gate.set()
+        await asyncio.to_thread(writer.close)
+        await asyncio.sleep(0)
+
+    run(scenario())
+    assert [batch.entry.seq for batch in told] == [0, 1, 2, 3, 4]
+    assert disk.syncs == 2, "one for the first, one for all that came meanwhile"
+
+
+def test_a_relaxed_journal_whose_disk_fails_refuses_what_comes_after_and_writes_all_again(tmp_path):
+    disk = Disk()
+
+    async def scenario():
+        writer = make(tmp_path / "w0", sync=disk.sync, relaxed=lambda: True)
+        disk.sync_error = True
+        first = writer.append(beat)
+        await asyncio.wait_for(first.durable, 5)
+        for _ in range(500):
+            if writer.broken is not None:
+                break
+            await asyncio.sleep(0.01)
+        with pytest.raises(JournalError):
+            writer.append(beat)
+        disk.sync_error = False
+        assert await asyncio.to_thread(writer.try_recover)
+        await writer.append(beat).durable
+        writer.close()
+
+    run(scenario())
+    assert seqs_of(read_all(tmp_path / "w0")[0]) == [0, 1]
 
 
 def test_a_second_writer_is_refused_while_the_first_lives(tmp_path):

@@ -98,6 +98,12 @@ class Holdings:
         while len(self._asked_ms) > _MAX_NONCES:
             self._asked_ms.pop(next(iter(self._asked_ms)))
 
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether the plan in force lets answers leave before their records are on disk."""
+        bundle = self.bundle
+        return bundle is not None and bundle.plan.trust.durability is Durability.RELAXED
+
     def is_alive(self, boot_ms: int) -> bool:
         """Return whether a status stands at `boot_ms`."""
         return self._status is not None and boot_ms < self._alive_until_ms

@@ -100,6 +100,7 @@ class _Worker:
             key=key,
             replica=settings.replica and settings.replica / settings.worker,
             on_committed=lambda _: self._link.committed(settings.worker, self._run),
+            relaxed=lambda: self._holdings.is_relaxed,
         )
         self._context = Context(
             holdings=self._holdings,

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from gatelift.encoding import Digest, encode_base64, encode_json, sha256_digest
 from gatelift.journal.errors import JournalError
 from gatelift.messages import SALT_BYTES, BatchEntry, sign_batch
+from gatelift.terms import Durability
 from gatelift.tlog import tree_rows
 from gatelift.trust import SigningKey
 
@@ -173,9 +174,19 @@ class Pending:
 
 
 def make_batch(
-    pendings: Sequence[Pending], *, node: str, worker: str, run: str, at: int, key: SigningKey
+    pendings: Sequence[Pending],
+    *,
+    node: str,
+    worker: str,
+    run: str,
+    at: int,
+    key: SigningKey,
+    relaxed: bool = False,
 ) -> SignedBatch:
-    """Return the signed batch over `pendings`, which are consecutive by `seq`. `at` in ms UTC."""
+    """Return the signed batch over `pendings`, which are consecutive by `seq`. `at` in ms UTC.
+
+    `relaxed` says on it that callers are answered before it is on disk.
+    """
     rows = tree_rows([pending.leaf for pending in pendings])
     entry = BatchEntry(
         v=1,
@@ -186,6 +197,7 @@ def make_batch(
         n=len(pendings),
         root=Digest(f"sha256:{rows[-1][0].hex()}"),
         at=at,
+        durability=Durability.RELAXED if relaxed else None,
     )
     data, signature = sign_batch(entry, key)
     return SignedBatch(entry, data, signature, rows)

@@ -65,6 +65,11 @@ class Stores:
         """The file of the open segment, -1 once it was given up."""
 
     @property
+    def is_replicated(self) -> bool:
+        """Whether there is a second store."""
+        return self._replica is not None
+
+    @property
     def is_full(self) -> bool:
         """Whether it is time for the next segment."""
         return self._segments.size >= self._segment_bytes

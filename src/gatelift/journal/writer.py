@@ -20,6 +20,9 @@ Invariants
   so a disk error leaves no gap and no second version.
 - With a `replica` a batch is durable once both copies are synced, which happens at the same time; if
   either fails, both are refused and written again. Which copy survives, whoever was answered is in it.
+- While `relaxed()` says so a batch is acknowledged once it is written and signed, before it is synced, and
+  says so itself: a kill loses nothing of it, a power cut may. What is known to be lost is still written
+  again, and a disk that fails still refuses whatever comes after.
 - At most `max_pending` records wait; the next one is refused (`journal_full`). Fails closed.
 - One process at a time (`lock`).
 
@@ -43,6 +46,7 @@ from gatelift.journal.batches import Acknowledgement, Pending, SignedBatch, make
 from gatelift.journal.entropy import Entropy
 from gatelift.journal.errors import JournalError, write_failed
 from gatelift.journal.groups import Group, Unsure, batch_frame
+from gatelift.journal.later_sync import LaterSync
 from gatelift.journal.lock import JournalLock
 from gatelift.journal.replica import REPLICA_TIMEOUT_S
 from gatelift.journal.segment_files import make_directory
@@ -77,7 +81,7 @@ class Writer:
 
     `run` is new for each process and sorts by time (`make_id("run", ...)`). `key` is the node's
     batch key. `replica` is the journal's folder on a second store. `on_committed(batch)` is called
-    on the loop after each durable batch. `write`, `sync` and `now_ms` are the system's; tests put
+    on the loop after each durable batch. `relaxed()` is asked for each batch, on the commit thread. `write`, `sync` and `now_ms` are the system's; tests put
     failing ones there. `append` is for the loop's thread only. Raises `JournalError`
     (`journal_locked`), `OSError`.
     """
@@ -96,6 +100,7 @@ class Writer:
         max_pending: int = MAX_PENDING,
         replica: Path | None = None,
         replica_timeout_s: float = REPLICA_TIMEOUT_S,
+        relaxed: Callable[[], bool] = lambda: False,
         write: Callable[[int, bytes], int] = os.write,
         sync: Callable[[int], None] = os.fdatasync,
         now_ms: Callable[[], int] = _now_ms,
@@ -108,6 +113,7 @@ class Writer:
         self._loop = loop or asyncio.get_running_loop()
         self._on_committed = on_committed
         self._max_pending = max_pending
+        self._relaxed = relaxed
         self._now_ms = now_ms
         # Guards all below; held while a frame is written, never while syncing.
         self._lock = threading.Lock()
@@ -145,6 +151,7 @@ class Writer:
         except BaseException:
             self._held.release()
             raise
+        self._later = LaterSync(self._stores.sync, self._settle, self._fail_all)
         self._thread = threading.Thread(target=self._commit_loop, name="commit", daemon=True)
         self._thread.start()
 
@@ -223,7 +230,7 @@ class Writer:
         were refused since the disk failed are committed by it, too: close such a start with a finish.
         """
         with self._lock:
-            if self._broken is None or self._closing or self._busy:
+            if self._broken is None or self._closing or self._busy or self._later.is_busy:
                 return self._broken is None
             try:
                 self._stores.begin_anew(self._unsure.all_signed(self._sign))
@@ -241,6 +248,7 @@ class Writer:
             self._closing = True
             self._rouse()
         self._thread.join()
+        self._later.drain()
         self._stores.close()
         self._held.release()
 
@@ -266,6 +274,8 @@ class Writer:
                 closing = self._closing
             if group.pendings and self._commit(group) and self._stores.is_full:
                 self._rotate()
+            if self._broken is not None:
+                self._later.drain()
             with self._lock:
                 self._stores.close_given_up()
             self._busy = False
@@ -276,8 +286,12 @@ class Writer:
                 time.sleep(_GATHER_S)
 
     def _commit(self, group: Group) -> bool:
+        # A second store is copied to for one group after the other, so there each is waited for.
+        relaxed = self._relaxed() and not self._stores.is_replicated
+        if not relaxed:
+            self._later.drain()
         try:
-            batch = group.batch = self._sign(group.pendings)
+            batch = group.batch = self._sign(group.pendings, relaxed=relaxed)
             with self._lock:
                 if self._broken is not None:
                     # An append failed meanwhile; the file is no longer ours to add to.
@@ -286,6 +300,10 @@ class Writer:
                 self._stores.write(batch_frame(batch))
                 fd = self._stores.fd
                 self._stores.copy([group])
+            if relaxed:
+                self._tell(group.acknowledged.resolve, batch)
+                self._later.add(group, fd)
+                return True
             self._stores.sync(fd)
         except Exception as error:  # noqa: BLE001  a dead thread would leave callers waiting for ever
             with self._lock:
@@ -299,6 +317,7 @@ class Writer:
         # batch is parted from its records.
         old = -1
         group = None
+        self._later.drain()
         try:
             with self._lock:
                 if self._broken is not None:
@@ -319,7 +338,7 @@ class Writer:
         if old >= 0:
             os.close(old)
 
-    def _sign(self, pendings: list[Pending]) -> SignedBatch:
+    def _sign(self, pendings: list[Pending], *, relaxed: bool = False) -> SignedBatch:
         return make_batch(
             pendings,
             node=self.node,
@@ -327,7 +346,19 @@ class Writer:
             run=self.run,
             at=self._now_ms(),
             key=self._key,
+            relaxed=relaxed,
         )
+
+    def _settle(self, groups: list[Group]) -> None:
+        for group in groups:
+            if group.batch is not None and self._on_committed is not None:
+                self._tell(self._on_committed, group.batch)
+
+    def _fail_all(self, error: Exception, groups: list[Group]) -> None:
+        with self._lock:
+            failed = self._fail(error)
+            for group in groups:
+                self._refuse(group, failed)
 
     def _new_group(self) -> Group:
         return Group(Acknowledgement(self._loop))

@@ -33,7 +33,7 @@ from gatelift.encoding import (
     parse_digest,
 )
 from gatelift.errors import CallerError
-from gatelift.terms import Band, Category, Endpoint, Posture, Side
+from gatelift.terms import Band, Category, Durability, Endpoint, Posture, Side
 from gatelift.tlog import verify_ed25519, verify_inclusion
 from gatelift.trust import SigningKey
 
@@ -241,8 +241,14 @@ class Beat(
 Record = Start | Finish | Beat
 
 
-class BatchEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A leaf of the requests log: `n` records from `seq` on, under `root`. `at` in ms UTC."""
+class BatchEntry(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """A leaf of the requests log: `n` records from `seq` on, under `root`. `at` in ms UTC.
+
+    `durability` says `relaxed` where callers were answered before it was on disk, and is left out
+    where they were not.
+    """
 
     v: int
     node: str
@@ -252,6 +258,7 @@ class BatchEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     n: int
     root: Digest
     at: int
+    durability: Durability | None = None
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

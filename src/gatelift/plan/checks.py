@@ -26,7 +26,7 @@ from gatelift.plan.price_checks import check_prices
 from gatelift.plan.problems import Report
 from gatelift.plan.stage_checks import Known, check_gate, check_stage, check_watches
 from gatelift.stats import attempts_to_rule_out
-from gatelift.terms import Tier, WatchRole
+from gatelift.terms import Assurance, Durability, Tier, WatchRole, at_least
 
 __all__ = ["check_plan"]
 
@@ -85,6 +85,7 @@ def _check_head(tree: Tree, report: Report) -> None:
             "expected at least two distinct roles: nobody alone may widen",
             "two roles, such as [safety, security]",
         )
+    _check_durability(tree, report)
     drift = tree.get("drift", {})
     if drift.get("changed", 3) > drift.get("probes", 16):
         report.add(
@@ -99,6 +100,21 @@ def _check_head(tree: Tree, report: Report) -> None:
             f"{tree['units_per_organisation']} an organisation is none",
             f"at most {tree['stretch']}",
         )
+
+
+def _check_durability(tree: Tree, report: Report) -> None:
+    if tree.get("trust", {}).get("durability") is not Durability.RELAXED:
+        return
+    for stage in tree.get("stages", ()):
+        assurance = BAD if stage is BAD else stage.get("assurance", BAD)
+        if assurance is not BAD and at_least(assurance, Assurance.OVERSEEN):
+            report.add(
+                "trust.durability",
+                f"stage {stage.get('name', '?')} is overseen, and relaxed loses records that an overseer "
+                "would ask for",
+                "node or replicated",
+            )
+            return
 
 
 def _check_unique(values: list[Any], path: str, word: str, report: Report) -> None:

@@ -109,7 +109,7 @@ TRUST = Record(
         ),
         Field(
             name="durability",
-            kind=Word(words=tuple(Durability), refused=not_enforced("relaxed")),
+            kind=Word(words=tuple(Durability)),
             says="where a record stands before a byte leaves",
             required=False,
         ),

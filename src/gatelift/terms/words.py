@@ -207,8 +207,9 @@ class Binding(_Word):
 
 
 class Durability(_Word):
-    """Where a record must stand before a byte leaves, weakest first."""
+    """Where a record must stand before a byte leaves, weakest first; `relaxed` is in memory only."""
 
+    RELAXED = "relaxed"
     NODE = "node"
     REPLICATED = "replicated"
 

@@ -33,6 +33,8 @@ BINDING = {
     Binding.MEASURED: "A signed manifest of the weights was checked when they were loaded.",
 }
 DURABILITY = {
+    Durability.RELAXED: "An answer leaves before its record is on any disk: a power cut, unlike a killed "
+    "process, can lose the records of the last moments. No record, no response is not promised.",
     Durability.NODE: "A record is on one machine's disk before an answer leaves; "
     "with that disk it would be lost.",
     Durability.REPLICATED: "A record is on two stores before an answer leaves; that the second does "
