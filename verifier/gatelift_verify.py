@@ -74,7 +74,7 @@ NOT_FOREIGN = ", not independent of the operator"
 NOT_JUDGED = (
     "whether decisions follow from the entries before them (gatelift replay)",
     "whether each entry was admissible when it was logged: that gates were open",
-    "whether envelopes lie inside the plan's, and exchanges inside their envelope",
+    "whether envelopes lie inside the plan's and what was announced, and exchanges inside theirs",
     "whether charges keep within caps, and observations are what the records give",
 )
 
@@ -1912,7 +1912,7 @@ class Releases:
         self.permits: dict[str, Permit] = {}
         self.stops: dict[str, Stop] = {}
         self.grants: dict[str, list[Granted]] = {}
-        self.announced: set[str] = set()
+        self.announced: dict[str, tuple[str, str, str]] = {}
         self.objections: dict[str, tuple[str, str]] = {}
         self.holds: dict[str, dict[str, Any]] = {}
         self.erasures: dict[str, dict[str, Any]] = {}
@@ -2047,7 +2047,7 @@ class Releases:
         elif kind == "grant":
             self.grants.setdefault(value["id"], []).append(Granted(value, at))
         elif kind == "announcement":
-            self.announced.add(digest)
+            self.announced[digest] = _terms(value)
         elif kind == "objection":
             for organisation in _overseers(entry.signers):
                 against = (value["announcement"], organisation)
@@ -2186,14 +2186,17 @@ class Releases:
             raise BrokenError("bad_notice", "its proofs are of other statements than it names")
         self._check_covers(self._logged(proofs["announcement"], "announcement"), value)
         for each in proofs["objections"]:
-            if self._logged(each, "objection")["announcement"] != announced:
-                raise BrokenError("bad_notice", "an objection is to something else")
+            self._logged(each, "objection")
         moments = [
             self._known_since_ms(each) for each in (proofs["announcement"], *proofs["objections"])
         ]
         if value["not_before"] < max(moments) + notice_ms:
             raise BrokenError("notice_running", f"its notice is over at {max(moments) + notice_ms}")
-        standing = {o for o, (against, _) in self.objections.items() if against == announced}
+        standing = {
+            objection
+            for objection, (against, _) in self.objections.items()
+            if self.announced.get(against) == _terms(value)
+        }
         if standing - set(told):
             raise BrokenError("objection_hidden", "it leaves out an objection that stood before it")
 
@@ -2251,6 +2254,11 @@ _EVERYTHING: dict[str, dict[str, Any]] = {
     "safeguards": {"postures": {}, "block_rules": []},
     "retention": {"content_days": None, "training": True},
 }  # fmt: skip
+
+
+def _terms(value: dict[str, Any]) -> tuple[str, str, str]:
+    """Return what an objection stands against: a stage, a candidate, a plan."""
+    return value["stage"], value["fingerprint"], value["plan"]
 
 
 def _overseers(signers: list[Signer]) -> set[str]:

@@ -49,11 +49,18 @@ def announced(state: State, stage: Stage, envelope: Envelope) -> AnnouncementEnt
 
 
 def objections_to(state: State, announcement: Digest) -> tuple[ObjectionEntry, ...]:
-    """Return what stands against an announcement, in order of logging."""
+    """Return what stands against an announcement or a twin of it, in order of logging.
+
+    Twins are of one stage, candidate and plan: who says a thing twice is not rid of an objection.
+    """
+    terms_of = {each.digest: each.announcement.terms for each in state.announcements}
+    terms = terms_of.get(announcement)
     return tuple(
         entry
         for entry in state.objections
-        if entry.objection.announcement == announcement and not entry.withdrawn
+        if terms is not None
+        and terms_of.get(entry.objection.announcement) == terms
+        and not entry.withdrawn
     )
 
 

@@ -7,8 +7,9 @@ Invariants
 - An announcement names all that would be widened: stage, candidate, plan, envelope, and the orders that
   would be lifted. A certificate rides on it only if it is for the same and lies within.
 - Time is that of cosignatures (`messages.notice`), never what an announcement or the log says of itself.
-- An objection holds for as long as the notice, from its own cosignature on. One of each overseer
-  organisation counts for an announcement: it delays, it is no veto. Its own organisation withdraws it.
+- An objection holds for as long as the notice, from its own cosignature on, against every announcement
+  of that stage, candidate and plan. One of each overseer organisation counts for an announcement: it
+  delays, it is no veto. Its own organisation withdraws it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     envelope: Envelope
     clears: tuple[str, ...]
     reason: str
+
+    @property
+    def terms(self) -> tuple[str, Digest, Digest]:
+        """Stage, candidate and plan: announcements that share them are twins to an objection."""
+        return self.stage, self.fingerprint, self.plan
 
 
 class Objection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -142,14 +142,15 @@ def test_an_objection_makes_it_count_anew() -> None:
     assert judged(*told(held, against, not_before=AT + NOTICE_MS)) is None
 
 
-def test_only_an_overseer_objects_and_only_to_this() -> None:
+def test_only_an_overseer_objects_and_to_a_twin_as_well() -> None:
     story, held = announced()
     value = Objection(id="o1", release="r", announcement=digest_of(held), grounds="x")
     by_another = story.say(EntryKind.OBJECTION, value, "safety:sam", ANNOUNCED_MS)
     assert judged(*told(held, by_another)) == "role_not_allowed"
-    elsewhere = msgspec.structs.replace(value, announcement=world().fingerprint)
-    foreign = story.say(EntryKind.OBJECTION, elsewhere, "overseer:vera", ANNOUNCED_MS)
-    assert judged(*told(held, foreign)) == "bad_notice"
+    twin = story.say(EntryKind.ANNOUNCEMENT, announcement(id="twin"), "operator:olga", ANNOUNCED_MS)
+    to_twin = msgspec.structs.replace(value, announcement=digest_of(twin))
+    against = story.say(EntryKind.OBJECTION, to_twin, "overseer:vera", AT)
+    assert judged(*told(held, against, not_before=AT)) == "notice_running"
 
 
 OTHERWISE: dict[str, dict[str, Any]] = {

@@ -32,8 +32,9 @@ class Notices:
     def take(self, entry: ReleasesEntry) -> None:
         """Note an announcement, an objection or its withdrawal; other entries say nothing."""
         match entry.body.value:
-            case Announcement():
+            case Announcement() as value:
                 self._announced.add(entry.header.body)
+                self._objections.take_announcement(entry.header.body, value)
             case Objection() as value:
                 signers = entry.body.signers
                 self._objections.take_objection(entry.header.body, value, signers)

@@ -43,6 +43,7 @@ from gatelift.messages import (
 )
 from gatelift.messages.frames import ClearFrame, OrderFrame
 from gatelift.trust import (
+    Announcement,
     Certificate,
     Grant,
     Objection,
@@ -66,6 +67,7 @@ FOLLOWED = frozenset(
         EntryKind.CLEAR,
         EntryKind.CERTIFICATE,
         EntryKind.GRANT,
+        EntryKind.ANNOUNCEMENT,
         EntryKind.OBJECTION,
         EntryKind.REVOCATION,
         EntryKind.ERASURE,
@@ -228,7 +230,9 @@ class OrderDesk:
                 case _:
                     found = verify_body(header.kind, body, self._root, header.at)
                     value = found.value
-                    if isinstance(value, Objection):
+                    if isinstance(value, Announcement):
+                        self._objections.take_announcement(header.body, value)
+                    elif isinstance(value, Objection):
                         self._objections.take_objection(header.body, value, found.signers)
                     elif isinstance(value, Revocation):
                         self._objections.take_revocation(value, found.signers)

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from gatelift.encoding import Digest
 from gatelift.ledger.errors import LedgerError
 from gatelift.messages import Revocation
-from gatelift.trust import Certificate, Objection, Signer
+from gatelift.trust import Announcement, Certificate, Objection, Signer
 
 __all__ = ["Objections"]
 
@@ -25,8 +25,13 @@ class Objections:
     """Remembers objections and certificates in the order of the log."""
 
     def __init__(self) -> None:
+        self._terms_of: dict[Digest, tuple[str, Digest, Digest]] = {}
         self._standing: dict[Digest, tuple[Digest, str]] = {}
         self._hiding: dict[Digest, Digest] = {}
+
+    def take_announcement(self, digest: Digest, value: Announcement) -> None:
+        """Note an announcement: an objection to it stands against its twins as well."""
+        self._terms_of[digest] = value.terms
 
     def take_objection(self, digest: Digest, value: Objection, signers: Iterable[Signer]) -> None:
         """Note an objection; the first of each organisation to an announcement counts."""
@@ -43,10 +48,11 @@ class Objections:
             del self._standing[value.body]
 
     def take_certificate(self, digest: Digest, value: Certificate) -> None:
-        """Note a certificate; it hides what stands against its announcement and is not named on it."""
+        """Note a certificate; it hides what stands against its terms and is not named on it."""
         if value.notice is None:
             return
-        against = (o for o, (a, _) in self._standing.items() if a == value.notice.announcement)
+        terms = (value.stage, value.fingerprint, value.plan)
+        against = (o for o, (a, _) in self._standing.items() if self._terms_of.get(a) == terms)
         for objection in set(against) - set(value.notice.objections):
             self._hiding[digest] = objection
 
