@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import shutil
 import sqlite3
 import time
@@ -46,10 +47,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert "stop it first" in " ".join(running.stderr.split())
         time.sleep(1)  # the keeper publishes twice a second
         shutil.copytree(deployment.folder / "logs" / "requests", home / "older")
+        (log,) = (home / "older").iterdir()
+        older = (log / "checkpoint").read_text()
         for _ in range(5):
             assert deployment.chat().status_code == 200
-        time.sleep(1)
-        deployment.anchor_heads()
+        anchor_newer(deployment, log.name, older)
     finally:
         deployment.stop()
         upstream.close()
@@ -62,6 +64,27 @@ def copy(whole: Path, tmp_path: Path) -> Path:
     return Path(
         shutil.copytree(whole, tmp_path / "d", ignore=lambda _, names: {"run"} & set(names))
     )
+
+
+def anchor_newer(deployment: Deployment, log: str, older: str) -> None:
+    """Wait until a head that is newer than the older one lies in the releases log."""
+    published = deployment.folder / "logs" / "requests" / log / "checkpoint"
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        newest = published.read_text()
+        deployment.anchor_heads()
+        if newest != older and is_anchored(deployment.folder, newest):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no newer head of {log} was anchored within 30 s")
+
+
+def is_anchored(folder: Path, checkpoint: str) -> bool:
+    text = json.dumps(checkpoint, ensure_ascii=False).encode()
+    with closing(database(folder)) as connection:
+        kinds = connection.execute("SELECT body FROM entries WHERE kind = 'head'")
+        heads = [(folder / "files" / "sha256" / body[7:]).read_bytes() for (body,) in kinds]
+    return any(text in base64.b64decode(json.loads(head)["payload"]) for head in heads)
 
 
 def database(folder: Path) -> sqlite3.Connection:
