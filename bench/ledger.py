@@ -331,7 +331,7 @@ def measure_certificates(deployment: Deployment, checks: int) -> dict[str, Any]:
             policy = releases_policy(whole.root)
             verify_logged(EntryKind.CERTIFICATE, sha256_digest(envelope), leaf, proof, policy)
 
-    who = holdings.identify(deployment.api_keys[0])
+    who = holdings.identify(deployment.api_keys[0].encode("ascii"))
     if who is None or not isinstance(holdings.standing(who, _now_ms(), 1), Standing):
         raise RuntimeError("the caller's key has no standing: nothing is measured")
     at_ms, count = _now_ms(), len(whole.bundle.certificates)
