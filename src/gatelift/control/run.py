@@ -21,6 +21,7 @@ from litestar.types import ControllerRouterHandler
 from gatelift.control.api import make_app
 from gatelift.control.control import Control
 from gatelift.errors import GateliftError
+from gatelift.wire.memory import settle_collector
 from gatelift.wire.web_server import listen, server_config, stop_signals
 
 __all__ = ["ExtraRoutes", "run"]
@@ -54,6 +55,7 @@ async def _serve(control: Control, host: str, port: int, extra_routes: ExtraRout
     try:
         async with control.running():
             app = make_app(control, extra_routes(control) if extra_routes else ())
+            settle_collector()
             with listen(host, port) as listener:
                 server = uvicorn.Server(server_config(app))
                 with stop_signals(server):

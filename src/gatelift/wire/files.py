@@ -13,10 +13,11 @@ It does not encrypt, and it does not list: a digest comes from something that wa
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from gatelift.encoding import Digest, parse_digest, sha256_digest
@@ -32,8 +33,10 @@ __all__ = [
 ]
 
 _ALGORITHM = "sha256"
-_AT_ONCE = 8
+_AT_ONCE = 64
+"""How many files are open at once."""
 _MANY = 4
+_SYNCERS = 16
 
 
 class FileStoreError(PeerError):
@@ -74,21 +77,32 @@ def _temporary(path: Path) -> Path:
 
 def _write_all(files: Sequence[tuple[Path, bytes]], mode: int) -> None:
     """Write each file durably; many at once, because a disk syncs many in the time of few."""
-    if len(files) < _MANY:
-        for path, data in files:
-            _write(path, data, mode)
-        return
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sync") as threads:
-        for done in [threads.submit(_write, path, data, mode) for path, data in files]:
-            done.result()
+    for first in range(0, len(files), _AT_ONCE):
+        with contextlib.ExitStack() as opened:
+            numbers = [_write(path, data, mode, opened) for path, data in files[first:][:_AT_ONCE]]
+            if len(numbers) < _MANY:
+                for number in numbers:
+                    os.fsync(number)
+            else:
+                # All are waited for before any is closed, also when one fails.
+                synced = [_syncers().submit(os.fsync, number) for number in numbers]
+                wait(synced)
+                for each in synced:
+                    each.result()
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
+def _write(path: Path, data: bytes, mode: int, opened: contextlib.ExitStack) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, mode), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    file = opened.enter_context(os.fdopen(os.open(path, flags, mode), "wb", buffering=0))
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+    return file.fileno()
+
+
+@functools.cache
+def _syncers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_SYNCERS, thread_name_prefix="sync")
 
 
 def sync_directory(directory: Path) -> None:
@@ -136,11 +150,11 @@ class FileStore:
         """Keep all of `bodies` durably and return their digests, in order."""
         digests = [sha256_digest(data) for data in bodies]
         wanted = {self.path(d): data for d, data in zip(digests, bodies, strict=True)}
-        replace_all_durably(
-            {p: data for p, data in wanted.items() if not _holds(p, data)}, mode=0o444
-        )
-        # Another process may have renamed one into place a moment ago, and died.
-        sync_directory(self._folder)
+        missing = {p: data for p, data in wanted.items() if not _holds(p, data)}
+        replace_all_durably(missing, mode=0o444)
+        if not missing:
+            # Another process may have renamed one into place a moment ago, and died.
+            sync_directory(self._folder)
         return digests
 
     def has(self, digest: Digest) -> bool:
