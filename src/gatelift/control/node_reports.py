@@ -4,9 +4,10 @@ Invariants
 - Counts are whole and cumulative, so only the newest report matters: nothing queues up. Only what
   differs from the log is logged, at most once each `COUNTS_GAP_S`.
 - What could stop a release (more found harmful, an event that the plan watches) is logged at once.
-  What only grows (units, open ones, other events) waits until `GROWN_GAP_S` after the last: each
-  transaction costs 14 ms of a core (commit, tiles, witness, status, the keepers that follow), and
-  under load something always grows.
+  What only grows (units, open ones, other events) waits until `GROWN_GAP_S` after the last, and once
+  `GROWN_BURST` were logged, until one more is due, each `GROWN_EACH_S`: under load something always
+  grows, and the log is kept for ever. So a day of traffic adds some 1,500 entries for each count, not
+  43,000, and the first of a morning are there at once.
 - A head is logged only if the node's key in the root signed it and it is larger than the one
   logged: the first of an origin at once, then once each `HEADS_GAP_S` (the releases log is kept for
   ever, and a node's log grows each second), and when somebody asks (`anchor`).
@@ -44,10 +45,20 @@ from gatelift.tlog import (
 )
 from gatelift.trust import Root
 
-__all__ = ["COUNTS_GAP_S", "GROWN_GAP_S", "HEADS_GAP_S", "NodeReports", "Submit"]
+__all__ = [
+    "COUNTS_GAP_S",
+    "GROWN_BURST",
+    "GROWN_EACH_S",
+    "GROWN_GAP_S",
+    "HEADS_GAP_S",
+    "NodeReports",
+    "Submit",
+]
 
 COUNTS_GAP_S = 0.35
 GROWN_GAP_S = 2.0
+GROWN_BURST = 60
+GROWN_EACH_S = 60.0
 HEADS_GAP_S = 60.0
 _MAX_ORIGINS = 64
 _KINDS: dict[type[msgspec.Struct], EntryKind] = {
@@ -89,6 +100,8 @@ class NodeReports:
         self._refused: set[bytes] = set()
         self._news = asyncio.Event()
         self._grown_s = -GROWN_GAP_S
+        self._budget = float(GROWN_BURST)
+        self._budgeted_s = time.monotonic()
         self._anchored_s = -HEADS_GAP_S
         self._anchoring = asyncio.Lock()
         self._counting = asyncio.Lock()
@@ -140,8 +153,7 @@ class NodeReports:
         while True:
             await self._news.wait()
             self._news.clear()
-            rested = time.monotonic() - self._grown_s >= GROWN_GAP_S
-            if rested or any(map(self._may_stop, self._changed())):
+            if self._may_log_growth() or any(map(self._may_stop, self._changed())):
                 await self._log_changed()
                 await asyncio.sleep(COUNTS_GAP_S)
 
@@ -150,7 +162,7 @@ class NodeReports:
         while True:
             await asyncio.sleep(GROWN_GAP_S)
             # Both at once, so that the writer makes one transaction of them.
-            await asyncio.gather(self._log_changed(), self._anchor_due())
+            await asyncio.gather(self._log_growth(), self._anchor_due())
 
     async def _anchor_due(self) -> None:
         is_new = self._heads.keys() - self._state().heads.keys()
@@ -170,10 +182,21 @@ class NodeReports:
                 ]
             )
 
+    async def _log_growth(self) -> None:
+        if self._may_log_growth():
+            await self._log_changed()
+
+    def _may_log_growth(self) -> bool:
+        now_s = time.monotonic()
+        due = (now_s - self._budgeted_s) / GROWN_EACH_S
+        self._budget, self._budgeted_s = min(GROWN_BURST, self._budget + due), now_s
+        return now_s - self._grown_s >= GROWN_GAP_S and self._budget >= 1
+
     async def _log_changed(self) -> None:
         async with self._counting:
             if found := self._changed():
                 self._grown_s = time.monotonic()
+                self._budget = max(0.0, self._budget - 1)
                 await self._log_each([(_KINDS[type(each)], each) for each in found])
 
     def _changed(self) -> list[Observation | EventCount | Probe]:
