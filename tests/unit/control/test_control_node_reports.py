@@ -1,7 +1,7 @@
 """What only grows is logged while there is a budget for it; what could stop is logged at once, always.
 
 Seen to fail: without the budget the second test counts dozens; with the budget asked of what could
-stop too, the third waits in vain.
+stop too, the last waits in vain.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ async def grow(reports: NodeReports, seconds: float) -> None:
 
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not true():
+        while not true():  # noqa: ASYNC110 (nobody tells when)
             await asyncio.sleep(0.002)
 
 
