@@ -205,11 +205,16 @@ class House:
 
     def start_keeper(self) -> None:
         code = (
-            "import sys,logging;logging.basicConfig(level=30);from pathlib import Path;"
+            "import sys,logging;logging.basicConfig(level=20);from pathlib import Path;"
             "from gatelift.keeper import run;run(Path(sys.argv[1]),node='n1')"
         )
         self.process = subprocess.Popen([sys.executable, "-c", code, str(self.directory)])
         STARTED.append(self.process)
+
+    def stop_keeper(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        assert self.process.wait(10) == 0
 
     def kill_keeper(self) -> None:
         assert self.process is not None

@@ -109,6 +109,7 @@ def make_node(directory: Path, node: str, replica: Path | None = None) -> Node:
             node=node,
             batch_key=batch_key,
             log_key=log_key,
+            saved=directory / "run" / "folded",
         ),
         own=own,
         worker_socket=socket_path(directory, "keeper.sock"),

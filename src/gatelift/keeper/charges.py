@@ -14,14 +14,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from gatelift.keeper.counters import Past, PoolKey, WorkerRun, window_end_ms
 from gatelift.keeper.errors import KeeperError
-from gatelift.messages import BriefRecord, BriefStart, Charge, Finish, Record, Start, StartTerms
+from gatelift.messages import (
+    BriefRecord,
+    BriefStart,
+    Charge,
+    Finish,
+    Record,
+    Start,
+    StartTerms,
+    briefly,
+)
 
-__all__ = ["Charges"]
+__all__ = ["Charges", "SavedCharges", "SavedRun"]
 
 
 AnyStart = Start | BriefStart
+
+
+class SavedRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One run: its last start, those that run, and what was spent by counter, then by window."""
+
+    worker: str
+    run: str
+    last_seq: int
+    running: tuple[BriefStart, ...]
+    spent: dict[str, dict[int, int]]
+
+
+class SavedCharges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All charges, of settled runs too; `past_ms` is up to when windows were forgotten."""
+
+    past_ms: int
+    runs: tuple[SavedRun, ...]
 
 
 class _Run:
@@ -64,6 +92,32 @@ class Charges:
     def __init__(self) -> None:
         self.past = Past()
         self._runs: dict[WorkerRun, _Run] = {}
+        self._settled: dict[WorkerRun, _Run] = {}
+
+    def save(self) -> SavedCharges:
+        """Return all that was folded, as a fold over the same records has it, settled or not."""
+        return SavedCharges(
+            past_ms=self.past.ms,
+            runs=tuple(
+                SavedRun(
+                    worker=name.worker,
+                    run=name.run,
+                    last_seq=run.last_seq,
+                    running=tuple(briefly(start) for start in run.running.values()),
+                    spent=run.spent,
+                )
+                for name, run in (self._runs | self._settled).items()
+            ),
+        )
+
+    def take_up(self, saved: SavedCharges) -> None:
+        """Begin where `save` was asked, before anything is folded."""
+        self.past.ms = max(self.past.ms, saved.past_ms)
+        for each in saved.runs:
+            run = self._runs[WorkerRun(each.worker, each.run)] = _Run()
+            run.last_seq = each.last_seq
+            run.running = {start.seq: start for start in each.running}
+            run.spent = {counter: dict(amounts) for counter, amounts in each.spent.items()}
 
     def fold(self, records: Iterable[Record | BriefRecord]) -> None:
         """Take a run's next records; raises `KeeperError` when a finish has no running start."""
@@ -122,15 +176,18 @@ class Charges:
         return tuple(self._runs)
 
     def forget(self, worker: WorkerRun) -> None:
-        """Forget a run that was settled and closed: its charges stand in the counters now."""
-        self._runs.pop(worker, None)
+        """Charge a run that was settled and closed no more: its charges stand in the counters now."""
+        run = self._runs.pop(worker, None)
+        if run is not None:
+            self._settled[worker] = run
 
     def roll(self, now_ms: int) -> None:
         """Forget windows that are past, and runs that have nothing left."""
         # This looks at every counter of every run, and a round of the keeper comes 20 times a second.
         if not self.past.move(now_ms):
             return
-        for name, run in list(self._runs.items()):
-            run.forget(self.past)
-            if not run.running and not run.spent:
-                del self._runs[name]
+        for runs in (self._runs, self._settled):
+            for name, run in list(runs.items()):
+                run.forget(self.past)
+                if not run.running and not run.spent:
+                    del runs[name]

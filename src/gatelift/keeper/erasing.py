@@ -74,7 +74,10 @@ Exclusive = Callable[[Callable[[], None]], Awaitable[None]]
 
 
 class Eraser:
-    """Holds what the log says of erasures and carries them out. `redo` is a folder on this host."""
+    """Holds what the log says of erasures and carries them out. `redo` is a folder on this host.
+
+    `before_erasing` lets go of copies of what the journals hold.
+    """
 
     def __init__(
         self,
@@ -84,6 +87,7 @@ class Eraser:
         redo: Path,
         files: FileStore,
         exclusive: Exclusive,
+        before_erasing: Callable[[], None],
     ) -> None:
         self._journals = journals
         self._replica = replica
@@ -91,6 +95,7 @@ class Eraser:
         self._replica_redo = redo / "erasing-replica.redo"
         self._files = files
         self._exclusive = exclusive
+        self._before_erasing = before_erasing
         self._erasures: dict[str, Erasure] = {}
         self._holds: dict[str, Hold] = {}
         self._news = asyncio.Event()
@@ -142,6 +147,8 @@ class Eraser:
     async def _carry_out(self) -> None:
         erasures = dict(self._erasures)
         work = await asyncio.to_thread(_plan, self._journals, erasures, self._files)
+        if work.patches:
+            await self._exclusive(self._before_erasing)
         for first in range(0, len(work.patches), _AT_ONCE):
             part = work.patches[first : first + _AT_ONCE]
             await self._exclusive(functools.partial(overwrite, self._redo, part))

@@ -7,7 +7,8 @@
 Batches of one run come in their own order; runs interleave as they are found, and the log keeps
 that order for ever. After a restart the log is read first, each of its entries is matched with the
 journal's batch, and only then what the journals hold beyond it is appended. So keeper and verifier
-fold the same batches in the same order.
+fold the same batches in the same order. What was folded is kept now and then (`saved_fold`), so that a
+restart begins there.
 
 Invariants
 - What is appended was verified: root (by the journal's reader), signature, node, worker, run, and
@@ -21,20 +22,22 @@ be called from another at any time.
 
 from __future__ import annotations
 
-import os
+import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatelift.encoding import Digest, decode_json
-from gatelift.journal import Batch, RunFollower, list_runs
+from gatelift.journal import Batch
 from gatelift.keeper.charges import Charges
 from gatelift.keeper.counters import Past, PoolKey, WorkerRun
 from gatelift.keeper.errors import KeeperError
+from gatelift.keeper.journal_cursor import KEEPER, JournalCursor
+from gatelift.keeper.saved_fold import VERSION, FoldFile, SavedFold, SavedLog
 from gatelift.ledger import HeadMemory, RequestsLog, TileLog
 from gatelift.messages import (
     BatchEntry,
@@ -53,68 +56,8 @@ from gatelift.watch import UnitCounter
 
 __all__ = ["KEEPER", "Journals"]
 
-KEEPER = "keeper"
-"""The name under which a keeper writes its own journal; no worker may have it."""
-
-
-class _Cursor:
-    """Reads the journals of all workers, each run in its own order."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._followers: dict[WorkerRun, RunFollower] = {}
-        self._ready: dict[WorkerRun, deque[Batch]] = {}
-        self._retired: set[WorkerRun] = set()
-
-    def find(self) -> list[WorkerRun]:
-        """Return all runs that are not retired, the keeper's own last.
-
-        What the keeper writes is about starts of dead workers, which must have been read before.
-        """
-        # By names alone: with an object for each path, this was a third of a round.
-        try:
-            with os.scandir(self._directory) as entries:
-                folders = [entry.name for entry in entries if entry.is_dir()]
-        except FileNotFoundError:
-            return []
-        folders.sort(key=lambda name: (name == KEEPER, name))
-        found = [
-            WorkerRun(name, run)
-            for name in folders
-            for run in list_runs(os.path.join(self._directory, name))  # noqa: PTH118
-        ]
-        return [name for name in found if name not in self._retired]
-
-    def take(self, name: WorkerRun) -> list[Batch]:
-        """Return what is ready, or else what one look at the disk finds."""
-        ready = self._ready.pop(name, None)
-        return list(ready) if ready else self._follower(name).poll_batches()
-
-    def next(self, name: WorkerRun) -> Batch | None:
-        """Return the next batch of a run, null when its journal ends here."""
-        ready = self._ready.setdefault(name, deque())
-        if not ready:
-            ready.extend(self._follower(name).poll_batches())
-        return ready.popleft() if ready else None
-
-    def uncommitted(self, name: WorkerRun) -> list[Start]:
-        """Return the starts that were written and that no batch covers."""
-        follower = self._followers.get(name)
-        stored = follower.uncommitted if follower else []
-        return [item.record for item in stored if isinstance(item.record, Start)]
-
-    def retire(self, name: WorkerRun) -> None:
-        """Look at a run no more: it is dead and was read to its end."""
-        self._retired.add(name)
-        self._followers.pop(name, None)
-        self._ready.pop(name, None)
-
-    def _follower(self, name: WorkerRun) -> RunFollower:
-        found = self._followers.get(name)
-        if found is None:
-            found = RunFollower(self._directory / name.worker, name.run)
-            self._followers[name] = found
-        return found
+_LOG = logging.getLogger(__name__)
+_FROM_THE_BEGINNING: Final[Mapping[str, int]] = {}
 
 
 class Journals:
@@ -130,8 +73,10 @@ class Journals:
         node: str,
         batch_key: SigningKey,
         log_key: Ed25519PrivateKey,
+        saved: Path | None = None,
     ) -> None:
         self._directory = directory
+        self._saved = None if saved is None else FoldFile(saved, batch_key)
         self._logs = logs
         self._heads = heads
         self._deployment = deployment
@@ -141,9 +86,11 @@ class Journals:
         self._lock = threading.Lock()
         self._charges = Charges()
         self._loose: dict[WorkerRun, list[Start]] = {}
-        self._cursor = _Cursor(directory)
+        self._cursor = JournalCursor(directory)
         self._months: dict[str, RequestsLog] = {}
         self._counters: dict[Digest, UnitCounter] = {}
+        self._is_whole = True
+        """Whether all that was taken from the journals was folded."""
 
     @property
     def past(self) -> Past:
@@ -172,15 +119,76 @@ class Journals:
             for path in sorted(self._logs.iterdir()):
                 if path.is_dir() and path.name.startswith(prefix):
                     self._open_month(path.name.removeprefix(prefix))
-        for log, index, records in self._replay(self._cursor):
+        sizes = self._take_up_saved(plans)
+        for log, index, records in self._replay(self._cursor, sizes):
             self._fold(log, index, records)
+
+    def _take_up_saved(self, plans: Mapping[Digest, Plan]) -> Mapping[str, int]:
+        """Begin from what was saved, if it may be believed; return how far each month's log is folded."""
+        saved = None if self._saved is None else self._saved.load()
+        if saved is None or not self._leads_to(saved, plans):
+            return {}
+        self._charges.take_up(saved.charges)
+        self._cursor = JournalCursor(self._directory, saved.places)
+        self._counters = {
+            digest: UnitCounter.restored(plan, saved.counters[digest])
+            for digest, plan in plans.items()
+        }
+        sizes = {each.month: each.size for each in saved.logs}
+        there = sum(log.size for log in self._months.values())
+        _LOG.info("%d of %d logged batches were folded before", sum(sizes.values()), there)
+        return sizes
+
+    def _leads_to(self, saved: SavedFold, plans: Mapping[Digest, Plan]) -> bool:
+        # Of windows ahead of the clock nothing is known any more: the journals know it.
+        if saved.node != self._node or saved.charges.past_ms > self._charges.past.ms:
+            return False
+        if plans.keys() - saved.counters.keys():
+            return False
+        for each in saved.logs:
+            log = self._months.get(each.month)
+            if log is None or log.root_at(each.size) != each.root:
+                return False
+        return True
+
+    def save(self, *, now: bool = False) -> None:
+        """Keep what was folded, if it is time or asked for `now`."""
+        if self._saved is not None:
+            self._saved.save_if_due(self._folded, now=now)
+
+    def forget_saved(self) -> None:
+        """Delete what was kept and keep nothing more: records are about to be erased."""
+        if self._saved is not None:
+            self._saved.end()
+
+    def _folded(self) -> SavedFold | None:
+        places = self._cursor.places()
+        if (
+            not self._is_whole
+            or places is None
+            or any(log.size != log.head.size for log in self._months.values())
+        ):
+            return None
+        with self._lock:
+            charges = self._charges.save()
+        return SavedFold(
+            v=VERSION,
+            node=self._node,
+            logs=tuple(
+                SavedLog(month=month, size=log.head.size, root=log.head.root.hex())
+                for month, log in self._months.items()
+            ),
+            places=places,
+            charges=charges,
+            counters={digest: counter.save() for digest, counter in self._counters.items()},
+        )
 
     def add_plans(self, plans: Mapping[Digest, Plan]) -> None:
         """Count under plans that are new here too, from the first record on."""
         for digest in plans.keys() - self._counters.keys():
             self.publish()
             counter = UnitCounter(plans[digest])
-            for log, index, records in self._replay(_Cursor(self._directory)):
+            for log, index, records in self._replay(JournalCursor(self._directory)):
                 counter.fold(records, log.origin, index)
             self._counters[digest] = counter
 
@@ -189,7 +197,8 @@ class Journals:
 
         Runs in `dead` are read to their end. Raises the error of the batch that does not hold.
         """
-        taken = 0
+        taken, whole = 0, self._is_whole
+        self._is_whole = False
         # Opened first: if the disk refuses, nothing was taken from a journal yet.
         log = self._month_of(now_ms)
         for name in self._cursor.find():
@@ -205,6 +214,7 @@ class Journals:
                 self._loose[name] = self._cursor.uncommitted(name)
         with self._lock:
             self._charges.roll(now_ms)
+        self._is_whole = whole
         return taken
 
     def publish(self) -> bytes | None:
@@ -272,10 +282,12 @@ class Journals:
             self._charges.forget(name)
             self._loose.pop(name, None)
 
-    def _replay(self, cursor: _Cursor) -> Iterator[tuple[RequestsLog, int, list[BriefRecord]]]:
+    def _replay(
+        self, cursor: JournalCursor, sizes: Mapping[str, int] = _FROM_THE_BEGINNING
+    ) -> Iterator[tuple[RequestsLog, int, list[BriefRecord]]]:
         for month in sorted(self._months):
-            log = self._months[month]
-            for index, data in TileLog(self._folder(month), log.head).entries(0, log.head.size):
+            log, first = self._months[month], sizes.get(month, 0)
+            for index, data in TileLog(self._folder(month), log.head).entries(first):
                 entry = decode_json(data, BatchEntry)
                 name = WorkerRun(entry.worker, entry.run)
                 batch = cursor.next(name)

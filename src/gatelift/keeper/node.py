@@ -129,6 +129,7 @@ class Node:
             redo=directory / "run",
             files=files,
             exclusive=self._while_unread,
+            before_erasing=journals.forget_saved,
         )
         self._desk = make_desk(self._server.broadcast, self._eraser.take)
         self._order_socket = OrderSocket(order_socket, self._adopt)

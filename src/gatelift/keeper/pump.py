@@ -199,6 +199,7 @@ class JournalPump:
         if self.closed_by is None:
             await self._blocking(lambda: self._journals.step(_now_ms()))
             await self._blocking(self._journals.publish)
+            await self._blocking(lambda: self._journals.save(now=True))
         await self._blocking(self._journals.close)
         self._thread.shutdown()
 
@@ -234,7 +235,9 @@ class JournalPump:
         plan_of = dict(self._plan_of())
 
         def publish() -> Counted | None:
-            if self._journals.publish() is None or current is None:
+            is_new = self._journals.publish() is not None
+            self._journals.save()
+            if not is_new or current is None:
                 return None
             return fit_counts(self._node, *self._journals.counted(plan_of, current))
 

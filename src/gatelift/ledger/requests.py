@@ -54,6 +54,7 @@ from gatelift.tlog import (
     TlogProof,
     consistency_proof,
     leaf_hash,
+    root_at,
     sign_checkpoint,
     verify_checkpoint,
 )
@@ -135,6 +136,10 @@ class RequestsLog:
     def note(self) -> bytes | None:
         """The note of the last committed head; None before the first commit."""
         return self._note
+
+    def root_at(self, size: int) -> str | None:
+        """Return the root over the first `size` entries in hex, null past the last committed head."""
+        return root_at(self._log, size).hex() if 0 <= size <= self._head.size else None
 
     def append(self, entry: bytes) -> int:
         """Add an entry and return its index, or the index that it has already.

@@ -5,7 +5,7 @@ form is stored UTF-8 JSON; msgpack is used in frames only.
 """
 
 from gatelift.messages.authority import AuthorityError, Body, may_sign, verify_body
-from gatelift.messages.brief import BriefRecord, BriefStart, decode_briefly
+from gatelift.messages.brief import BriefRecord, BriefStart, briefly, decode_briefly
 from gatelift.messages.bundle import (
     BUNDLE_TYPE,
     ROSTER_TYPE,
@@ -208,6 +208,7 @@ __all__ = [
     "VerifiedBundle",
     "VerifiedRoster",
     "Visibility",
+    "briefly",
     "charges_form",
     "commit_content",
     "commit_openings",

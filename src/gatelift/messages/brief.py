@@ -19,7 +19,7 @@ import msgspec
 from gatelift.errors import CallerError
 from gatelift.messages.records import Beat, Charge, Finish, RecordError, StartTerms
 
-__all__ = ["BriefRecord", "BriefStart", "decode_briefly"]
+__all__ = ["BriefRecord", "BriefStart", "briefly", "decode_briefly"]
 
 
 class BriefStart(
@@ -49,6 +49,13 @@ BriefRecord = BriefStart | Finish | Beat
 
 _CHARGES: msgspec.json.Decoder[tuple[Charge, ...]] = msgspec.json.Decoder(tuple[Charge, ...])
 _BRIEF: msgspec.json.Decoder[BriefRecord] = msgspec.json.Decoder(BriefRecord)
+
+
+def briefly(start: StartTerms) -> BriefStart:
+    """Return a start as it is counted."""
+    if isinstance(start, BriefStart):
+        return start
+    return msgspec.json.decode(msgspec.json.encode(start), type=BriefStart)
 
 
 def decode_briefly(stored: Iterable[bytes]) -> list[BriefRecord]:

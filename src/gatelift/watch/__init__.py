@@ -4,6 +4,7 @@ Pure and refoldable: the same batches in the same order give the same counts, so
 counts with this class what a keeper counted.
 """
 
+from gatelift.watch.saved import SavedCounter
 from gatelift.watch.session import (
     SessionError,
     make_session,
@@ -15,6 +16,7 @@ from gatelift.watch.would_have import Exchange, WouldHave, would_have_refused
 
 __all__ = [
     "Exchange",
+    "SavedCounter",
     "SessionError",
     "UnitCounter",
     "WatchError",

@@ -11,6 +11,7 @@ Does not know when a unit opens or closes: `units` does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from gatelift.encoding import Digest
@@ -35,8 +36,8 @@ class Ranges:
 
     __slots__ = ("_by_origin",)
 
-    def __init__(self) -> None:
-        self._by_origin: dict[str, tuple[int, int]] = {}
+    def __init__(self, by_origin: Mapping[str, tuple[int, int]] | None = None) -> None:
+        self._by_origin = dict(by_origin or {})
 
     def touch(self, place: Place) -> None:
         """Stretch the range of the place's log up to it."""

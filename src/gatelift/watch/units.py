@@ -45,9 +45,17 @@ from gatelift.messages import (
     RecordedVerdict,
     RecordRef,
     StartTerms,
+    briefly,
 )
 from gatelift.plan import HarmCondition, Plan
 from gatelift.terms import GENERATING_ENDPOINTS, Category, Side
+from gatelift.watch.saved import (
+    SavedCounter,
+    SavedEvent,
+    restore_ranges,
+    restore_stretch,
+    save_stretch,
+)
 from gatelift.watch.session import session_window_start_ms
 from gatelift.watch.stretch import Place, Ranges, Stretch, StretchKey, Unit
 
@@ -87,6 +95,56 @@ class UnitCounter:
     def horizon_ms(self) -> int:
         """The latest `at` of any record so far: the time by which units are closed."""
         return self._horizon_ms
+
+    @classmethod
+    def restored(cls, plan: Plan, saved: SavedCounter) -> UnitCounter:
+        """Return the counter that `save` was asked of, under the same plan."""
+        found = cls(plan)
+        for each in saved.stretches:
+            stretch, units = restore_stretch(each)
+            found._units |= units
+            if each.is_filling:
+                found._filling[(stretch.stage, stretch.certificate)] = stretch
+        found._take_up(saved)
+        return found
+
+    def _take_up(self, saved: SavedCounter) -> None:
+        self._undecided = {(start.worker, start.run): start for start in saved.undecided}
+        self._unanswerable = set(saved.unanswerable)
+        self._windows, self._memory = list(saved.windows), list(saved.memory)
+        self._events = {
+            (each.stage, each.category, each.side): (each.count, restore_ranges(each.ranges))
+            for each in saved.events
+        }
+        self._observed = dict(saved.observed)
+        self._last_index = dict(saved.last_index)
+        self._horizon_ms = saved.horizon_ms
+
+    def save(self) -> SavedCounter:
+        """Return all that it remembers; what is restored from that counts on as this would."""
+        self.observations()
+        sessions = {id(unit): session for session, unit in self._units.items()}
+        filling = list(self._filling.values())
+        # Others are full and nothing can change them: their figures stand in `observed`.
+        open_ones = dict.fromkeys([*filling, *(unit.stretch for unit in self._units.values())])
+        return SavedCounter(
+            stretches=tuple(
+                save_stretch(each, sessions, is_filling=each in filling) for each in open_ones
+            ),
+            undecided=tuple(briefly(start) for start in self._undecided.values()),
+            unanswerable=tuple(self._unanswerable),
+            windows=self._windows,
+            memory=self._memory,
+            events=tuple(
+                SavedEvent(
+                    stage=stage, category=category, side=side, count=count, ranges=ranges.values()
+                )
+                for (stage, category, side), (count, ranges) in self._events.items()
+            ),
+            observed=tuple(self._observed.items()),
+            last_index=self._last_index,
+            horizon_ms=self._horizon_ms,
+        )
 
     def fold(self, records: Sequence[Record | BriefRecord], origin: str, index: int) -> None:
         """Take the records of the batch that is entry `index` of the log `origin`.
