@@ -1,11 +1,17 @@
 """`gatelift review`: a human judgement of one stage, bound to the digests that were looked at.
 
-The evidence that is bound is all that counts on the log now; what comes later was not reviewed.
+Invariants
+- What is judged is shown first, from the bytes that the review binds (`review_sheet`), then asked for.
+- The evidence that is bound is all that counts on the log now; what comes later was not reviewed.
+- Without a key nothing is signed: `--show` prints the sheet, `--out` writes what is to be signed with its
+  sheet beside it, for `gatelift sign` on a machine that reaches nobody.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -18,53 +24,147 @@ from gatelift.cli.desk import (
     load_keys,
     new_id,
     show_sent,
-    sign_statement,
 )
-from gatelift.cli.output import JsonFlag, say, table
-from gatelift.encoding import Digest
+from gatelift.cli.errors import InputError
+from gatelift.cli.output import JsonFlag, facts, note, say, show
+from gatelift.cli.review_packet import Opened, Packet, encode_packet, gather, open_packet
+from gatelift.cli.review_sheet import Sheet, make_sheet
+from gatelift.encoding import sha256_digest
 from gatelift.messages import Review
+from gatelift.trust import STATEMENT_TYPE, MessageSigner, encode_statement, sign_envelope
+from gatelift.wire.files import replace_all_durably
 
-__all__ = ["review"]
+__all__ = ["person_of", "print_sheet", "review", "sheet_path"]
+
+
+def sheet_path(path: Path) -> Path:
+    """Return where the sheet of what is signed in `path` lies."""
+    return path.with_name(f"{path.name}.sheet")
+
+
+def person_of(opened: Opened, signers: Sequence[MessageSigner]) -> str | None:
+    """Return whose keys these are by the packet's root; none if it names none of them."""
+    keys = opened.root.keys
+    return next((keys[each.id].person for each in signers if each.id in keys), None)
+
+
+def print_sheet(sheet: Sheet) -> None:
+    """Print a sheet, 80 columns wide where the terminal says nothing else."""
+    say(_visible(sheet.headline))
+    for section in sheet.sections:
+        say()
+        say(section.title)
+        facts((_visible(f"  {name}"), _visible(value)) for name, value in section.rows)
+    say()
+
+
+def _visible(text: str) -> str:
+    # Notes and names are other people's: nothing in them may steer a terminal or turn text around.
+    return "".join(
+        each
+        if each.isprintable() or each == "\n"
+        else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
 
 
 def review(
     stage: Annotated[str, typer.Option("--stage", help="The stage that is judged.")],
-    note: Annotated[str, typer.Option("--note", help="The judgement, in a sentence or more.")],
-    key: KeysOption,
-    approve: Annotated[bool, typer.Option("--approve/--refuse", help="Whether it may open.")],
+    words: Annotated[
+        str | None, typer.Option("--note", help="The judgement, in a sentence or more.")
+    ] = None,
+    key: KeysOption = [],  # noqa: B006 (typer copies defaults)
+    approve: Annotated[
+        bool | None, typer.Option("--approve/--refuse", help="Whether it may open.")
+    ] = None,
+    show_only: Annotated[
+        bool, typer.Option("--show", help="Print the sheet and sign nothing; needs no key.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Sign without asking.")] = False,
     admin: AdminOption = None,
     token_file: TokenOption = None,
     out: OutOption = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Approve or refuse a stage, on the evidence that is on the log now."""
-    keys = load_keys(key)
+    """Show what is asked, the evidence, what changed and conflicts; then approve or refuse."""
     desk = Desk(admin, token_file)
-    found = [e for e in desk.state["evidence"] if e["usable"] and not e["revoked"]]
-    if found:
-        say("This review is bound to:")
-        table(
-            ("evidence", "result", "digest"),
-            [
-                (
-                    f"{e['evidence']['assessment']}/{e['evidence']['metric']}",
-                    f"{e['evidence']['s']} of {e['evidence']['n']}",
-                    e["digest"],
-                )
-                for e in found
-            ],
-        )
+    packet = _gathered(desk, stage)
+    opened = open_packet(packet)
+    keys = load_keys(key) if key else []
+    person = person_of(opened, keys)
+    if show_only:
+        sheet = make_sheet(opened, person)
+        show({"ok": True, "sheet": sheet}, lambda: print_sheet(sheet))
+        return
+    if words is None or approve is None:
+        raise InputError("expected --note TEXT and --approve or --refuse, or --show to only look")
     judged = Review(
         id=new_id("review"),
         release=desk.release,
         stage=stage,
         approves=approve,
-        plan=desk.plan_digest,
-        fingerprint=desk.fingerprint,
-        evidence=tuple(Digest(e["digest"]) for e in found),
-        note=note,
+        plan=opened.plan_digest,
+        fingerprint=opened.fingerprint,
+        evidence=tuple(
+            run.digest
+            for run in opened.runs
+            if run.counts and run.evidence.fingerprint == opened.fingerprint
+        ),
+        note=words,
     )
-    envelope = sign_statement("review", judged, desk.subject, keys)
+    print_sheet(make_sheet(opened, person, judged))
+    payload = encode_statement("review", (desk.subject,), judged)
+    if not keys:
+        _write_draft(payload, packet, out)
+        return
+    if not yes and not json_output and not typer.confirm("Sign this?"):
+        note("Not signed.")
+        raise typer.Exit(1)
+    envelope = sign_envelope(payload, STATEMENT_TYPE, keys)
+    if out is not None:
+        replace_all_durably({sheet_path(out): encode_packet(packet)})
     result = desk.send("review", envelope, out=out)
     result |= {"id": judged.id, "stage": stage, "approves": approve, "evidence": judged.evidence}
-    show_sent(result, f"Stage {stage} {'approved' if approve else 'refused'}: {note}")
+    show_sent(result, f"Stage {stage} {'approved' if approve else 'refused'}: {words}")
+
+
+def _gathered(desk: Desk, stage: str) -> Packet:
+    preview: dict[str, Any] = desk.client.get("/preview")
+    shut = tuple(
+        f"{each['message']} [{each['code']}]"
+        for held in preview["stages"]
+        if held["stage"] == stage
+        for each in held["blocked_by"]
+    )
+    # Asked before anything is read of the state: without a plan there is nothing to judge.
+    for adopted in (desk.plan_digest, desk.fingerprint):
+        desk.file(adopted)
+    return gather(desk.state, stage, desk.file, shut)
+
+
+def _write_draft(payload: bytes, packet: Packet, out: Path | None) -> None:
+    if out is None:
+        raise InputError("expected --key FILE to sign here, or --out FILE to sign elsewhere")
+    beside = sheet_path(out)
+    replace_all_durably({out: payload, beside: encode_packet(packet)})
+    result = {
+        "ok": True,
+        "kind": "review",
+        "payload": sha256_digest(payload),
+        "out": str(out),
+        "sheet": str(beside),
+        "signed": False,
+    }
+
+    def render() -> None:
+        say("Nothing is signed yet. Carry both files to the machine with the key.")
+        facts(
+            (
+                ("to sign", result["out"]),
+                ("its sheet", result["sheet"]),
+                ("payload", result["payload"]),
+                ("there", f"gatelift sign {out} --key FILE --out signed.json"),
+            )
+        )
+
+    show(result, render)

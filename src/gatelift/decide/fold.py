@@ -98,7 +98,7 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
         case Root():
             return msgspec.structs.replace(base, root=value, root_digest=header.body)
         case PlanAdoption():
-            return _plan(base, index, value, read)
+            return _plan(base, index, header, value, read)
         case PlacementEnrolment():
             return _placement(base, header, value)
         case Probe():
@@ -190,7 +190,7 @@ def _account(state: State, plan: Plan, candidate: Candidate, index: int) -> Acco
     return msgspec.structs.replace(fresh, number=held.number + 1)
 
 
-def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
+def _plan(state: State, index: int, header: EntryHeader, value: PlanAdoption, read: Read) -> State:
     if state.release not in (None, value.release):
         return state
     try:
@@ -203,6 +203,7 @@ def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
             plan=None,
             plan_digest=value.plan,
             plan_index=index,
+            plan_entry=header.body,
             plan_problem=f"{error.code}: {error}",
             fingerprint=None,
             weights=None,
@@ -213,6 +214,7 @@ def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
         plan=plan,
         plan_digest=value.plan,
         plan_index=index,
+        plan_entry=header.body,
         plan_problem=None,
         fingerprint=value.candidate,
         weights=candidate.model_part.weights,
