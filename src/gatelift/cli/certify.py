@@ -172,6 +172,8 @@ def _show_question(
             else "Nothing in the envelope changed since the one that stands."
         )
         facts((f"  {name}", f"{before} -> {after}") for name, before, after in changed)
+    for number, text in enumerate(answer.get("conditions") or ()):
+        say(f"{'Approved on these conditions:' if number == 0 else ''}\n- {text}".strip())
     blocked = answer.get("reasons") or ()
     if blocked:
         say("Its gate is shut; control will refuse the certificate because:")

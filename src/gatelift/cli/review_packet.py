@@ -95,6 +95,7 @@ class OpenedReview(msgspec.Struct, frozen=True, kw_only=True):
     """An earlier review of the stage."""
 
     review: Review
+    digest: Digest
     at: int
     index: int
     counts: bool
@@ -201,9 +202,15 @@ def _open(packet: Packet) -> Opened:
     reviews = []
     for each in packet.reviews:
         review, by = _read(each.envelope, "review", Review, root)
+        digest = sha256_digest(each.envelope.encode("utf-8"))
         reviews.append(
             OpenedReview(
-                review=review, at=each.at, index=each.index, counts=each.counts, signers=by
+                review=review,
+                digest=digest,
+                at=each.at,
+                index=each.index,
+                counts=each.counts,
+                signers=by,
             )
         )
     plan, candidate = packet.plan.encode("utf-8"), packet.candidate.encode("utf-8")

@@ -73,6 +73,16 @@ def make_sheet(opened: Opened, person: str | None, draft: Review | None = None) 
 def _draft(draft: Review) -> Iterator[Row]:
     yield "judgement", "approve" if draft.approves else "refuse"
     yield "note", draft.note
+    yield from _terms_of(draft)
+
+
+def _terms_of(review: Review) -> Iterator[Row]:
+    if review.until is not None:
+        yield "ends", at_text(review.until)
+    for number, condition in enumerate(review.conditions):
+        held = condition.max_organisations
+        mark = "" if held is None else f" (held on the log: at most {held} organisations)"
+        yield ("" if number else "conditions"), f"- {condition.text}{mark}"
 
 
 def _asked(opened: Opened, stage: Stage) -> Iterator[Row]:
@@ -89,6 +99,10 @@ def _asked(opened: Opened, stage: Stage) -> Iterator[Row]:
         yield "reviews", "none asked for; a refusal shuts the gate all the same"
     else:
         yield "reviews", f"{', '.join(demand.roles)}; none older than {ago(demand.max_age_ms)}"
+    for each in opened.reviews:
+        if each.counts and each.review.approves:
+            by = ", ".join(sorted({signer.person for signer in each.signers}))
+            yield from ((f"{name} of {by}", text) for name, text in _terms_of(each.review))
     yield "plan", opened.plan_digest
     yield "candidate", opened.fingerprint
     yield "root", opened.root_digest

@@ -23,14 +23,17 @@ from gatelift.cli.desk import (
     TokenOption,
     load_keys,
     new_id,
+    now_ms,
     show_sent,
+    sign_statement,
 )
 from gatelift.cli.errors import InputError
 from gatelift.cli.output import JsonFlag, facts, note, say, show
 from gatelift.cli.review_packet import Opened, Packet, encode_packet, gather, open_packet
 from gatelift.cli.review_sheet import Sheet, make_sheet
 from gatelift.encoding import sha256_digest
-from gatelift.messages import Review
+from gatelift.messages import Condition, Review, Revocation
+from gatelift.terms import parse_duration_ms
 from gatelift.trust import STATEMENT_TYPE, MessageSigner, encode_statement, sign_envelope
 from gatelift.wire.files import replace_all_durably
 
@@ -80,6 +83,19 @@ def review(
     show_only: Annotated[
         bool, typer.Option("--show", help="Print the sheet and sign nothing; needs no key.")
     ] = False,
+    condition: Annotated[
+        list[str] | None, typer.Option("--condition", help="Approve on this condition, published.")
+    ] = None,
+    max_organisations: Annotated[
+        int | None,
+        typer.Option("--max-organisations", help="Approve for at most so many; the log holds it."),
+    ] = None,
+    lasts: Annotated[
+        str | None, typer.Option("--for", help="The approval ends after this, such as 30d.")
+    ] = None,
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="Take back your own newest review, with --note.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Sign without asking.")] = False,
     admin: AdminOption = None,
     token_file: TokenOption = None,
@@ -96,6 +112,9 @@ def review(
         sheet = make_sheet(opened, person)
         show({"ok": True, "sheet": sheet}, lambda: print_sheet(sheet))
         return
+    if withdraw:
+        _withdraw(desk, opened, keys, words, out)
+        return
     if words is None or approve is None:
         raise InputError("expected --note TEXT and --approve or --refuse, or --show to only look")
     judged = Review(
@@ -111,6 +130,8 @@ def review(
             if run.counts and run.evidence.fingerprint == opened.fingerprint
         ),
         note=words,
+        conditions=_conditions(condition or (), max_organisations),
+        until=None if lasts is None else now_ms() + parse_duration_ms(lasts),
     )
     print_sheet(make_sheet(opened, person, judged))
     payload = encode_statement("review", (desk.subject,), judged)
@@ -126,6 +147,37 @@ def review(
     result = desk.send("review", envelope, out=out)
     result |= {"id": judged.id, "stage": stage, "approves": approve, "evidence": judged.evidence}
     show_sent(result, f"Stage {stage} {'approved' if approve else 'refused'}: {words}")
+
+
+def _conditions(texts: Sequence[str], max_organisations: int | None) -> tuple[Condition, ...]:
+    made = [Condition(text=text) for text in texts]
+    if max_organisations is not None:
+        text = f"at most {max_organisations} organisations"
+        made.append(Condition(text=text, max_organisations=max_organisations))
+    return tuple(made)
+
+
+def _withdraw(
+    desk: Desk,
+    opened: Opened,
+    keys: Sequence[MessageSigner],
+    words: str | None,
+    out: Path | None,
+) -> None:
+    person = person_of(opened, keys)
+    if words is None or person is None:
+        raise InputError("expected --note TEXT and --key FILE of who signed the review")
+    mine = [r for r in opened.reviews if any(signer.person == person for signer in r.signers)]
+    newest = max(mine, key=lambda each: each.index, default=None)
+    if newest is None or not newest.counts:
+        stage = opened.packet.stage
+        raise InputError(f"no review of stage {stage!r} by {person} stands", code="no_review")
+    taken = Revocation(body=newest.digest, reason=words)
+    result = desk.send(
+        "revocation", sign_statement("revocation", taken, desk.subject, keys), out=out
+    )
+    word = "approval" if newest.review.approves else "refusal"
+    show_sent(result, f"The {word} of stage {opened.packet.stage} is withdrawn: {words}")
 
 
 def _gathered(desk: Desk, stage: str) -> Packet:

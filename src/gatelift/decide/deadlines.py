@@ -48,6 +48,8 @@ def _moments(state: State, now_ms: int) -> Iterator[int]:
     review_ages = {stage.gate.reviews.max_age_ms for stage in plan.stages if stage.gate.reviews}
     for review in state.reviews:
         yield from (review_stale_from(review, age) for age in review_ages)
+        if review.review.until is not None:
+            yield review.review.until
     for stage in plan.stages:
         soak = stage.gate.soak
         if soak is not None:

@@ -4,7 +4,7 @@ Invariants
 - Pure, and total over entries that were verified (`messages.verify_body`) and admitted
   (`decide.admit`); an entry that does not fit changes nothing but `size` and `at`.
 - What narrows takes effect by being there; what widens only if it keeps its own rule even here: a
-  refusing review is withdrawn by its author alone, an incident changes by its rules alone.
+  review is withdrawn by its author alone, an incident changes by its rules alone.
 - Breaches latch from recorded decisions. A certificate that clears the orders that followed
   releases them, and opens the next account of false alarm if a guardrail had breached.
 
@@ -282,8 +282,8 @@ def _revocation(state: State, body: Body, value: Revocation) -> State:
     people = {signer.person for signer in body.signers}
     for entry in state.reviews:
         authors = {signer.person for signer in entry.signers}
-        # Withdrawing a refusal widens, so only its author can.
-        if entry.digest == value.body and not entry.review.approves and not people & authors:
+        # A judgement is its author's: who wants the stage shut refuses it, or orders a stop.
+        if entry.digest == value.body and not people & authors:
             return state
     objections = tuple(
         msgspec.structs.replace(entry, withdrawn=True)
