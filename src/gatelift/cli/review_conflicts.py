@@ -52,6 +52,10 @@ def _conflicts(opened: Opened, stage: Stage, person: str) -> Iterator[str]:
         yield f"signed the evidence {', '.join(dict.fromkeys(made))}"
     if any(signer.person == person for signer in opened.adopted_by):
         yield "signed the plan for the release"
+    demand = stage.gate.reviews
+    for role, deputy in demand.deputies.items() if demand is not None else ():
+        if deputy == person:
+            yield f"is the deputy of {role}: counts only in its silence"
     certifies = [role for role in stage.quorum if person in _people(root, role)]
     if certifies:
         yield f"can sign the certificate as {', '.join(certifies)}"

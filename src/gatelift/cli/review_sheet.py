@@ -99,6 +99,12 @@ def _asked(opened: Opened, stage: Stage) -> Iterator[Row]:
         yield "reviews", "none asked for; a refusal shuts the gate all the same"
     else:
         yield "reviews", f"{', '.join(demand.roles)}; none older than {ago(demand.max_age_ms)}"
+        for role, deputy in demand.deputies.items():
+            wait = ago(demand.answer_by_ms or 0)
+            yield (
+                f"deputy of {role}",
+                f"{deputy}, once {role} is silent for {wait} after being asked",
+            )
     for each in opened.reviews:
         if each.counts and each.review.approves:
             by = ", ".join(sorted({signer.person for signer in each.signers}))

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gatelift.decide.admit_error import AdmitError, refuse
-from gatelift.decide.admit_review import check_approved_terms
+from gatelift.decide.admit_review import check_approved_terms, check_deputies
 from gatelift.decide.gates import Examination, examine
 from gatelift.decide.notice import objections_to
 from gatelift.decide.places import binding_of, sealing_of
@@ -47,7 +47,7 @@ def check_certificate(
     if root is None or plan is None or state.plan_digest is None or state.fingerprint is None:
         refuse("no_plan", "root, plan and candidate come before a certificate")
     try:
-        verify_certificate(
+        held = verify_certificate(
             data,
             root=root,
             plan=plan,
@@ -70,6 +70,7 @@ def check_certificate(
         )
     _check_notice(state, root, plan, value, read)
     check_approved_terms(state, value, now_ms)
+    check_deputies(state, plan.stage(value.stage), held.signers, looked.evidence, now_ms)
     _check_clears(state, value)
     _check_contents(state, value, looked)
     _check_place(state, root, value)

@@ -3,6 +3,7 @@
 Invariants
 - A review is of what is in force: this plan, this candidate, evidence that is on the log.
 - Conditions and an end are an approval's: a refusal does not grow old and has no exceptions.
+- A deputy signs a certificate only when it is its turn to review.
 - A certificate stays inside every approval that stands when it is logged, by the log's time.
 """
 
@@ -15,8 +16,11 @@ from gatelift.decide.admit_error import (
     require_release,
     require_stage,
 )
+from gatelift.decide.deputies import turn_of
 from gatelift.decide.people import bounds_at
+from gatelift.decide.stages import uncleared
 from gatelift.decide.state import State
+from gatelift.encoding import Digest
 from gatelift.messages import (
     MAX_CONDITION_CHARACTERS,
     MAX_CONDITIONS,
@@ -24,9 +28,10 @@ from gatelift.messages import (
     ReviewError,
     check_bounds,
 )
-from gatelift.trust import Certificate
+from gatelift.plan import Stage
+from gatelift.trust import Certificate, QuorumError, Signer, verify_quorum
 
-__all__ = ["check_approved_terms", "check_review"]
+__all__ = ["check_approved_terms", "check_deputies", "check_review"]
 
 
 def check_review(state: State, value: Review, now_ms: int) -> None:
@@ -82,3 +87,30 @@ def check_approved_terms(state: State, value: Certificate, now_ms: int) -> None:
             f"the certificate admits {most} organisations, {len(there)} hold grants of stage "
             f"{value.stage}: end some of them first",
         )
+
+
+def check_deputies(
+    state: State,
+    stage: Stage,
+    signers: tuple[Signer, ...],
+    used: tuple[Digest, ...],
+    now_ms: int,
+) -> None:
+    """Return if a certificate has its quorum without deputies whose turn it is not; raises `AdmitError`."""
+    demand, root = stage.gate.reviews, state.root
+    if demand is None or root is None or not demand.deputies:
+        return
+    after = max((entry.index for entry in uncleared(state, stage.name)), default=-1)
+    waiting = {}
+    for role, person in demand.deputies.items():
+        turn = turn_of(state, stage.name, demand, role, frozenset(used), after, now_ms)
+        if not turn.counts:
+            waiting[role, person] = turn.why
+    counted = tuple(each for each in signers if (each.role, each.person) not in waiting)
+    try:
+        verify_quorum(root, counted, stage.quorum)
+    except QuorumError as error:
+        causes = "; ".join(
+            f"{who} is deputy of {role}: {why}" for (role, who), why in waiting.items()
+        )
+        refuse("deputy_waits", f"{error}; {causes}")

@@ -4,6 +4,7 @@ Invariants
 - Of one person's reviews of a stage the newest speaks, in whatever role it was signed.
 - A refusal of this plan and candidate blocks until its author approves or withdraws it, also from a
   role that nobody asked; it does not grow old.
+- A deputy counts only when it is its turn (`deputies`).
 - An approval ends by its own `until`, and when its author withdraws it; what stands bounds a certificate.
 - An earlier stage's approval that is gone shuts the gates of wider stages; what it serves goes on.
 - An approval counts for a role if it is of this plan, this candidate and all evidence that the gate
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gatelift.decide.deputies import turn_of
 from gatelift.decide.reasons import ReasonCode, reason
 from gatelift.decide.state import ReviewEntry, State
 from gatelift.encoding import Digest
@@ -153,18 +155,25 @@ def check_reviews(
         reasons.append(reason(ReasonCode.REVIEW_REFUSED, person, text))
     good: list[Signer] = []
     for role in demand.roles:
+        turn = None
+        if role in demand.deputies:
+            turn = turn_of(state, stage.name, demand, role, needed, after, now_ms)
         weak: list[ReasonCode] = []
         strong: list[Signer] = []
         for person, entry in sorted(newest.items()):
             mine = [s for s in entry.signers if s.person == person and s.role == role]
             if mine:
                 why = _weakness(state, entry, demand, needed, after, now_ms)
+                if why is None and turn is not None and person == demand.deputies[role]:
+                    why = None if turn.counts else ReasonCode.DEPUTY_WAITS
                 strong.extend(mine if why is None else ())
                 weak.extend(() if why is None else (why,))
         good.extend(strong)
         if not strong:
             code = weak[-1] if weak else ReasonCode.REVIEW_MISSING
             text = f"stage {stage.name} wants a review by {role} of all {len(needed)} evidence"
+            if turn is not None:
+                text += f"; for its deputy {demand.deputies[role]}: {turn.why}"
             reasons.append(reason(code, role, text))
     if not reasons and state.root is not None:
         try:

@@ -52,6 +52,7 @@ class ReasonCode(enum.StrEnum):
     REVIEW_BEFORE_STOP = "review_before_stop"
     REVIEW_ENDED = "review_ended"
     REVIEW_WITHDRAWN = "review_withdrawn"
+    DEPUTY_WAITS = "deputy_waits"
     REVIEW_REFUSED = "review_refused"
     EARLIER_REVIEW_GONE = "earlier_review_gone"
     REVIEW_PERSON_TWICE = "review_person_twice"
@@ -209,6 +210,11 @@ DOCS: dict[ReasonCode, tuple[str, str, str]] = {
         "role",
         "Whoever approved took it back.",
         "the same person, or another of the role, approves",
+    ),
+    _R.DEPUTY_WAITS: (
+        "role",
+        "Only a deputy approved, and the role itself may still answer or has.",
+        "the role reviews; or, asked by an announcement, it is silent for the plan's answer_by",
     ),
     _R.EARLIER_REVIEW_GONE: (
         "stage",
