@@ -3,10 +3,11 @@
 Attacked here: the full quorum, with genuine keys, certifies more organisations than the reviewer approved,
 and for longer than the approval lasts; admissions admits one more; another person takes the approval back;
 the quorum renews after its author did. A reviewer signs on a machine without any network, from files that
-somebody changed on the way.
+somebody changed on the way. Control itself is crooked (`crooked/`) and logs what it should refuse.
 
 Seen to fail: without `check_approved_terms` in `decide.admit_certificate` the wider certificate was logged
 (red); without the author's check in `decide.admit` the overseer withdrew the reviewer's approval (red);
+without `check_certificates` of approvals in `ledger.following.desk` the crooked certificate was served (red);
 without `check_packet` in `cli.signing` the sheet of another plan was signed (red).
 """
 
@@ -15,16 +16,20 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.promises.dossiers import export
 from tests.promises.hands import Hands, now_ms, statement
 from tests.promises.outside import PLANS, PYTHON, Deployment, Said, gatelift, wait_for
 from tests.promises.test_p02_missing_evidence import THRESHOLD, promise, result
+from tests.promises.test_p03_public_notice import found_by_both
 from tests.support.upstream import ScriptedUpstream
 
 QUORUM = ("operator", "safety")
@@ -38,14 +43,28 @@ def upstream() -> Iterator[ScriptedUpstream]:
     found.close()
 
 
+def _honest(_: Path) -> dict[str, str]:
+    return {}
+
+
+def _crooked(home: Path) -> dict[str, str]:
+    """Return what makes control one that logs certificates beyond what was approved."""
+    shutil.copytree(Path(__file__).parent / "crooked", home / "crooked")
+    (home / "crooked" / "ignores-approvals").touch()
+    return {"PYTHONPATH": str(home / "crooked")}
+
+
 @pytest.fixture
-def deployment(upstream: ScriptedUpstream, tmp_path: Path) -> Iterator[Deployment]:
+def deployment(
+    upstream: ScriptedUpstream, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Deployment]:
     """A deployment whose second stage wants nothing more than a review."""
     found = Deployment(
         tmp_path / "d",
         upstream=upstream.url,
         upstream_key=upstream.key,
         plan=PLANS / "harbour.yaml",
+        environment=getattr(request, "param", _honest)(tmp_path),
     )
     commit = promise(found, tmp_path, "threshold", 60)
     result(found, tmp_path, commit, THRESHOLD, n=60).must()
@@ -105,6 +124,30 @@ def test_a_certificate_stays_inside_what_was_approved(
     found = certify(deployment).reasons()["review_ended"]
     assert "reviews again" in found["opens_with"]
     assert deployment.chat(key=api_key).status_code == 403
+
+
+@pytest.mark.parametrize("deployment", [_crooked], indirect=True, ids=["crooked"])
+def test_a_crooked_control_serves_nothing_beyond_an_approval(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    api_key = deployment.grant("insider", stage="internal")
+    assert deployment.chat().status_code == 200
+    deployment.cli(*APPROVE, "--max-organisations", "1", who=("safety",)).must()
+    envelope = deployment.admin("/draft/certificate?stage=internal").json()["certificate"][
+        "envelope"
+    ]
+    wide = {**envelope, "audience": {**envelope["audience"], "max_organisations": 9}}
+    signed_by_quorum(deployment, tmp_path, envelope=wide).must()
+    log = deployment.folder / "run" / "keeper.log"
+    wait_for(lambda: "exceeds_condition" in log.read_text(), seconds=20)
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        served = deployment.chat(key=api_key)
+        assert served.status_code != 200, "served beyond what was approved"
+        time.sleep(0.2)
+    # A stranger finds it in what the log holds.
+    ours, theirs = found_by_both(export(deployment, tmp_path / "dossier"), deployment)
+    assert "exceeds_condition" in ours & theirs
 
 
 def test_only_its_author_takes_an_approval_back_and_nothing_is_renewed_then(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from gatelift.decide import examine, gate
@@ -117,6 +118,20 @@ def test_a_deputy_signs_no_certificate_before_the_turn(story: Story) -> None:
     story.review("internal", SAM)
     assert refusal(signed_by, story, DAN) == "deputy_waits"
     signed_by(story, SAM)
+
+
+def test_control_asks_that_of_every_certificate(story: Story) -> None:
+    story.review("internal", SAM)
+    # Its notice takes proofs, which are asked for first: without it, by the same plan.
+    plan = story.world.plan
+    stages = tuple(msgspec.structs.replace(stage, notice_ms=0) for stage in plan.stages)
+    story.state = msgspec.structs.replace(
+        story.state, plan=msgspec.structs.replace(plan, stages=stages)
+    )
+    value = story.certificate_value("internal")
+    signed = (EntryKind.CERTIFICATE, value, "operator:olga")
+    assert refusal(story.log, *signed, DAN) == "deputy_waits"
+    story.log(*signed, SAM)
 
 
 def test_in_its_turn_a_deputy_reviews_and_signs(story: Story) -> None:
