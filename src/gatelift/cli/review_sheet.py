@@ -28,7 +28,6 @@ from gatelift.plan import Candidate, Plan, Stage
 __all__ = ["Section", "Sheet", "make_sheet"]
 
 Row = tuple[str, str]
-_NOTHING = "none"
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +38,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sheet(msgspec.Struct, frozen=True, kw_only=True):
-    """The four parts, and of which root: its digest is compared by eye with the pinned one."""
+    """A headline and the parts in order; what would be signed stands first where there is a draft."""
 
     headline: str
     sections: tuple[Section, ...]
@@ -96,7 +95,7 @@ def _asked(opened: Opened, stage: Stage) -> Iterator[Row]:
     if stage.notice_ms:
         yield "notice", f"{ago(stage.notice_ms)}, in public"
     if demand is None:
-        yield "reviews", "none asked for; a refusal shuts the gate all the same"
+        yield "reviews", "none asked for; a refusal shuts the gates of wider stages"
     else:
         yield "reviews", f"{', '.join(demand.roles)}; none older than {ago(demand.max_age_ms)}"
         for role, deputy in demand.deputies.items():

@@ -28,7 +28,7 @@ from gatelift.cli.desk import (
     sign_statement,
 )
 from gatelift.cli.errors import InputError
-from gatelift.cli.output import JsonFlag, facts, note, say, show
+from gatelift.cli.output import JsonFlag, facts, note, say, show, visible
 from gatelift.cli.review_packet import Opened, Packet, encode_packet, gather, open_packet
 from gatelift.cli.review_sheet import Sheet, make_sheet
 from gatelift.encoding import sha256_digest
@@ -53,22 +53,12 @@ def person_of(opened: Opened, signers: Sequence[MessageSigner]) -> str | None:
 
 def print_sheet(sheet: Sheet) -> None:
     """Print a sheet, 80 columns wide where the terminal says nothing else."""
-    say(_visible(sheet.headline))
+    say(visible(sheet.headline))
     for section in sheet.sections:
         say()
         say(section.title)
-        facts((_visible(f"  {name}"), _visible(value)) for name, value in section.rows)
+        facts((visible(f"  {name}"), visible(value)) for name, value in section.rows)
     say()
-
-
-def _visible(text: str) -> str:
-    # Notes and names are other people's: nothing in them may steer a terminal or turn text around.
-    return "".join(
-        each
-        if each.isprintable() or each == "\n"
-        else each.encode("unicode_escape").decode("ascii")
-        for each in text
-    )
 
 
 def review(
@@ -104,6 +94,7 @@ def review(
 ) -> None:
     """Show what is asked, the evidence, what changed and conflicts; then approve or refuse."""
     desk = Desk(admin, token_file)
+    subject = desk.subject  # raises while no plan was adopted: there is nothing to judge then
     packet = _gathered(desk, stage)
     opened = open_packet(packet)
     keys = load_keys(key) if key else []
@@ -134,7 +125,7 @@ def review(
         until=None if lasts is None else now_ms() + parse_duration_ms(lasts),
     )
     print_sheet(make_sheet(opened, person, judged))
-    payload = encode_statement("review", (desk.subject,), judged)
+    payload = encode_statement("review", (subject,), judged)
     if not keys:
         _write_draft(payload, packet, out)
         return
@@ -188,9 +179,6 @@ def _gathered(desk: Desk, stage: str) -> Packet:
         if held["stage"] == stage
         for each in held["blocked_by"]
     )
-    # Asked before anything is read of the state: without a plan there is nothing to judge.
-    for adopted in (desk.plan_digest, desk.fingerprint):
-        desk.file(adopted)
     return gather(desk.state, stage, desk.file, shut)
 
 
