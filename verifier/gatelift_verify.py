@@ -478,7 +478,7 @@ SHAPES = {
     " stage text, started integer, finished integer, results digest, under [text]",
     "revocation": "body digest, reason text",
     "review": "id text, release text, stage text, approves boolean, plan digest, fingerprint digest,"
-    " evidence [digest], note text",
+    " evidence [digest], note text, conditions? [Condition], until? integer|null",
     "announcement": "id text, release text, stage text, fingerprint digest, plan digest,"
     " envelope Envelope, clears [text], reason text",
     "objection": "id text, release text, announcement digest, grounds text",
@@ -534,6 +534,7 @@ SHAPES = {
     "BlockRule": "id text, phrases [text]",
     "Cap": "subject Subject, unit CapUnit, window Window, limit integer",
     "Charge": "counter text, window integer, amount integer",
+    "Condition": "text text, max_organisations? integer|null",
     "Envelope": "audience? Audience, scope? Scope, caps? [Cap], safeguards? SafeguardTerms,"
     " retention? Retention",
     "ErasedRange": "origin text, first integer, last integer, records integer, tombstones digest",
@@ -1912,6 +1913,8 @@ class Releases:
         self.permits: dict[str, Permit] = {}
         self.stops: dict[str, Stop] = {}
         self.grants: dict[str, list[Granted]] = {}
+        self.reviews: list[tuple[str, dict[str, Any], set[str]]] = []
+        self.withdrawn: set[str] = set()
         self.announced: dict[str, tuple[str, str, str]] = {}
         self.objections: dict[str, tuple[str, str]] = {}
         self.holds: dict[str, dict[str, Any]] = {}
@@ -2053,7 +2056,13 @@ class Releases:
                 against = (value["announcement"], organisation)
                 if against not in self.objections.values():
                     self.objections[digest] = against
+        elif kind == "review":
+            self.reviews.append((digest, value, {signer.person for signer in entry.signers}))
         elif kind == "revocation":
+            authors = {signer.person for signer in entry.signers}
+            self.withdrawn |= {d for d, _, people in self.reviews if people & authors} & {
+                value["body"]
+            }
             taken = self.objections.get(value["body"])
             if taken is not None and taken[1] in _overseers(entry.signers):
                 del self.objections[value["body"]]
@@ -2139,6 +2148,7 @@ class Releases:
         self._check_after(entry)
         if stage.notice_ms:
             self._check_notice(value, stage.notice_ms)
+        self._check_approved(value, entry.header["at"])
         for stop in self.stops.values():
             lowers = stop.value["ceiling"] is None or _is_narrow(stop.value["ceiling"])
             if lowers and _on_stage(stop.value, value) and stop.value["id"] not in value["clears"]:
@@ -2235,6 +2245,28 @@ class Releases:
             return at * 1000
         policy.verify(note, MAX_SIZE)
         raise BrokenError("quorum_not_met", "no quorum of witnesses cosigned its announcement")
+
+    def _check_approved(self, value: dict[str, Any], at: int) -> None:
+        """Return if a certificate stays inside each approval that stood when it was logged."""
+        newest: dict[str, tuple[str, dict[str, Any]]] = {}
+        for digest, review, people in self.reviews:
+            if (review["release"], review["stage"]) == (value["release"], value["stage"]):
+                newest |= dict.fromkeys(people, (digest, review))
+        most = value["envelope"].get("audience", {}).get("max_organisations")
+        for digest, review in newest.values():
+            same = all(review[name] == value[name] for name in ("plan", "fingerprint"))
+            end = review.get("until")
+            over = end is not None and at >= end
+            if not review["approves"] or digest in self.withdrawn or not same or over:
+                continue
+            if end is not None and value["not_after"] > end:
+                raise BrokenError("outlives_approval", f"an approval of its stage ends at {end}")
+            for condition in review.get("conditions", []):
+                limit = condition.get("max_organisations")
+                if limit is not None and (most is None or most > limit):
+                    raise BrokenError(
+                        "exceeds_condition", f"it was approved for at most {limit} organisations"
+                    )
 
     def _check_after(self, entry: Entry) -> None:
         after = entry.value["after"]

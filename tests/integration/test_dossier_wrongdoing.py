@@ -14,6 +14,7 @@ from gatelift.messages import EntryKind, Outcome
 from gatelift.trust import QuorumError
 from tests.integration.dossier_deployment import SECOND, Deployment, put, put_log
 from tests.support.misdeeds import MISDEEDS, Misdeed, Scene, closed, opened, with_scene
+from tests.support.misdeeds_reviews import inside_an_approval
 from tests.support.verifiers import by_file, by_package
 
 
@@ -71,6 +72,16 @@ def test_a_signed_wrong_is_found(tmp_path: Path, row: Misdeed) -> None:
     assert row.by_file in answer.errors if row.by_file else row.code not in answer.errors
     assert answer.exit_code == (1 if answer.errors else 0), answer.said
     assert answer.said["not_judged"]
+
+
+def test_certificates_inside_what_was_approved_hold_by_both(tmp_path: Path) -> None:
+    deployment = told(tmp_path, with_scene(inside_an_approval))
+    asked = {"root": deployment.world.root_digest, "now_ms": deployment.now}
+    for verify in (by_package, by_file):
+        answer = verify(tmp_path / "dossier", **asked)
+        assert not answer.errors, answer.said
+    certificates = [h for h in deployment.headers if h.kind is EntryKind.CERTIFICATE]
+    assert len(certificates) == 3
 
 
 def test_the_same_scenes_told_rightly_hold(tmp_path: Path) -> None:

@@ -138,6 +138,24 @@ def test_observe_first(tmp_path: Path, upstream: ScriptedUpstream) -> None:
         how.stop()
 
 
+def test_review(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    how = page("review.md", tmp_path, upstream)
+    (tmp_path / "up.key").write_text(UPSTREAM_KEY)
+    (tmp_path / "up.key").chmod(0o600)
+    try:
+        said = [how.run(block) for block in how.shell()]
+    finally:
+        how.stop()
+    _, sheet, approved, withdrawn, draft, signed, submitted = said
+    assert "nothing was measured" in sheet
+    assert "held on the log: at most 3" in " ".join(approved.split())
+    assert "The approval of stage internal is withdrawn" in withdrawn
+    assert "Nothing is signed yet" in draft
+    assert "Signed review: 1 signature(s)" in signed
+    assert "since withdrawn" in " ".join(signed.split())
+    assert "Submitted: review." in submitted
+
+
 def test_restore_from_backup(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     how = page("restore-from-backup.md", tmp_path, upstream)
     (tmp_path / "up.key").write_text(UPSTREAM_KEY)

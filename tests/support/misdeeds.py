@@ -27,6 +27,7 @@ from gatelift.terms import (
 from gatelift.tlog import MemoryTree
 from gatelift.trust import After, Order, Target, TargetKind
 from tests.integration.dossier_deployment import SECOND, Deployment
+from tests.support import misdeeds_reviews as reviews
 from tests.support import misdeeds_weights as weights
 from tests.support.erased import erase_less, erase_under_hold, erase_with_a_lie
 from tests.support.world import HOUR
@@ -370,6 +371,11 @@ MISDEEDS = (
     Misdeed("certificate for longer than the stage's", with_scene(too_long), "window_too_long"),
     Misdeed("certificate that outlives its root", with_scene(outlives_root), "outlives_root"),
     Misdeed("certificate with a higher assurance than its signers give", with_scene(overstated), "assurance_overstated"),
+    Misdeed("certificate that outlives an approval", with_scene(reviews.beyond_an_approval), "outlives_approval"),
+    Misdeed("certificate wider than an approval's condition", with_scene(reviews.beyond_a_condition), "exceeds_condition"),
+    Misdeed("certificate beyond an approval that another person withdrew", with_scene(
+        reviews.withdrawn_by_another
+    ), "outlives_approval"),
     Misdeed("certificate after another log", with_scene(after_nothing), "wrong_after"),
     Misdeed("certificate through a shut gate", with_scene(shut_gate), "not_admissible", only=True),
     Misdeed("a harmless order under a stop's id", with_scene(id_taken), "not_admissible", file_code="id_taken"),

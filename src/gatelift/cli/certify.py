@@ -29,7 +29,7 @@ from gatelift.cli.desk import (
 from gatelift.cli.envelopes import describe, differences
 from gatelift.cli.errors import InputError
 from gatelift.cli.narrowing import block_rule, narrowed
-from gatelift.cli.output import JsonFlag, at_text, facts, note, say
+from gatelift.cli.output import JsonFlag, at_text, facts, note, say, visible
 from gatelift.encoding import EncodingError
 from gatelift.plan import Plan, parse_plan
 from gatelift.terms import Assurance, is_within, parse_duration_ms
@@ -172,6 +172,10 @@ def _show_question(
             else "Nothing in the envelope changed since the one that stands."
         )
         facts((f"  {name}", f"{before} -> {after}") for name, before, after in changed)
+    for number, text in enumerate(answer.get("conditions") or ()):
+        if number == 0:
+            say("Approved on these conditions:")
+        say(f"  - {visible(text)}")
     blocked = answer.get("reasons") or ()
     if blocked:
         say("Its gate is shut; control will refuse the certificate because:")

@@ -23,7 +23,19 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["JsonFlag", "ago", "at_text", "facts", "fail", "note", "say", "short", "show", "table"]
+__all__ = [
+    "JsonFlag",
+    "ago",
+    "at_text",
+    "facts",
+    "fail",
+    "note",
+    "say",
+    "short",
+    "show",
+    "table",
+    "visible",
+]
 
 
 class _Terminal:
@@ -147,6 +159,16 @@ def at_text(at_ms: int | None) -> str:
     if at_ms is None:
         return "-"
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def visible(text: str) -> str:
+    """Return other people's words with whatever could steer a terminal, or turn text around, escaped."""
+    return "".join(
+        each
+        if each.isprintable() or each == "\n"
+        else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
 
 
 def ago(ms: int) -> str:

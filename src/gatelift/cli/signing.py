@@ -4,7 +4,8 @@ Invariants
 - What is signed is shown first, read from the very bytes, and asked for unless `--yes` says so.
 - Payload bytes are never written anew: who signs later signs what was signed first.
 - With `--root-file` a key that the root does not name is refused before agent, token or browser is asked.
-- A draft of a root is checked before its first signature; nothing else is signed without an envelope.
+- A draft of a root is checked before its first signature. A draft of a review is signed only beside its
+  sheet, made again here from the bytes that the review binds; nothing else is signed without an envelope.
 """
 
 from __future__ import annotations
@@ -19,15 +20,22 @@ from gatelift.cli.desk import KeysOption, load_keys
 from gatelift.cli.errors import InputError
 from gatelift.cli.layout import read_bytes
 from gatelift.cli.output import JsonFlag, at_text, facts, note, say, show
+from gatelift.cli.review_packet import check_packet, open_packet, parse_packet
+from gatelift.cli.review_sheet import make_sheet
+from gatelift.cli.reviews import person_of, print_sheet, sheet_path
 from gatelift.cli.submit import kind_of
 from gatelift.encoding import parse_json, sha256_digest
+from gatelift.messages import Review
 from gatelift.trust import (
     ROOT_TYPE,
+    STATEMENT_TYPE,
     MessageSigner,
     Root,
     add_signature,
     parse_envelope,
     parse_root,
+    parse_statement,
+    predicate_type,
     sign_envelope,
 )
 from gatelift.wire.files import replace_durably
@@ -36,7 +44,9 @@ __all__ = ["sign"]
 
 
 def sign(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An envelope, or a root's draft.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An envelope, or a draft of a root or review.")
+    ],
     key: KeysOption = [],  # noqa: B006 (typer copies defaults)
     out: Annotated[
         Path | None, typer.Option("--out", help="Write here; default: FILE itself, if signed.")
@@ -51,19 +61,22 @@ def sign(
     """Add signatures to an envelope, without any connection; `submit` delivers it."""
     data = read_bytes(file)
     signers = load_keys(key)
-    draft = _is_draft(data)
-    if draft and out is None:
+    draft = _draft_of(data)
+    if draft is not None and out is None:
         raise InputError("expected --out FILE: a draft stays as it is, its envelope is new")
     payload = data if draft else parse_envelope(data).unverified_payload()
-    kind = "root" if draft else kind_of(data)
+    kind = draft or kind_of(data)
     root = parse_root(payload) if kind == "root" else None
     if root_file is not None:
         _check_named(signers, root_file, root)
-    _show(kind, payload, root)
+    if kind != "review" or not _show_review(
+        file, payload, signers, root_file, needed=draft is not None
+    ):
+        _show(kind, payload, root)
     if not yes and not typer.confirm("Sign this?", err=True):
         raise InputError("nothing was signed", code="not_signed")
-    if draft:
-        data = sign_envelope(payload, ROOT_TYPE, signers)
+    if draft is not None:
+        data = sign_envelope(payload, ROOT_TYPE if draft == "root" else STATEMENT_TYPE, signers)
     else:
         for signer in signers:
             data = add_signature(data, signer)
@@ -86,9 +99,45 @@ def sign(
     show(value, render)
 
 
-def _is_draft(data: bytes) -> bool:
+def _draft_of(data: bytes) -> str | None:
     found = parse_json(data)
-    return isinstance(found, dict) and "payload" not in found and "roles" in found
+    if not isinstance(found, dict) or "payload" in found:
+        return None
+    if found.get("predicateType") == predicate_type("review"):
+        return "review"
+    return "root" if "roles" in found else None
+
+
+def _show_review(
+    file: Path,
+    payload: bytes,
+    signers: Sequence[MessageSigner],
+    root_file: Path | None,
+    *,
+    needed: bool,
+) -> bool:
+    """Print the sheet that lies beside a review; return whether there is one."""
+    beside = sheet_path(file)
+    if not beside.exists():
+        if needed:
+            raise InputError(
+                f"expected the sheet of this review in {beside}: carry both files, a judgement is "
+                "not signed unseen",
+                code="no_sheet",
+            )
+        return False
+    opened = open_packet(parse_packet(read_bytes(beside)))
+    judged = parse_statement(payload, "review", Review).predicate
+    check_packet(opened, judged)
+    if root_file is not None and read_bytes(root_file) != opened.packet.root.encode("utf-8"):
+        raise InputError(
+            f"expected the root of {root_file} in the sheet, got {opened.root_digest[:23]}: signers "
+            "and roles on it would be another root's",
+            code="sheet_of_another",
+        )
+    note(f"review, payload {sha256_digest(payload)}")
+    print_sheet(make_sheet(opened, person_of(opened, signers), judged))
+    return True
 
 
 def _check_named(signers: Sequence[MessageSigner], root_file: Path, draft: Root | None) -> None:

@@ -2,6 +2,7 @@
 
 Invariants
 - It is a draft: it says what `check_entry` will demand, and the gate's reasons while it is shut.
+- It stays inside the approvals that stand: their conditions and ends are on it.
 - Nothing is rounded up: sealing as probed, binding as the plan asks if it is seen (`measured` binds the
   stage to its sidecar, so it is not said without being asked for), assurance no higher than any choice
   of the quorum's people gives, unless the stage asks for more and they can.
@@ -13,11 +14,20 @@ import msgspec
 
 from gatelift.control.errors import ControlError
 from gatelift.control.publisher import Cosigned
-from gatelift.decide import State, binding_of, clears_for, examine, next_sequence, sealing_of
+from gatelift.decide import (
+    State,
+    approvals_at,
+    binding_of,
+    bounds_at,
+    clears_for,
+    examine,
+    next_sequence,
+    sealing_of,
+)
 from gatelift.encoding import encode_base64
 from gatelift.messages import Figure, Reason
 from gatelift.plan import Stage
-from gatelift.terms import Assurance, Binding, Sealing, ThresholdVerdict, at_least
+from gatelift.terms import Assurance, Binding, Sealing, ThresholdVerdict, at_least, meet
 from gatelift.trust import (
     After,
     Certificate,
@@ -38,6 +48,7 @@ class CertificateDraft(msgspec.Struct, frozen=True, kw_only=True):
     quorum: tuple[str, ...]
     reasons: tuple[Reason, ...]
     figures: tuple[Figure, ...]
+    conditions: tuple[str, ...]
 
 
 def draft_certificate(
@@ -53,13 +64,16 @@ def draft_certificate(
         )
     stage = plan.stage(stage_name)
     looked = examine(state, stage_name, now_ms)
+    bounds = bounds_at(state, stage_name, now_ms)
+    ends = [now_ms + stage.certificate_ms, root.expires_at]
+    ends += [] if bounds.until is None else [bounds.until]
     certificate = Certificate(
         release=plan.name,
         stage=stage_name,
         fingerprint=state.fingerprint,
         plan=state.plan_digest,
         root_version=root.version,
-        envelope=demanded_envelope(plan, stage, looked.verdicts),
+        envelope=meet(demanded_envelope(plan, stage, looked.verdicts), bounds.envelope),
         thresholds={
             name: looked.verdicts.get(name, ThresholdVerdict.CANNOT_RULE_OUT)
             for name in stage.gate.thresholds
@@ -82,13 +96,18 @@ def draft_certificate(
         status_ttl_ms=plan.trust.status_ttl_ms,
         sequence=next_sequence(state, stage_name),
         not_before=now_ms,
-        not_after=min(now_ms + stage.certificate_ms, root.expires_at),
+        not_after=min(ends),
     )
     return CertificateDraft(
         certificate=certificate,
         quorum=stage.quorum,
         reasons=looked.reasons,
         figures=looked.figures,
+        conditions=tuple(
+            condition.text
+            for review in approvals_at(state, stage_name, now_ms)
+            for condition in review.conditions
+        ),
     )
 
 

@@ -145,6 +145,7 @@ class StateView(msgspec.Struct, frozen=True, kw_only=True):
     root_version: int | None
     root_digest: Digest | None
     plan_digest: Digest | None
+    plan_entry: Digest | None
     plan_problem: str | None
     fingerprint: Digest | None
     unknown_parts: tuple[str, ...]
@@ -195,6 +196,7 @@ def view_state(
         root_version=state.root.version if state.root else None,
         root_digest=state.root_digest,
         plan_digest=state.plan_digest,
+        plan_entry=state.plan_entry,
         plan_problem=state.plan_problem,
         fingerprint=state.fingerprint,
         unknown_parts=_unknown_parts(state, files),

@@ -20,6 +20,7 @@ from gatelift.decide.evidence import under_words
 from gatelift.decide.fold import fold
 from gatelift.decide.gates import Examination, examine, gate
 from gatelift.decide.notice import announced, objections_to
+from gatelift.decide.people import approvals_at, bounds_at
 from gatelift.decide.places import binding_of, sealing_of, up_probes, withheld_by
 from gatelift.decide.preview import Blindness, Preview, Remaining, StagePreview, preview
 from gatelift.decide.reasons import DOCS, ReasonCode, render_reasons
@@ -82,7 +83,9 @@ __all__ = [
     "State",
     "Watched",
     "announced",
+    "approvals_at",
     "binding_of",
+    "bounds_at",
     "changed",
     "check_entry",
     "clears_for",

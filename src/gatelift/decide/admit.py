@@ -25,9 +25,11 @@ from gatelift.decide.admit_error import (
     require_release,
     require_stage,
 )
+from gatelift.decide.admit_review import check_review
 from gatelift.decide.copies import check_closing, check_export
 from gatelift.decide.fold import completes, withdraws
 from gatelift.decide.measuring import check_measured, check_sidecar
+from gatelift.decide.stages import standing_certificate
 from gatelift.decide.state import State
 from gatelift.encoding import Digest, sha256_digest
 from gatelift.incidents import IncidentRefusal, change_incident
@@ -98,7 +100,7 @@ def check_entry(
         case Revocation():
             _revocation(state, body, value)
         case Review():
-            _review(state, value)
+            check_review(state, value, now_ms)
         case Announcement():
             _announcement(state, value)
         case Objection():
@@ -237,21 +239,12 @@ def _revocation(state: State, body: Body, value: Revocation) -> None:
     people = {signer.person for signer in body.signers}
     for entry in state.reviews:
         authors = {signer.person for signer in entry.signers}
-        if entry.digest == value.body and not entry.review.approves and not people & authors:
-            refuse("refusal_of_another", f"a refusal is withdrawn by its author, {sorted(authors)}")
-
-
-def _review(state: State, value: Review) -> None:
-    require_release(state, value.release)
-    require_stage(state, value.stage)
-    require_candidate(state, value.fingerprint)
-    if value.plan != state.plan_digest:
-        refuse("unknown_digest", f"the plan in force is {state.plan_digest}, not {value.plan}")
-    if any(entry.review.id == value.id for entry in state.reviews):
-        refuse("id_taken", f"review {value.id} is on the log: draw a new id")
-    missing = set(value.evidence) - {entry.digest for entry in state.evidence}
-    if missing:
-        refuse("unknown_digest", f"evidence {sorted(missing)} is not on the log")
+        if entry.digest == value.body and not people & authors:
+            refuse(
+                "review_of_another",
+                f"a review is withdrawn by its author, {sorted(authors)}: refuse the stage yourself, "
+                "or stop it with an order",
+            )
 
 
 def _announcement(state: State, value: Announcement) -> None:
@@ -301,6 +294,11 @@ def _grant(state: State, value: Grant, now_ms: int) -> None:
     if taken & set(mine) or len(set(mine)) != len(mine):
         refuse("id_taken", f"grant {value.id}: a key's public id is in use: draw a new key")
     most = envelope.audience.max_organisations
+    standing = standing_certificate(state, value.stage, now_ms)
+    if standing is not None:
+        # A certificate may admit fewer than the plan: under measures, or as it was approved.
+        narrower = standing.certificate.envelope.audience.max_organisations
+        most = min((each for each in (most, narrower) if each is not None), default=None)
     there = {g.organisation for g in others if g.stage == value.stage and now_ms < g.not_after}
     if most is not None and len(there | {value.organisation}) > most:
         refuse(

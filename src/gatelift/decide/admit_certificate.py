@@ -6,6 +6,7 @@ Invariants
   an earlier one, and with it what that one cleared.
 - Its verdicts are the computed ones, its evidence holds all that the gate rests on, its levels are
   no higher than what is probed and planned, its sequence follows, and it was signed after all of it.
+- It outlives no approval that stands and is no wider than the narrowest condition of one.
 
 Source: DESIGN.md sections 3 and 5.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gatelift.decide.admit_error import AdmitError, refuse
+from gatelift.decide.admit_review import check_approved_terms, check_deputies
 from gatelift.decide.gates import Examination, examine
 from gatelift.decide.notice import objections_to
 from gatelift.decide.places import binding_of, sealing_of
@@ -45,7 +47,7 @@ def check_certificate(
     if root is None or plan is None or state.plan_digest is None or state.fingerprint is None:
         refuse("no_plan", "root, plan and candidate come before a certificate")
     try:
-        verify_certificate(
+        held = verify_certificate(
             data,
             root=root,
             plan=plan,
@@ -67,6 +69,8 @@ def check_certificate(
             reasons=looked.reasons,
         )
     _check_notice(state, root, plan, value, read)
+    check_approved_terms(state, value, now_ms)
+    check_deputies(state, plan.stage(value.stage), held.signers, looked.evidence, now_ms)
     _check_clears(state, value)
     _check_contents(state, value, looked)
     _check_place(state, root, value)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gatelift.decide.copies import open_copies
+from gatelift.decide.deputies import deputy_moments
 from gatelift.decide.evidence import stale_from
 from gatelift.decide.notice import notice_moments
 from gatelift.decide.people import review_stale_from
@@ -37,6 +38,7 @@ def _moments(state: State, now_ms: int) -> Iterator[int]:
     if plan is None:
         return
     yield from notice_moments(state)
+    yield from deputy_moments(state)
     ages = {threshold.evidence.max_age_ms for threshold in plan.thresholds}
     ages |= {
         demand.max_age_ms
@@ -48,6 +50,8 @@ def _moments(state: State, now_ms: int) -> Iterator[int]:
     review_ages = {stage.gate.reviews.max_age_ms for stage in plan.stages if stage.gate.reviews}
     for review in state.reviews:
         yield from (review_stale_from(review, age) for age in review_ages)
+        if review.review.until is not None:
+            yield review.review.until
     for stage in plan.stages:
         soak = stage.gate.soak
         if soak is not None:

@@ -4,7 +4,7 @@ Invariants
 - Pure, and total over entries that were verified (`messages.verify_body`) and admitted
   (`decide.admit`); an entry that does not fit changes nothing but `size` and `at`.
 - What narrows takes effect by being there; what widens only if it keeps its own rule even here: a
-  refusing review is withdrawn by its author alone, an incident changes by its rules alone.
+  review is withdrawn by its author alone, an incident changes by its rules alone.
 - Breaches latch from recorded decisions. A certificate that clears the orders that followed
   releases them, and opens the next account of false alarm if a guardrail had breached.
 
@@ -98,7 +98,7 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
         case Root():
             return msgspec.structs.replace(base, root=value, root_digest=header.body)
         case PlanAdoption():
-            return _plan(base, index, value, read)
+            return _plan(base, index, header, value, read)
         case PlacementEnrolment():
             return _placement(base, header, value)
         case Probe():
@@ -190,7 +190,7 @@ def _account(state: State, plan: Plan, candidate: Candidate, index: int) -> Acco
     return msgspec.structs.replace(fresh, number=held.number + 1)
 
 
-def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
+def _plan(state: State, index: int, header: EntryHeader, value: PlanAdoption, read: Read) -> State:
     if state.release not in (None, value.release):
         return state
     try:
@@ -203,6 +203,7 @@ def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
             plan=None,
             plan_digest=value.plan,
             plan_index=index,
+            plan_entry=header.body,
             plan_problem=f"{error.code}: {error}",
             fingerprint=None,
             weights=None,
@@ -213,6 +214,7 @@ def _plan(state: State, index: int, value: PlanAdoption, read: Read) -> State:
         plan=plan,
         plan_digest=value.plan,
         plan_index=index,
+        plan_entry=header.body,
         plan_problem=None,
         fingerprint=value.candidate,
         weights=candidate.model_part.weights,
@@ -280,8 +282,8 @@ def _revocation(state: State, body: Body, value: Revocation) -> State:
     people = {signer.person for signer in body.signers}
     for entry in state.reviews:
         authors = {signer.person for signer in entry.signers}
-        # Withdrawing a refusal widens, so only its author can.
-        if entry.digest == value.body and not entry.review.approves and not people & authors:
+        # A judgement is its author's: who wants the stage shut refuses it, or orders a stop.
+        if entry.digest == value.body and not people & authors:
             return state
     objections = tuple(
         msgspec.structs.replace(entry, withdrawn=True)

@@ -22,7 +22,7 @@ import msgspec
 
 from gatelift.decide.evidence import Judgement, judge_measure, judge_threshold
 from gatelift.decide.notice import check_notice
-from gatelift.decide.people import check_people, check_reviews
+from gatelift.decide.people import check_earlier_reviews, check_people, check_reviews
 from gatelift.decide.places import check_places
 from gatelift.decide.reasons import ReasonCode, reason
 from gatelift.decide.stages import (
@@ -163,7 +163,7 @@ def _clearances(state: State, plan: Plan, stage: Stage, sheet: _Sheet) -> None:
             sheet.shut(ReasonCode.NOT_CLEARED, demand.metric, text)
 
 
-def _earlier(state: State, stage: Stage, now_ms: int, sheet: _Sheet) -> None:
+def _earlier(state: State, plan: Plan, stage: Stage, now_ms: int, sheet: _Sheet) -> None:
     names = stage_names(state)
     place = names.index(stage.name)
     if place == 0:
@@ -173,6 +173,8 @@ def _earlier(state: State, stage: Stage, now_ms: int, sheet: _Sheet) -> None:
         sheet.shut(
             ReasonCode.EARLIER_STAGE_MISSING, before, f"stage {before} does not stand at {now_ms}"
         )
+    for earlier in plan.stages[:place]:
+        sheet.reasons.extend(check_earlier_reviews(state, earlier))
     for name in names[:place]:
         held = uncleared(state, name)
         if held and state.certificates.get(name):
@@ -239,7 +241,7 @@ def examine(
         sheet.shut(ReasonCode.UNKNOWN_STAGE, stage_name, text)
         return Examination(stage=stage_name, reasons=tuple(sheet.reasons))
     sheet.reasons.extend(check_places(state, plan, stage))
-    _earlier(state, stage, now_ms, sheet)
+    _earlier(state, plan, stage, now_ms, sheet)
     _latches(state, stage, watch(state) if watched is None else watched, now_ms, sheet)
     after = max((entry.index for entry in uncleared(state, stage.name)), default=-1)
     _thresholds(state, plan, stage, after, now_ms, sheet)

@@ -50,7 +50,11 @@ class ReasonCode(enum.StrEnum):
     REVIEW_STALE = "review_stale"
     REVIEW_OTHER_DIGESTS = "review_other_digests"
     REVIEW_BEFORE_STOP = "review_before_stop"
+    REVIEW_ENDED = "review_ended"
+    REVIEW_WITHDRAWN = "review_withdrawn"
+    DEPUTY_WAITS = "deputy_waits"
     REVIEW_REFUSED = "review_refused"
+    EARLIER_REVIEW_GONE = "earlier_review_gone"
     REVIEW_PERSON_TWICE = "review_person_twice"
     QUORUM_UNFILLABLE = "quorum_unfillable"
     ASSURANCE_BELOW = "assurance_below"
@@ -196,6 +200,26 @@ DOCS: dict[ReasonCode, tuple[str, str, str]] = {
         "role",
         "The review is older than an order that stands on this stage.",
         "review again: re-opening takes fresh reviews",
+    ),
+    _R.REVIEW_ENDED: (
+        "role",
+        "The approval ended at the time that it names itself.",
+        "the role reviews again, for longer",
+    ),
+    _R.REVIEW_WITHDRAWN: (
+        "role",
+        "Whoever approved took it back.",
+        "the same person, or another of the role, approves",
+    ),
+    _R.DEPUTY_WAITS: (
+        "role",
+        "Only a deputy approved, and the role itself may still answer or has.",
+        "the role reviews; or, asked by an announcement, it is silent for the plan's answer_by",
+    ),
+    _R.EARLIER_REVIEW_GONE: (
+        "stage",
+        "An approval of an earlier stage was withdrawn, or that stage is refused since.",
+        "the earlier stage is approved again",
     ),
     _R.REVIEW_REFUSED: (
         "person",

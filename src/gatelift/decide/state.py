@@ -216,6 +216,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan | None = None
     plan_digest: Digest | None = None
     plan_index: int = -1
+    plan_entry: Digest | None = None
     plan_problem: str | None = None
     fingerprint: Digest | None = None
     weights: str | None = None

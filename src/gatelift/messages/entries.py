@@ -23,6 +23,7 @@ from gatelift.encoding import Digest
 from gatelift.messages.copies import CopyClosing, Export
 from gatelift.messages.decisions import Decision, Tick
 from gatelift.messages.erasures import Erasure, Hold, HoldLift
+from gatelift.messages.reviews import Review
 from gatelift.terms import Binding, Category, Sealing, Severity, Side
 from gatelift.trust import Announcement, Objection
 
@@ -42,7 +43,6 @@ __all__ = [
     "PlanAdoption",
     "Probe",
     "RecordRange",
-    "Review",
     "Revocation",
     "Sidecar",
     "UpstreamTls",
@@ -223,19 +223,6 @@ class Revocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     body: Digest
     reason: str
-
-
-class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A human judgement for one stage, bound to the digests that were reviewed."""
-
-    id: str
-    release: str
-    stage: str
-    approves: bool
-    plan: Digest
-    fingerprint: Digest
-    evidence: tuple[Digest, ...]
-    note: str
 
 
 class OrganisationCount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -62,6 +62,7 @@ _MODEL_NAMES = {
     "to": "rescope_to",
     "system_prompt": "system_prompt_file",
     "max_age": "max_age_ms",
+    "answer_by": "answer_by_ms",
     "time": "time_ms",
     "every": "every_ms",
     "notice": "notice_ms",

@@ -24,6 +24,7 @@ from gatelift.plan.kinds import BAD
 from gatelift.plan.observe_checks import check_observe
 from gatelift.plan.price_checks import check_prices
 from gatelift.plan.problems import Report
+from gatelift.plan.review_checks import check_deputies
 from gatelift.plan.stage_checks import Known, check_gate, check_stage, check_watches
 from gatelift.stats import attempts_to_rule_out
 from gatelift.terms import Assurance, Durability, Tier, WatchRole, at_least
@@ -57,6 +58,12 @@ def check_plan(tree: Tree, report: Report) -> None:
     for index in range(len(stages)):
         check_stage(known, index)
         check_gate(known, index)
+        check_deputies(
+            stages[index].get("gate", {}).get("reviews", {}),
+            stages[index].get("notice", tree.get("trust", {}).get("notice") if index else 0),
+            f"stages[{index}].gate.reviews",
+            report,
+        )
         check_watches(known, index)
         check_observe(known, index)
     _check_order(stages, report)

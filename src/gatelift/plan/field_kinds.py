@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Final
 
 from gatelift.plan.kinds import Duration, Number, OrWord, Text, Whole, Word
-from gatelift.plan.shapes import Field, ListOf, Record
+from gatelift.plan.shapes import Field, ListOf, MapOf, Record
 from gatelift.terms import Band, Category, Posture, Severity, Side, Tier, Window, window_ms
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "CONFIDENCE",
     "COUNT",
     "DAY_MS",
+    "DEPUTIES",
     "ERROR_SHARE",
     "FILE",
     "HARM",
@@ -84,6 +85,9 @@ _ROLE = Word(
     },
 )
 ROLES = ListOf(kind=_ROLE, low=1, unique=True)
+DEPUTIES = MapOf(
+    pattern="|".join(QUORUM_ROLES), form=f"a role, one of {', '.join(QUORUM_ROLES)}", kind=ONE_LINE
+)
 CATEGORY = Word(words=tuple(Category))
 _POSTURE = Word(
     words=(Posture.OBSERVE, Posture.CUT, Posture.BLOCK), refused=not_enforced("redact", "reroute")

@@ -187,10 +187,16 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ReviewDemand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Reviews that a gate wants: one approving review from each role, not older than `max_age`."""
+    """Reviews that a gate wants: one approving review from each role, not older than `max_age`.
+
+    `deputies` are people of the root by role: each counts only after the role was asked for the stage
+    and said nothing for `answer_by_ms`.
+    """
 
     roles: tuple[str, ...]
     max_age_ms: int
+    deputies: dict[str, str] = {}
+    answer_by_ms: int | None = None
 
 
 class IncidentDemand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

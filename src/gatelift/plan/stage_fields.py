@@ -15,6 +15,7 @@ from gatelift.plan.field_kinds import (
     AGE,
     COUNT,
     DAY_MS,
+    DEPUTIES,
     HARM,
     NAME_TEXT,
     ONE_LINE,
@@ -163,6 +164,18 @@ _GATE = Record(
                 fields=(
                     Field(name="roles", kind=ROLES, says="one approving review from each"),
                     Field(name="max_age", kind=AGE, says="how old a review may be"),
+                    Field(
+                        name="deputies",
+                        kind=DEPUTIES,
+                        says="people of the root, by role, who count only after answer_by",
+                        required=False,
+                    ),
+                    Field(
+                        name="answer_by",
+                        kind=AGE,
+                        says="how long a role may be silent, once asked, before its deputy counts",
+                        required=False,
+                    ),
                 ),
             ),
             says="signed human judgements",

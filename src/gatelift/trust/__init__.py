@@ -139,7 +139,7 @@ from gatelift.trust.status import (
     verify_status,
 )
 from gatelift.trust.webauthn import challenge_of
-from gatelift.trust.witnesses import Witness, witness_policy
+from gatelift.trust.witnesses import Witness, same_organisation, witness_policy
 
 __all__ = [
     "BEACON",
@@ -241,6 +241,7 @@ __all__ = [
     "pre_authentication_encoding",
     "predicate_type",
     "public_id_of",
+    "same_organisation",
     "sealing_holds",
     "sign_also",
     "sign_envelope",

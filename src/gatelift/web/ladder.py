@@ -8,9 +8,12 @@ Invariants
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gatelift.decide import (
     Examination,
     OrderEntry,
+    ReasonCode,
     Remaining,
     StagePreview,
     State,
@@ -22,6 +25,7 @@ from gatelift.decide import (
     widest_stage,
     withheld_by,
 )
+from gatelift.messages import Reason
 from gatelift.plan import Plan, Stage
 from gatelift.terms import Envelope
 from gatelift.trust import TargetKind, demanded_envelope, stage_ceiling
@@ -32,7 +36,15 @@ from gatelift.web.levels import summarise_levels
 from gatelift.web.model import Mode, NextStage, OrderLine, Progress, Rung
 from gatelift.web.withheld import PRIVATE_TARGETS, Scrubber
 
-__all__ = ["MAX_ORDERS", "build_next", "build_orders", "build_rungs", "count_private", "mode_of"]
+__all__ = [
+    "MAX_ORDERS",
+    "build_next",
+    "build_orders",
+    "build_rungs",
+    "count_private",
+    "lacking_reviews",
+    "mode_of",
+]
 
 MAX_ORDERS = 20
 
@@ -120,6 +132,15 @@ def _quorum(state: State, roles: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
+def lacking_reviews(reasons: Iterable[Reason]) -> frozenset[str]:
+    """Return the roles whose review a gate still waits for; a deputy out of turn gave none."""
+    return frozenset(
+        each.subject
+        for each in reasons
+        if each.code.startswith("review_") or each.code == ReasonCode.DEPUTY_WAITS
+    )
+
+
 def build_next(
     state: State, plan: Plan, looked: Examination, ahead: StagePreview, scrub: Scrubber, now_ms: int
 ) -> NextStage:
@@ -128,7 +149,7 @@ def build_next(
     widest = widest_stage(state, now_ms)
     now = standing_envelope(state, widest, now_ms) if widest else None
     then: Envelope = demanded_envelope(plan, stage, looked.verdicts)
-    lacking = {each.subject for each in looked.reasons if each.code.startswith("review_")}
+    lacking = lacking_reviews(looked.reasons)
     general = any(each.code == "review_person_twice" for each in looked.reasons)
     roles = stage.gate.reviews.roles if stage.gate.reviews else ()
     reopens = bool(uncleared(state, stage.name)) and bool(state.certificates.get(stage.name))

@@ -1,8 +1,8 @@
 """Found on PYTHONPATH by a deployment's processes: makes its control a crooked one.
 
 The log, the keys and the witness are the true ones; control alone no longer asks whether a notice was
-kept and, where the file `hides-objections` lies beside, leaves objections out of what it drafts. That
-is what an operator can do who runs a control of their own making.
+kept and, where the file `hides-objections` lies beside, leaves objections out of what it drafts; where
+`ignores-approvals` does, it logs certificates beyond what was approved. That is what an operator can do who runs a control of their own making.
 """
 
 import importlib
@@ -14,6 +14,8 @@ if "gatelift" in sys.orig_argv and "control" in sys.orig_argv:
     gates = importlib.import_module("gatelift.decide.gates")
     vars(admit)["_check_notice"] = lambda *_: None
     vars(gates)["check_notice"] = lambda *_: iter(())
+    if (Path(__file__).parent / "ignores-approvals").exists():
+        vars(admit)["check_approved_terms"] = lambda *_: None
     if (Path(__file__).parent / "hides-objections").exists():
         noticing = importlib.import_module("gatelift.control.noticing")
         vars(noticing)["objections_to"] = lambda *_: ()

@@ -102,6 +102,7 @@ class Story:
             end=False,
         )
         self.state = fold(self.state, self.state.size, header, body, self.read)
+        self.files[header.body] = data
         self.open.append((header, body))
         return header.body
 

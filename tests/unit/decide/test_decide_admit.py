@@ -206,11 +206,12 @@ def test_a_review_is_refused(wrong: dict[str, Any], code: str) -> None:
     assert refusal(assessed().review, stage, **wrong) == code
 
 
-def test_nobody_else_withdraws_a_refusal() -> None:
+@pytest.mark.parametrize("approves", [False, True], ids=["refusal", "approval"])
+def test_nobody_else_withdraws_a_review(approves: bool) -> None:
     story = assessed()
-    digest = story.review("internal", "overseer:vera", approves=False)
+    digest = story.review("internal", "overseer:vera", approves=approves)
     value = Revocation(body=digest, reason="no")
-    assert refusal(story.log, EntryKind.REVOCATION, value, "safety:sam") == "refusal_of_another"
+    assert refusal(story.log, EntryKind.REVOCATION, value, "safety:sam") == "review_of_another"
     # Logged all the same, it has no effect.
     story.log(EntryKind.REVOCATION, value, "safety:sam", admit=False)
     assert digest not in story.state.revoked

@@ -61,7 +61,8 @@ def _revoke_review(story: Story) -> None:
 
     for entry in story.state.reviews:
         value = Revocation(body=entry.digest, reason="wrong")
-        story.log(EntryKind.REVOCATION, value, "overseer:vera")
+        by = entry.signers[0]
+        story.log(EntryKind.REVOCATION, value, f"{by.role}:{by.person}")
 
 
 SHUT: list[tuple[str, str, Callable[[Story], object], set[str]]] = [
@@ -86,7 +87,7 @@ SHUT: list[tuple[str, str, Callable[[Story], object], set[str]]] = [
         {"evidence_stale", "review_stale", "earlier_stage_missing"},
     ),
     ("evidence revoked", "internal", _revoke_evidence, {"evidence_revoked"}),
-    ("review withdrawn", "internal", _revoke_review, {"review_missing"}),
+    ("review withdrawn", "internal", _revoke_review, {"review_withdrawn"}),
     ("a role that nobody asked refuses", "internal", _refuse, {"review_refused"}),
     (
         "review does not know the newest run",

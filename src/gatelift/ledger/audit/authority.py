@@ -3,6 +3,7 @@
 Invariants
 - A certificate counts only if it verified at its entry's time against the plan in force there, and
   the checkpoint that it was signed after is of this log.
+- No certificate outlives an approval that stood when it was logged, or exceeds its conditions.
 - No certificate may have been granted past a stop that stood against its stage uncleared.
 - A copy of the weights is known once operator and security signed for it, until both say it is gone.
 - An order binds an exchange that started `status ttl + 1 s` after the order was logged. Before that
@@ -24,6 +25,7 @@ from gatelift.ledger.audit.folder import Folder
 from gatelift.ledger.audit.notices import Notices
 from gatelift.ledger.audit.releases import Releases, ReleasesEntry
 from gatelift.ledger.audit.report import Findings
+from gatelift.ledger.following.approvals import Approvals
 from gatelift.messages import CopyClosing, EntryKind, Export, PlanAdoption, Start
 from gatelift.plan import Plan, parse_candidate, parse_plan
 from gatelift.terms import Envelope, SafeguardTerms, meet
@@ -102,6 +104,7 @@ class Authority:
         self.orders: dict[str, OrderFact] = {}
         self.grants: dict[str, list[tuple[int, Grant]]] = {}
         self.notices = Notices()
+        self.approvals = Approvals()
         self.copies: dict[str, CopyFact] = {}
         self._envelopes: dict[tuple[Digest, tuple[str, ...]], Envelope | None] = {}
         self._turns: list[int] = []
@@ -233,6 +236,7 @@ def _take(
 ) -> None:
     value = entry.body.value
     authority.notices.take(entry)
+    authority.approvals.take(entry.header.body, value, entry.body.signers)
     match value:
         case PlanAdoption():
             plan = parse_plan(folder.read_digest(value.plan))
@@ -289,6 +293,7 @@ def _take_certificate(
     )
     _check_after(releases, entry, value)
     authority.notices.check(folder, releases, entry, value, plan.plan)
+    authority.approvals.check(value, entry.header.at)
     for order in authority.orders.values():
         # An order that only adds block rules rides along; one that lowers the ceiling is a stop.
         is_stop = order.order.ceiling != Envelope()

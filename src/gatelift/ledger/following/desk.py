@@ -8,7 +8,7 @@ over; if it lacks one, control has forgotten or hides it. An order counts as cle
 `clear` lists it, or a logged certificate does: whether that certificate lifts it, and for which
 stage, each worker judges for itself, because it holds the order all the same. Nor does a status
 pass that serves from a certificate or a grant that the log has replaced (`superseded`), or from a
-certificate that leaves out an objection (`objections`).
+certificate that leaves out an objection (`objections`) or goes beyond an approval (`approvals`).
 
 Invariants
 - Nothing unverified is kept or passed on.
@@ -28,6 +28,7 @@ from pathlib import Path
 from gatelift.encoding import Digest, decode_json, parse_digest
 from gatelift.errors import GateliftError
 from gatelift.ledger.errors import LedgerError
+from gatelift.ledger.following.approvals import Approvals
 from gatelift.ledger.following.follower import ReleasesFollower
 from gatelift.ledger.following.objections import Objections
 from gatelift.ledger.following.superseded import Superseded
@@ -69,6 +70,7 @@ FOLLOWED = frozenset(
         EntryKind.GRANT,
         EntryKind.ANNOUNCEMENT,
         EntryKind.OBJECTION,
+        EntryKind.REVIEW,
         EntryKind.REVOCATION,
         EntryKind.ERASURE,
         EntryKind.HOLD,
@@ -121,6 +123,7 @@ class OrderDesk:
         self._cleared_by_certificate: set[str] = set()
         self._superseded = Superseded()
         self._objections = Objections()
+        self._approvals = Approvals()
         self._unread: deque[bytes] = deque()
         self._last: Status | None = None
         self._roster: tuple[Digest, tuple[str, ...]] | None = None
@@ -185,6 +188,7 @@ class OrderDesk:
             )
         self._superseded.check_certificates(status.certificates, now_ms)
         self._objections.check_certificates(status.certificates)
+        self._approvals.check_certificates(status.certificates)
         if self._roster is None or self._roster[0] != status.roster:
             # Its digest names its bytes, so once is enough: every status names a roster.
             roster = parse_roster(self._files.get(status.roster), self._root)
@@ -230,6 +234,7 @@ class OrderDesk:
                 case _:
                     found = verify_body(header.kind, body, self._root, header.at)
                     value = found.value
+                    self._approvals.take(header.body, value, found.signers)
                     if isinstance(value, Announcement):
                         self._objections.take_announcement(header.body, value)
                     elif isinstance(value, Objection):
@@ -238,6 +243,7 @@ class OrderDesk:
                         self._objections.take_revocation(value, found.signers)
                     elif isinstance(value, Certificate):
                         self._objections.take_certificate(header.body, value)
+                        self._approvals.take_certificate(header.body, value, header.at)
                         self._cleared_by_certificate.update(value.clears)
                         self._plan_of[header.body] = value.plan
                         self._superseded.take_certificate(header.body, value, header.at)
