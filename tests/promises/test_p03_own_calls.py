@@ -8,29 +8,17 @@ The operator's surfaces are searched for what the calls carry, and what a strang
 
 from __future__ import annotations
 
-import base64
-import json
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.promises.dossiers import export, root_digest
 from tests.promises.outside import (
     HERE,
-    PYTHON,
     Deployment,
-    OrderList,
     Said,
-    gatelift,
-    say,
-    wait_for,
 )
 from tests.support.upstream import ScriptedUpstream
 

@@ -22,6 +22,7 @@ from gatelift.encoding import Digest, parse_base64
 from gatelift.errors import CallerError
 from gatelift.ledger.audit.folder import Folder
 from gatelift.ledger.audit.notices import Notices
+from gatelift.ledger.audit.own_calls import OwnFact, OwnFacts
 from gatelift.ledger.audit.releases import Releases, ReleasesEntry
 from gatelift.ledger.audit.report import Findings
 from gatelift.messages import CopyClosing, EntryKind, Export, PlanAdoption, Start
@@ -31,8 +32,10 @@ from gatelift.trust import (
     Certificate,
     CertificateError,
     Clear,
+    Disclosure,
     Grant,
     Order,
+    OwnGrant,
     TargetKind,
     VerifiedCertificate,
     applies,
@@ -101,6 +104,7 @@ class Authority:
         self.certificates: dict[Digest, CertificateFact] = {}
         self.orders: dict[str, OrderFact] = {}
         self.grants: dict[str, list[tuple[int, Grant]]] = {}
+        self.own = OwnFacts()
         self.notices = Notices()
         self.copies: dict[str, CopyFact] = {}
         self._envelopes: dict[tuple[Digest, tuple[str, ...]], Envelope | None] = {}
@@ -122,7 +126,12 @@ class Authority:
                 and grant.not_before - SLACK_MS <= start.at < grant.not_after + SLACK_MS
             ):
                 return grant
-        return None
+        own = self.own_of(start)
+        return None if own is None else own.grant
+
+    def own_of(self, start: Start) -> OwnFact | None:
+        """Return the overseer's own grant that an exchange was admitted by."""
+        return self.own.of(start)
 
     def binding_orders(
         self, fact: CertificateFact, start: Start, grant: Grant | None, at_ms: int
@@ -260,6 +269,10 @@ def _take(
             if value.export in authority.copies:
                 held_copy = authority.copies[value.export]
                 authority.copies[value.export] = replace(held_copy, is_closed=True)
+        case OwnGrant():
+            authority.own.take_grant(value, entry.header.body, releases.place(entry.index))
+        case Disclosure():
+            authority.own.take_disclosure(value)
         case Grant():
             authority.grants.setdefault(value.id, []).append((entry.header.at, value))
         case _:
