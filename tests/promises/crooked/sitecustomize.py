@@ -1,8 +1,9 @@
 """Found on PYTHONPATH by a deployment's processes: makes its control a crooked one.
 
 The log, the keys and the witness are the true ones; control alone no longer asks whether a notice was
-kept and, where the file `hides-objections` lies beside, leaves objections out of what it drafts. That
-is what an operator can do who runs a control of their own making.
+kept and, where the file `hides-objections` lies beside, leaves objections out of what it drafts; where
+`takes-no-own-grants` lies there it logs no overseer's own grant. That is what an operator can do who
+runs a control of their own making.
 """
 
 import importlib
@@ -17,3 +18,11 @@ if "gatelift" in sys.orig_argv and "control" in sys.orig_argv:
     if (Path(__file__).parent / "hides-objections").exists():
         noticing = importlib.import_module("gatelift.control.noticing")
         vars(noticing)["objections_to"] = lambda *_: ()
+    if (Path(__file__).parent / "takes-no-own-grants").exists():
+        door = importlib.import_module("gatelift.decide.admit")
+        error = importlib.import_module("gatelift.decide.admit_error").AdmitError
+
+        def refuse(*_: object) -> None:
+            raise error("not today", code="not_today")
+
+        vars(door)["check_own_grant"] = refuse
