@@ -8,9 +8,9 @@ The operator's surfaces are searched for what the calls carry, and what a strang
 Seen to fail: with own grants taken from control's log alone, the crooked control kept all three ways
 shut (red); without the cap of a day more than three were served (red); with `check_room` gone, a second
 grant went past the root's bound (red); with a line about the opened grant in the worker's log, it was
-found on the surfaces (red); with fall-back to an earlier stage it was served from there (red); with own
-grants unknown to the verifiers, each call was `no_grant` (red); with the disclosure left out of the fold,
-it stayed on the list of what is owed (red).
+found on the surfaces (red); with own grants unknown to a verifier, each call was `no_grant` (red); with
+the disclosure left out of the fold, it could be made twice (red); with any role allowed, a stolen key of
+admissions was served (red); with a keeper that reads nothing back, a restart forgot them (red).
 """
 
 from __future__ import annotations
@@ -237,15 +237,6 @@ def test_no_other_role_makes_own_calls_and_none_is_wider_than_its_stage(fresh: D
     wait_for(lambda: fresh.chat(key=open_one.key).status_code != 200, seconds=5)
 
 
-def test_a_restart_forgets_none(honest: Deployment) -> None:
-    own = known(honest, Own(honest, "--socket", honest.folder))
-    honest.kill("keeper")
-    honest.kill("worker")
-    honest.wait_serving()
-    honest.wait_known(own.key)
-    wait_for(lambda: honest.chat(key=own.key).status_code == 200, seconds=20)
-
-
 def test_a_crooked_control_is_got_round(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     shutil.copytree(HERE / "crooked", tmp_path / "crooked")
     (tmp_path / "crooked" / "takes-no-own-grants").touch()
@@ -272,10 +263,16 @@ def test_a_crooked_control_is_got_round(upstream: ScriptedUpstream, tmp_path: Pa
             say(f"known {time.monotonic() - began:.2f} s after it was signed")
             assert deployment.chat(key=own.key).status_code == 200
         assert deployment.chat(key=by_control.key).status_code == 401
+        # What came past control outlives a restart of the node, with nobody to tell it again.
+        listed.text = b""
+        deployment.kill("keeper")
+        deployment.kill("worker")
+        deployment.wait_serving()
+        wait_for(lambda: deployment.chat(key=by_socket.key).status_code == 200, seconds=20)
         # What control kept off the log stands against the operator, whose log it is.
         assert owed("--dir", deployment.folder) == []
         _, findings = audited(export(deployment, tmp_path / "dossier"), deployment)
-        assert errors(findings)["no_grant"] == 6, "three calls, two verifiers"
+        assert errors(findings)["no_grant"] == 8, "four calls, two verifiers"
     finally:
         deployment.stop()
         listed.close()

@@ -237,7 +237,7 @@ def disclose(
     )
     envelope = sign_statement("disclosure", value, desk.subject, keys)
     sent = desk.send("disclosure", envelope, out=out, cosigned=out is None)
-    show_sent(sent | {"own_grant": own_grant}, f"Disclosed: {calls} calls.")
+    show_sent(sent | {"own_grant": own_grant}, f"Disclosed, calls made: {calls}.")
 
 
 @overseer.command("commitments")
