@@ -266,8 +266,10 @@ def test_a_crooked_control_is_got_round(upstream: ScriptedUpstream, tmp_path: Pa
         # What came past control outlives a restart of the node, with nobody to tell it again.
         listed.text = b""
         deployment.kill("keeper")
-        deployment.kill("worker")
+        for _ in range(deployment.workers):
+            deployment.kill("worker")
         deployment.wait_serving()
+        deployment.wait_known(by_socket.key)
         wait_for(lambda: deployment.chat(key=by_socket.key).status_code == 200, seconds=20)
         # What control kept off the log stands against the operator, whose log it is.
         assert owed("--dir", deployment.folder) == []

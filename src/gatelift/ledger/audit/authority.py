@@ -41,6 +41,7 @@ from gatelift.trust import (
     applies,
     verify_certificate,
     verify_order,
+    verify_own_grant,
     verify_quorum,
 )
 
@@ -270,9 +271,11 @@ def _take(
                 held_copy = authority.copies[value.export]
                 authority.copies[value.export] = replace(held_copy, is_closed=True)
         case OwnGrant():
-            authority.own.take_grant(value, entry.header.body, releases.place(entry.index))
+            sealed = verify_own_grant(entry.data, releases.root_at(entry.index))
+            authority.own.take_grant(sealed, releases.place(entry.index))
         case Disclosure():
-            authority.own.take_disclosure(value)
+            by = {s.organisation for s in entry.body.signers if s.role == "overseer"}
+            authority.own.take_disclosure(value, frozenset(by))
         case Grant():
             authority.grants.setdefault(value.id, []).append((entry.header.at, value))
         case _:

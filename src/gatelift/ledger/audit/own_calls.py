@@ -20,7 +20,15 @@ from typing import Final, NamedTuple
 from gatelift.encoding import Digest, parse_base64
 from gatelift.ledger.audit.report import Findings
 from gatelift.messages import Start
-from gatelift.trust import Disclosure, Grant, OwnGrant, open_own_grant
+from gatelift.trust import (
+    Disclosure,
+    Grant,
+    OwnGrant,
+    OwnGrantError,
+    StandingOwnGrant,
+    check_room,
+    open_own_grant,
+)
 
 __all__ = ["OWN_CAP", "OwnCallCount", "OwnFact", "OwnFacts"]
 
@@ -32,10 +40,15 @@ _SLACK_MS: Final = 1_000
 class OwnFact(NamedTuple):
     """A logged own grant, and what its disclosure showed."""
 
-    own: OwnGrant
+    standing: StandingOwnGrant
     place: str
     disclosure: Disclosure | None = None
     grant: Grant | None = None
+
+    @property
+    def own(self) -> OwnGrant:
+        """What it says of itself."""
+        return self.standing.own_grant
 
 
 class OwnFacts:
@@ -45,18 +58,31 @@ class OwnFacts:
         self.by_id: dict[str, OwnFact] = {}
         self._ids: dict[Digest, str] = {}
 
-    def take_grant(self, own: OwnGrant, digest: Digest, place: str) -> None:
-        """Take an own grant in the order of the log; the first of an id counts."""
-        if own.id not in self.by_id:
-            self.by_id[own.id] = OwnFact(own, place)
-            self._ids[digest] = own.id
+    def take_grant(self, standing: StandingOwnGrant, place: str) -> None:
+        """Take an own grant in the order of the log; raises `OwnGrantError` past the root's bound.
 
-    def take_disclosure(self, value: Disclosure) -> None:
-        """Take a disclosure; raises `OwnGrantError` where it opens nothing."""
+        The first of an id counts.
+        """
+        check_room([held.standing for held in self.by_id.values()], standing)
+        name = standing.own_grant.id
+        if name not in self.by_id:
+            self.by_id[name] = OwnFact(standing, place)
+            self._ids[standing.digest] = name
+
+    def take_disclosure(self, value: Disclosure, organisations: frozenset[str]) -> None:
+        """Take a disclosure by overseers of these; raises `OwnGrantError` where it opens nothing."""
         held = self.by_id.get(self._ids.get(value.own_grant, ""))
-        if held is not None and held.disclosure is None:
-            grant = open_own_grant(held.own, parse_base64(value.seed))
-            self.by_id[held.own.id] = held._replace(disclosure=value, grant=grant)
+        if held is None or held.disclosure is not None:
+            raise OwnGrantError(
+                f"{value.own_grant} is no own grant that is sealed", code="unknown_digest"
+            )
+        if held.standing.organisation not in organisations:
+            raise OwnGrantError(
+                f"{held.standing.organisation} sealed own grant {held.own.id}, and others disclose it",
+                code="own_grant_of_another",
+            )
+        grant = open_own_grant(held.own, parse_base64(value.seed))
+        self.by_id[held.own.id] = held._replace(disclosure=value, grant=grant)
 
     def of(self, start: Start) -> OwnFact | None:
         """Return the own grant that an exchange was admitted by."""
