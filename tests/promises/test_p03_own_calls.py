@@ -107,6 +107,14 @@ def known(deployment: Deployment, own: Own) -> Own:
     return own
 
 
+def overseers(deployment: Deployment) -> str:
+    """Return the organisation of the root's overseer."""
+    root = deployment.root()
+    (held,) = root["roles"]["overseer"]["keys"]
+    person = root["keys"][held]["person"]
+    return next(str(p["organisation"]) for p in root["people"] if p["id"] == person)
+
+
 def owed(*where: object) -> list[dict[str, Any]]:
     said = Said(gatelift("overseer", "commitments", *where, "--json")).must()
     assert said["open"] == len(said["commitments"])
@@ -174,6 +182,11 @@ def test_own_calls_are_sealed_then_served_then_disclosed(
     assert not errors(findings), findings
     assert report["counts"]["own_calls"] == 3, "anyone counts them before they are disclosed"
     assert [each["id"] for each in owed(tmp_path / "sealed")] == [own.said.value["id"]]
+
+    page = tmp_path / "report.html"
+    words = [tmp_path / "sealed", "--root", root_digest(honest), "--html", page]
+    for told in (gatelift("verify", *words).stdout, page.read_text()):
+        assert f"own calls of {overseers(honest)}" in told, "what is owed stands in the report"
 
     result = tmp_path / "result.json"
     result.write_text("{}")
