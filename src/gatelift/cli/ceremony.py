@@ -45,7 +45,6 @@ from gatelift.wire.keyfiles import create_signing_key, load_private_key, save_se
 from gatelift.wire.sealing import create_upstream_ca
 
 __all__ = [
-    "OWN_CALLS_PER_DAY",
     "ROOT_LIFE_MS",
     "TOKEN_ROLES",
     "hold_ceremony",
@@ -55,8 +54,6 @@ __all__ = [
 ]
 
 ROOT_LIFE_MS = 365 * 24 * 3_600_000
-OWN_CALLS_PER_DAY = 200
-"""What a new root gives each overseer organisation: own calls come with the role."""
 TOKEN_ROLES = ("reader", "overseer", "submitter")
 
 
@@ -123,7 +120,7 @@ def make_root(
         witness_quorum=cast.witness_quorum,
         order_urls=order_urls,
         beacon_urls=tuple(seat.url for seat in cast.beacons),
-        own_calls_per_day=OWN_CALLS_PER_DAY,
+        own_calls_per_day=cast.own_calls_per_day,
     )
     return parse_root(encode_json(root))
 
