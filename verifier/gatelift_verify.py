@@ -2275,7 +2275,7 @@ class Releases:
     def _seal(self, entry: Entry, digest: str) -> None:
         """Take an own grant that the root leaves room for (ledger.md, "Own calls")."""
         value, most = entry.value, self.root.own_calls_per_day
-        organisation = next(iter(_overseers(entry.signers)))
+        organisation = next(s.organisation for s in entry.signers if s.role == "overseer")
         days = _days(value)
         others = [each for each in self.own.values() if each.organisation == organisation]
         for day in days:
