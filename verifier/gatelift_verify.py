@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -48,6 +48,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
     encode_dss_signature,
 )
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 SHOWN_PER_CODE = 20
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -60,6 +61,7 @@ MAX_DEPTH = 64
 MAX_NAMES = 2_000_000
 CLOCK_SLACK_MS = 300_000
 SLACK_MS = 1_000
+DAY_MS = 86_400_000
 
 CANNOT_PROVE = (
     "that the plan is good, or its thresholds the right ones",
@@ -442,7 +444,7 @@ WORDS = {
     "Endpoint": "chat responses completions messages embeddings count_tokens models",
     "EntryKind": "root plan placement probe commit evidence revocation review announcement objection"
     " certificate grant order"
-    " clear observation event head incident incident_change erasure hold hold_lift decision tick export copy_closed",
+    " clear observation event head incident incident_change erasure hold hold_lift decision tick export copy_closed own_grant disclosure",
     "ErasureBasis": "data_subject_request contract_end legal_duty secret_caught",
     "ErasureScope": "sessions principal organisation",
     "HoldReason": "incident legal",
@@ -464,7 +466,7 @@ SHAPES = {
     "root": "name text, version integer, issued_at integer, expires_at integer, people [Person],"
     " keys {digest:Key}, roles {text:Role}, releases_vkey text, nodes [Node], witnesses [Witness],"
     " witness_quorum integer, order_urls? [text], beacon_urls? [text],"
-    " witness_max_age_ms? integer",
+    " witness_max_age_ms? integer, own_calls_per_day? integer",
     "plan": "release text, plan digest, candidate digest",
     "placement": "name text, base_url text, model text, fingerprint digest, baseline digest|null,"
     " tls? UpstreamTls|null, sidecar? Sidecar|null",
@@ -514,6 +516,9 @@ SHAPES = {
     "export": "id text, release text, weights digest, manifest digest, destination text,"
     " purpose text, custodian text, expires_at integer",
     "copy_closed": "export text, release text, end CopyEnd, note text",
+    "own_grant": "id text, release text, requests_per_day integer, not_before integer, not_after integer,"
+    " disclose_by integer, locator digest, sealed text",
+    "disclosure": "release text, own_grant digest, seed text, calls integer, results [digest], note text",
     "header": "v integer, at integer, kind EntryKind, actor [text], body digest, body_bytes integer,"
     " visibility Visibility, end boolean",
     "batch": "v integer, node text, worker text, run text, seq integer, n integer, root digest,"
@@ -1224,6 +1229,8 @@ MAY_SIGN = {
     "tick": {"control"},
     "export": {"operator", "security"},
     "copy_closed": {"operator", "security"},
+    "own_grant": {"overseer"},
+    "disclosure": {"overseer"},
 }
 ROLES = {
     "root", "operator", "safety", "security", "overseer", "admissions", "evaluator", "control", "stop",
@@ -1373,6 +1380,9 @@ class Root:
         _demand(
             "bad_root",
             {
+                "no more own calls than an overseer may have": 0
+                <= self.own_calls_per_day
+                <= (1_000_000 if "overseer" in self.roles else 0),
                 "witnesses with time to answer": self._witness_max_age_ms() >= 60_000,
                 "an organisation for each witness": "" not in known,
                 "a quorum of the organisations that witness": 0 <= quorum <= len(known),
@@ -1393,6 +1403,12 @@ class Root:
 
     def _witness_max_age_ms(self) -> int:
         given: int = self.value.get("witness_max_age_ms", 86_400_000)
+        return given
+
+    @property
+    def own_calls_per_day(self) -> int:
+        """How many calls of its own an overseer's organisation may make a UTC day."""
+        given: int = self.value.get("own_calls_per_day", 0)
         return given
 
     def _organisations(self, role: str) -> set[str]:
@@ -1417,8 +1433,9 @@ class Root:
         return organisation
 
     def _oversight(self) -> Any:
-        """Return all that the overseer keeps: own role and the beacon's, and the lists of orders."""
-        return self._held("overseer"), self._held("beacon"), self.value.get("order_urls", [])
+        """Return all that the overseer keeps: own role and the beacon's, lists of orders, own calls."""
+        lists = self.value.get("order_urls", [])
+        return self._held("overseer"), self._held("beacon"), lists, self.own_calls_per_day
 
     def _held(self, name: str) -> Any:
         """Return a role's threshold, keys and people."""
@@ -1884,6 +1901,19 @@ class Granted:
 
 
 @dataclass
+class Own:
+    """An overseer's own grant, whose it is, and what its disclosure showed."""
+
+    value: dict[str, Any]
+    organisation: str
+    place: str
+    grant: dict[str, Any] | None = None
+    said: int | None = None
+    calls: int = 0
+    charged: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass
 class Stop:
     """An order, when it was logged, and when a clear of it was."""
 
@@ -1915,6 +1945,8 @@ class Releases:
         self.grants: dict[str, list[Granted]] = {}
         self.reviews: list[tuple[str, dict[str, Any], set[str]]] = []
         self.withdrawn: set[str] = set()
+        self.own: dict[str, Own] = {}
+        self.own_ids: dict[str, str] = {}
         self.announced: dict[str, tuple[str, str, str]] = {}
         self.objections: dict[str, tuple[str, str]] = {}
         self.holds: dict[str, dict[str, Any]] = {}
@@ -2049,6 +2081,10 @@ class Releases:
                     stop.cleared_at = at
         elif kind == "grant":
             self.grants.setdefault(value["id"], []).append(Granted(value, at))
+        elif kind == "own_grant":
+            self._seal(entry, digest)
+        elif kind == "disclosure":
+            self._disclose(entry)
         elif kind == "announcement":
             self.announced[digest] = _terms(value)
         elif kind == "objection":
@@ -2268,6 +2304,41 @@ class Releases:
                         "exceeds_condition", f"it was approved for at most {limit} organisations"
                     )
 
+    def _seal(self, entry: Entry, digest: str) -> None:
+        """Take an own grant that the root leaves room for (ledger.md, "Own calls")."""
+        value, most = entry.value, self.root.own_calls_per_day
+        organisation = next(s.organisation for s in entry.signers if s.role == "overseer")
+        days = _days(value)
+        others = [each for each in self.own.values() if each.organisation == organisation]
+        for day in days:
+            there = [e.value["requests_per_day"] for e in others if day in _days(e.value)]
+            if sum(there) + value["requests_per_day"] > most or len(there) >= 256:
+                raise BrokenError("own_calls_spent", f"more than {most} own calls on day {day}")
+        first, last, due = value["not_before"], value["not_after"], value["disclose_by"]
+        _demand(
+            "bad_own_grant",
+            {
+                "a request a day or more": value["requests_per_day"] >= 1,
+                "an end within 31 days": 0 <= first < last <= first + 31 * DAY_MS,
+                "a disclosure within 90 days": last <= due <= last + 90 * DAY_MS,
+                "an end after it was logged": entry.header["at"] < last,
+                "an id of its own": value["id"] not in self.own and value["id"] not in self.grants,
+            },
+        )
+        place = f"{self.log.folder}#{entry.index}"
+        self.own[value["id"]] = Own(value, organisation, place)
+        self.own_ids[digest] = value["id"]
+
+    def _disclose(self, entry: Entry) -> None:
+        value = entry.value
+        held = self.own.get(self.own_ids.get(value["own_grant"], ""))
+        if held is None or held.grant is not None:
+            raise BrokenError("unknown_digest", "it discloses no own grant that is sealed")
+        if held.organisation not in _overseers(entry.signers):
+            raise BrokenError("own_grant_of_another", f"{held.organisation} sealed it")
+        held.grant = _unseal(held.value, read_base64(value["seed"]))
+        held.said = value["calls"]
+
     def _check_after(self, entry: Entry) -> None:
         after = entry.value["after"]
         known = after["origin"] == self.log.checkpoint.origin and 0 <= after["size"] <= entry.index
@@ -2286,6 +2357,28 @@ _EVERYTHING: dict[str, dict[str, Any]] = {
     "safeguards": {"postures": {}, "block_rules": []},
     "retention": {"content_days": None, "training": True},
 }  # fmt: skip
+
+
+def _days(own: dict[str, Any]) -> range:
+    """Return the UTC days that an own grant touches."""
+    return range(own["not_before"] // DAY_MS, (own["not_after"] - 1) // DAY_MS + 1)
+
+
+def _unseal(own: dict[str, Any], seed: bytes) -> dict[str, Any]:
+    """Return the grant that a seed opens, and no other seed."""
+    locator = hashlib.sha256(b"gatelift/own-call/locator/v1\n" + seed).hexdigest()
+    if own["locator"] != f"sha256:{locator}":
+        raise BrokenError("seed_opens_nothing", "expected the seed of the own grant")
+    key = hashlib.sha256(b"gatelift/own-call/key/v1\n" + seed).digest()
+    try:
+        text = ChaCha20Poly1305(key).decrypt(bytes(12), read_base64(own["sealed"]), None)
+    except InvalidTag as error:
+        raise BrokenError("bad_own_grant", "its own seed does not open it") from error
+    grant: dict[str, Any] = read_shape(text, "grant")
+    same = all(grant[name] == own[name] for name in ("id", "release", "not_before", "not_after"))
+    if not same or len(grant["keys"]) != 1:
+        raise BrokenError("bad_own_grant", "what it seals is another grant")
+    return grant
 
 
 def _terms(value: dict[str, Any]) -> tuple[str, str, str]:
@@ -2369,6 +2462,7 @@ class Requests:
         self._check_erasures()
         for finish, where in self._early:
             self._finish(finish, where, last_chance=True)
+        self._close_own()
         for start, where in self._starts.values():
             self.open += 1
             self.told.warn(
@@ -2586,6 +2680,12 @@ class Requests:
         place = (start["node"], start["worker"], start["run"], start["seq"])
         if grant is None and place in self._nameless:
             return
+        own = self._own(start)
+        if own is not None:
+            self._count_own(own, start, where)
+            if own.grant is None:
+                return
+            grant = own.grant
         if grant is None:
             self.told.error(
                 "no_grant", where, f"no grant {start['grant'][:60]!r} of it was in force"
@@ -2596,6 +2696,38 @@ class Requests:
             or start["endpoint"] not in grant["endpoints"]
         ):
             self.told.error("outside_grant", where, f"its grant is for {grant['stage'][:60]!r}")
+
+    def _own(self, start: dict[str, Any]) -> Own | None:
+        """Return the overseer's own grant that admitted an exchange, sealed or disclosed."""
+        own = self.releases.own.get(start["grant"])
+        if own is None or own.value["release"] != start["release"]:
+            return None
+        opens, ends = own.value["not_before"] - SLACK_MS, own.value["not_after"] + SLACK_MS
+        names = ("principal", "organisation", "stage")
+        same = own.grant is None or all(own.grant[name] == start[name] for name in names)
+        return own if same and opens <= start["at"] < ends else None
+
+    def _count_own(self, own: Own, start: dict[str, Any], where: str) -> None:
+        own.calls += 1
+        mine = [
+            each
+            for each in start["reserved"]
+            if each["counter"].partition(":")[2].startswith("principal.requests/d:")
+        ]
+        if not mine:
+            self.told.error("cap_not_charged", where, "an own call that is not counted by day")
+        for each in mine:
+            window = each["window"]
+            own.charged[window] = own.charged.get(window, 0) + each["amount"]
+
+    def _close_own(self) -> None:
+        for own in self.releases.own.values():
+            most = own.value["requests_per_day"]
+            if max(own.charged.values(), default=0) > most:
+                self.told.error("own_calls_exceeded", own.place, f"more than {most} in one day")
+            if own.said is not None and own.said < own.calls:
+                said = f"{own.said} calls were disclosed, {own.calls} went to the model"
+                self.told.warn("own_calls_undisclosed", own.place, said)
 
     def _grant(self, start: dict[str, Any]) -> dict[str, Any] | None:
         logged: list[Granted] = self.releases.grants.get(start["grant"], [])

@@ -13,6 +13,7 @@ from gatelift.ledger.verify import verify_dossier
 from gatelift.messages import EntryKind, Outcome
 from gatelift.trust import QuorumError
 from tests.integration.dossier_deployment import SECOND, Deployment, put, put_log
+from tests.support import misdeeds_own as own
 from tests.support.misdeeds import MISDEEDS, Misdeed, Scene, closed, opened, with_scene
 from tests.support.misdeeds_reviews import inside_an_approval
 from tests.support.verifiers import by_file, by_package
@@ -92,6 +93,16 @@ def test_the_same_scenes_told_rightly_hold(tmp_path: Path) -> None:
         closed(deployment)
 
     deployment = told(tmp_path, scene)
+    for verify in (by_package, by_file):
+        answer = verify(
+            tmp_path / "dossier", root=deployment.world.root_digest, now_ms=deployment.now
+        )
+        assert (answer.exit_code, answer.errors, answer.warnings) == (0, set(), set()), answer.said
+
+
+@pytest.mark.parametrize("disclosed", [True, False])
+def test_own_calls_told_rightly_hold(tmp_path: Path, *, disclosed: bool) -> None:
+    deployment = told(tmp_path, with_scene(lambda d: own.rightly(d, disclosed=disclosed)))
     for verify in (by_package, by_file):
         answer = verify(
             tmp_path / "dossier", root=deployment.world.root_digest, now_ms=deployment.now

@@ -114,6 +114,20 @@ def test_run_a_beacon(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     assert "The beacon speaks again." in said[5]
 
 
+def test_call_unannounced(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    how = page("call-unannounced.md", tmp_path, upstream)
+    (tmp_path / "up.key").write_text(UPSTREAM_KEY)
+    (tmp_path / "up.key").chmod(0o600)
+    try:
+        said = [how.run(block) for block in how.shell()]
+    finally:
+        how.stop()
+    _, _, answer, disclosed, owed = said
+    assert "hello" in answer
+    assert "Disclosed, calls made: 1." in disclosed
+    assert owed.count("0 promises of") == 2
+
+
 def test_observe_first(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     how = page("observe-first.md", tmp_path, upstream)
     (tmp_path / "up.key").write_text(UPSTREAM_KEY)

@@ -34,6 +34,7 @@ from tests.integration.web_scenes import (
 )
 from tests.support.world import NOW, PROMPT
 from tests.unit.decide.build import Story, at, begun
+from tests.unit.decide.test_decide_commitments import seal
 
 
 def empty() -> str:
@@ -309,3 +310,17 @@ def test_text_has_the_contrast_of_wcag_aa(theme: int) -> None:
     assert not weak
     # A bar is told from its ground by 3 to 1 (WCAG 1.4.11).
     assert _contrast(colours["fill"], colours["sunk"]) >= 3
+
+
+def test_promises_without_a_result_are_listed_the_overdue_first() -> None:
+    told = begun()
+    assert "every promise on the log has its result there" in page_of(told)
+    seal(told)
+    told.commit(deadline=told.now + 1_000)
+    told.later(60_000)
+    told.commit()
+    told.settle()
+    part = page_of(told).partition('id="promises"')[2].partition("</section>")[0]
+    assert part.count("overdue") == 1
+    assert part.index("overdue") < part.index("own calls of oversight.example")
+    assert "counts as failed" in part

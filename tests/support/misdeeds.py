@@ -27,6 +27,7 @@ from gatelift.terms import (
 from gatelift.tlog import MemoryTree
 from gatelift.trust import After, Order, Target, TargetKind
 from tests.integration.dossier_deployment import SECOND, Deployment
+from tests.support import misdeeds_own as own
 from tests.support import misdeeds_reviews as reviews
 from tests.support import misdeeds_weights as weights
 from tests.support.erased import erase_less, erase_under_hold, erase_with_a_lie
@@ -383,6 +384,13 @@ MISDEEDS = (
     Misdeed("records erased under a hold", with_scene(erase_under_hold), "erased_under_hold"),
     Misdeed("an erasure that halves what was spent, before it is carried out", with_scene(erase_with_a_lie), "tombstones_differ"),
     Misdeed("an erasure that replaces one it does not cover", with_scene(erase_less), "not_superseded"),
+    Misdeed("own grants for more calls than the root leaves room for", with_scene(own.past_the_root), "own_calls_spent"),
+    Misdeed("more own calls in a day than the own grant says", with_scene(own.past_its_day), "own_calls_exceeded"),
+    Misdeed("an own call after the own grant's end", with_scene(own.past_its_end), "no_grant"),
+    Misdeed("an own call that is not counted by day", with_scene(own.off_its_cap), "cap_not_charged"),
+    Misdeed("a call under an own grant by another than it sealed", with_scene(own.under_another_name), "no_grant"),
+    Misdeed("an own grant disclosed with another seed", with_scene(own.opened_with_a_lie), "seed_opens_nothing"),
+    Misdeed("an own grant disclosed twice", with_scene(own.opened_twice), "unknown_digest"),
     Misdeed("a copy of the weights registered by one person", with_scene(weights.exported_alone), "quorum_unmet"),
     Misdeed("a copy of the weights to where the plan says none goes", with_scene(
         weights.exported_elsewhere

@@ -262,6 +262,9 @@ SUCCESSORS = (
     Tampering("a successor takes the overseer's list of orders away likewise", succeeded(
         *_OPERATORS, order_urls=("https://elsewhere.example/",)
     ), "overseer_missing"),
+    Tampering("a successor takes the overseer's own calls away likewise", succeeded(
+        *_OPERATORS, own_calls_per_day=0
+    ), "overseer_missing"),
 )  # fmt: skip
 """A root logged after the first."""
 

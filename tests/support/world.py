@@ -69,6 +69,7 @@ class World:
     now: int = NOW
     plan_bytes: bytes = field(default_factory=PLAN_FILE.read_bytes)
     order_urls: tuple[str, ...] = ()
+    own_calls_per_day: int = 20
     keys: dict[str, SigningKey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -134,6 +135,7 @@ class World:
             ),
             witness_quorum=1,
             order_urls=self.order_urls,
+            own_calls_per_day=self.own_calls_per_day,
         )
         return encode_json(msgspec.structs.replace(root, **changes))
 

@@ -74,6 +74,7 @@ COMMANDS = (
     Entry("incident", "incidents", "incident", "Open and change incidents", _STOP),
     Entry("status", "reading", "status", "What is live, what blocks, what comes next", _READ),
     Entry("log", "reading", "log", "Entries of the releases log", _READ),
+    Entry("overseer", "overseer", "overseer", "Call unannounced; list promises not kept", _READ),
     Entry("report", "observing", "report", "What tighter terms would have refused", _READ),
     Entry("ledger", "fsck", "ledger", "Check the logs on this disk, and mend them", _READ),
     Entry("dossier", "dossiers", "dossier", "Export what an auditor gets", _READ),

@@ -78,6 +78,7 @@ def verify(
         "proved": report.proved,
         "cannot_prove": report.cannot_prove,
         "counts": report.counts,
+        "commitments": report.commitments,
     }
     if html is not None:
         _write_page(path, report, html, anchor, policy)
@@ -125,6 +126,12 @@ def _render_report(
         say("Found:")
         for each in findings:
             say(f"  - {each.severity.value} {each.where}: {each.message} [{each.code}]")
+    if report.commitments:
+        say("Promised on the log, and without a result there:")
+        for owed in report.commitments:
+            late = "OVERDUE, " if owed.overdue else ""
+            by = ", ".join(owed.by)
+            say(f"  - entry {owed.index}, {by}: {owed.what}; {late}settled by {owed.settled_by}")
     say("What no dossier can prove:")
     for sentence in report.cannot_prove:
         say(f"  - {sentence}")
@@ -145,7 +152,7 @@ def replay(
         releases = read_releases(folder, RELEASES, open_first_root(folder.read(ROOT)), findings)
         if releases is not None:
             entries = len(releases.entries)
-            recorded = replay_decisions(folder, releases, findings)
+            recorded = replay_decisions(folder, releases, findings).recorded
     found = findings.kept()
     value: dict[str, Any] = {
         "ok": not found,

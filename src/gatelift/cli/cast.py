@@ -7,7 +7,8 @@
      "witness_quorum": 2,
      "beacons": [{"organisation": "oversight.example", "url": "https://beacon.oversight.example",
                   "public": "..."}],
-     "beacon_threshold": 1}
+     "beacon_threshold": 1,
+     "own_calls_per_day": 200}
 
 Invariants
 - Every key of `KEY_ROLES` has a holder; a people file may name any of them, the rest follow from
@@ -18,6 +19,7 @@ Invariants
 - `witnesses` are those of others, beside the one that runs here; `witness_quorum` counts organisations.
 - `beacons` are organisations without whose signatures no status counts; `beacon_threshold` of them, more
   than half unless it is said. One without its own `public` key gets a key file here.
+- `own_calls_per_day` is how many calls of its own each overseer organisation may make; 0: none.
 
 Does not check organisations against roles: `parse_root` does.
 """
@@ -37,6 +39,8 @@ from gatelift.trust import UNPROVEN, Witness
 
 __all__ = ["KEY_ROLES", "BeaconSeat", "Cast", "Member", "default_cast", "read_cast"]
 
+OWN_CALLS_PER_DAY: Final = 200
+"""What a new root gives each overseer organisation: own calls come with the role."""
 KEY_ROLES: Final[Mapping[str, str]] = {
     "root-1": "root",
     "root-2": "root",
@@ -77,6 +81,7 @@ class Cast(msgspec.Struct, frozen=True, kw_only=True):
     witness_quorum: int = 1
     beacons: tuple[BeaconSeat, ...] = ()
     beacon_threshold: int | None = None
+    own_calls_per_day: int = OWN_CALLS_PER_DAY
 
     @property
     def beacon_members(self) -> dict[str, Member]:
@@ -117,6 +122,7 @@ class _PeopleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     witness_quorum: int = 1
     beacons: tuple[BeaconSeat, ...] = ()
     beacon_threshold: int | None = None
+    own_calls_per_day: int = OWN_CALLS_PER_DAY
 
 
 def default_cast(operator: Member, overseer: Member) -> Cast:
@@ -162,6 +168,7 @@ def read_cast(path: Path, base: Cast) -> Cast:
         witness_quorum=listed.witness_quorum,
         beacons=listed.beacons,
         beacon_threshold=listed.beacon_threshold,
+        own_calls_per_day=listed.own_calls_per_day,
     )
 
 

@@ -120,6 +120,7 @@ def make_root(
         witness_quorum=cast.witness_quorum,
         order_urls=order_urls,
         beacon_urls=tuple(seat.url for seat in cast.beacons),
+        own_calls_per_day=cast.own_calls_per_day,
     )
     return parse_root(encode_json(root))
 

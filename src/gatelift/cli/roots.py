@@ -84,8 +84,11 @@ def next_root(
     thresholds: dict[str, int],
     now_ms: int,
     lasts_ms: int,
+    own_calls: int | None = None,
 ) -> Root:
     """Return the draft that follows a root: `roles` are held by exactly these keys from now on.
+
+    `own_calls` is how many calls of its own an overseer's organisation may make a day, null as before.
 
     Raises `InputError`, or `RootError` if the draft would contradict itself.
     """
@@ -119,6 +122,7 @@ def next_root(
         people=_people(before, entries, keys),
         keys=keys,
         roles={name: role for name, role in held.items() if role.keys},
+        own_calls_per_day=before.own_calls_per_day if own_calls is None else own_calls,
     )
     return parse_root(msgspec.json.encode(made))
 
@@ -156,6 +160,10 @@ def draft_next(
             show_default=False,
         ),
     ] = [],  # noqa: B006
+    own_calls: Annotated[
+        int | None,
+        typer.Option("--own-calls", min=0, help="An overseer's own calls a day; 0: none."),
+    ] = None,
     lasts: Annotated[str, typer.Option("--lasts", help="How long the root holds.")] = "365d",
     json_output: JsonFlag = False,
 ) -> None:
@@ -174,6 +182,7 @@ def draft_next(
         thresholds={name: int(value) for name, value in counts},
         now_ms=now_ms(),
         lasts_ms=parse_duration_ms(lasts),
+        own_calls=own_calls,
     )
     payload = msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n"
     replace_durably(out, payload)

@@ -12,7 +12,7 @@ from gatelift.cli.errors import InputError
 from gatelift.cli.layout import read_bytes
 from gatelift.cli.output import JsonFlag
 from gatelift.encoding import parse_json
-from gatelift.trust import ROOT_TYPE, add_signature, parse_envelope, predicate_type
+from gatelift.trust import OWN_GRANT, ROOT_TYPE, add_signature, parse_envelope, predicate_type
 from gatelift.wire.files import replace_durably
 from gatelift.wire.order_client import submit_order
 from gatelift.wire.signers import load_signer
@@ -48,7 +48,9 @@ def submit(
     socket: Annotated[
         Path | None,
         typer.Option(
-            "--socket", metavar="DIR", help="An order: hand it to the keeper that runs in DIR."
+            "--socket",
+            metavar="DIR",
+            help="An order or own grant: hand it to the keeper that runs in DIR.",
         ),
     ] = None,
     cosigned: Annotated[
@@ -68,11 +70,11 @@ def submit(
         show_sent(result, f"Signed {kind}, not submitted.")
         return
     if socket is not None:
-        if kind != "order":
-            raise InputError(f"the host's socket takes orders, this is a {kind}")
+        if kind not in {"order", OWN_GRANT}:
+            raise InputError(f"the host's socket takes orders and own grants, this is a {kind}")
         digest = submit_order(socket_path(socket, "orders.sock"), envelope)
         taken = {"ok": True, "kind": kind, "digest": digest, "submitted": True, "accepted": True}
-        show_sent(taken, "The keeper has taken the order.")
+        show_sent(taken, f"The keeper has taken the {kind}.")
         return
     attachments = tuple(read_bytes(path) for path in attach or ())
     result = desk.send(kind, envelope, attachments=attachments, cosigned=cosigned)

@@ -50,6 +50,7 @@ from gatelift.messages.frames import (
     ControlToKeeper,
     KeeperToControl,
     OrderReport,
+    OwnGrantReport,
 )
 from gatelift.terms import Envelope
 from gatelift.trust import Notice, Root, StandingOrder, Status
@@ -357,15 +358,18 @@ class Control:
             case Ask():
                 self._beat.ask(frame.nonces)
             case OrderReport():
-                _ = self._spawn(self._take_report(frame.envelope))
+                _ = self._spawn(self._take_report(self.order(frame.envelope)))
+            case OwnGrantReport():
+                draft = Draft(kind=EntryKind.OWN_GRANT, body=frame.envelope)
+                _ = self._spawn(self._take_report(self.submit([draft])))
             case _:
                 self._reports.take(node, frame)
 
-    async def _take_report(self, envelope: bytes) -> None:
+    async def _take_report(self, work: Coroutine[Any, Any, object]) -> None:
         try:
-            await self.order(envelope)
+            _ = await work
         except GateliftError as error:
-            _LOG.error("an order reported by a node was not logged: %s: %s", error.code, error)
+            _LOG.error("what a node reported was not logged: %s: %s", error.code, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         if self._tasks is None:

@@ -14,10 +14,11 @@ from gatelift.control.beacons import BeaconReport
 from gatelift.control.bundles import Outgoing
 from gatelift.control.copy_views import CopyView, view_copies
 from gatelift.control.keepers import NodeSeen
+from gatelift.control.overseer_views import OwnGrantView, view_own_grants
 from gatelift.control.publisher import Cosigned
 from gatelift.control.stage_views import StageView, view_stages
 from gatelift.control.witness_client import WitnessReport
-from gatelift.decide import State
+from gatelift.decide import Commitment, State, open_commitments
 from gatelift.encoding import Digest
 from gatelift.incidents import Clock, Incident, clocks
 from gatelift.messages import (
@@ -162,6 +163,8 @@ class StateView(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[OrderView, ...]
     incidents: tuple[IncidentView, ...]
     copies: tuple[CopyView, ...]
+    own_grants: tuple[OwnGrantView, ...]
+    commitments: tuple[Commitment, ...]
     commits: tuple[CommitView, ...]
     evidence: tuple[EvidenceView, ...]
     reviews: tuple[ReviewView, ...]
@@ -216,6 +219,8 @@ def view_state(
             for each in state.incidents.values()
         ),
         copies=view_copies(state, now_ms),
+        own_grants=view_own_grants(state),
+        commitments=open_commitments(state, now_ms),
         commits=_commits(state),
         evidence=_evidence(state),
         reviews=_reviews(state),

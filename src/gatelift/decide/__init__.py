@@ -7,6 +7,7 @@ what is missing, `replay` whether the recorded decisions are the ones that follo
 
 from gatelift.decide.admit import check_entry
 from gatelift.decide.admit_error import AdmitError
+from gatelift.decide.commitments import Commitment, open_commitments
 from gatelift.decide.copies import (
     COPY_QUORUM,
     Exposure,
@@ -60,6 +61,7 @@ __all__ = [
     "Blindness",
     "CertificateEntry",
     "CommitEntry",
+    "Commitment",
     "CopyEntry",
     "EvidenceEntry",
     "Examination",
@@ -97,6 +99,7 @@ __all__ = [
     "incidents_due",
     "next_sequence",
     "objections_to",
+    "open_commitments",
     "open_copies",
     "orders_in_force",
     "overdue_copies",

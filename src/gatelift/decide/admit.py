@@ -29,6 +29,7 @@ from gatelift.decide.admit_review import check_review
 from gatelift.decide.copies import check_closing, check_export
 from gatelift.decide.fold import completes, withdraws
 from gatelift.decide.measuring import check_measured, check_sidecar
+from gatelift.decide.own_calls import check_disclosure, check_own_grant
 from gatelift.decide.stages import standing_certificate
 from gatelift.decide.state import State
 from gatelift.encoding import Digest, sha256_digest
@@ -60,10 +61,12 @@ from gatelift.trust import (
     Announcement,
     Certificate,
     Clear,
+    Disclosure,
     Grant,
     GrantError,
     Objection,
     Order,
+    OwnGrant,
     TargetKind,
     check_grant_within,
 )
@@ -124,10 +127,10 @@ def check_entry(
         case Tick():
             require_release(state, value.release)
         case _:
-            _check_of_records_and_copies(state, body, now_ms)
+            _check_of_records_and_copies(state, body, data, now_ms)
 
 
-def _check_of_records_and_copies(state: State, body: Body, now_ms: int) -> None:
+def _check_of_records_and_copies(state: State, body: Body, data: bytes, now_ms: int) -> None:
     value = body.value
     match value:
         case Erasure():
@@ -140,6 +143,10 @@ def _check_of_records_and_copies(state: State, body: Body, now_ms: int) -> None:
             check_export(state, body, value, now_ms)
         case CopyClosing():
             check_closing(state, body, value)
+        case OwnGrant():
+            check_own_grant(state, body, value, sha256_digest(data), now_ms)
+        case Disclosure():
+            check_disclosure(state, body, value)
         case _:
             # Roots were verified against their predecessor; heads and decisions are control's own.
             return

@@ -99,7 +99,7 @@ def fold_export(state: State, index: int, header: EntryHeader, value: Export) ->
     """Return the state with one more known copy."""
     if value.id in state.copies:
         return state
-    entry = CopyEntry(export=value, digest=header.body, index=index, at=header.at)
+    entry = CopyEntry(export=value, digest=header.body, index=index, at=header.at, by=header.actor)
     return msgspec.structs.replace(state, copies={**state.copies, value.id: entry})
 
 

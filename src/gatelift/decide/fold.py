@@ -22,6 +22,7 @@ import msgspec
 
 from gatelift.decide.copies import fold_closing, fold_export
 from gatelift.decide.fold_breach import fold_certificate, fold_decision, resolve_event
+from gatelift.decide.own_calls import fold_disclosure, fold_own_grant
 from gatelift.decide.stages import narrowest_of
 from gatelift.decide.state import (
     AnnouncementEntry,
@@ -68,9 +69,11 @@ from gatelift.trust import (
     Announcement,
     Certificate,
     Clear,
+    Disclosure,
     Grant,
     Objection,
     Order,
+    OwnGrant,
     Root,
     Signer,
     StandingOrder,
@@ -146,6 +149,10 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
             return fold_export(base, index, header, value)
         case CopyClosing():
             return fold_closing(base, index, value)
+        case OwnGrant():
+            return fold_own_grant(base, index, header, body, value)
+        case Disclosure():
+            return fold_disclosure(base, index, value)
         case Decision():
             return fold_decision(base, index, value)
         case _:
@@ -246,7 +253,7 @@ def _commit(state: State, index: int, header: EntryHeader, value: Commit) -> Sta
     finite = all(each.is_finite() for each in (value.limit, value.margin, value.confidence))
     if value.id in state.commits or not finite:
         return state
-    entry = CommitEntry(commit=value, index=index, at=header.at)
+    entry = CommitEntry(commit=value, index=index, at=header.at, by=header.actor)
     return msgspec.structs.replace(state, commits=put(state.commits, value.id, entry))
 
 
@@ -302,7 +309,9 @@ def withdraws(entry: ObjectionEntry, signers: tuple[Signer, ...]) -> bool:
 
 
 def _announcement(state: State, index: int, header: EntryHeader, value: Announcement) -> State:
-    entry = AnnouncementEntry(announcement=value, digest=header.body, index=index, at=header.at)
+    entry = AnnouncementEntry(
+        announcement=value, digest=header.body, index=index, at=header.at, by=header.actor
+    )
     return msgspec.structs.replace(state, announcements=(*state.announcements, entry))
 
 

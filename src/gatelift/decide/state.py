@@ -37,11 +37,13 @@ from gatelift.terms import Category, DecisionKind, Envelope, Side
 from gatelift.trust import (
     Announcement,
     Certificate,
+    Disclosure,
     Grant,
     Objection,
     Root,
     Signer,
     StandingOrder,
+    StandingOwnGrant,
     TargetKind,
 )
 
@@ -58,6 +60,7 @@ __all__ = [
     "ObservationEntry",
     "ObservationKey",
     "OrderEntry",
+    "OwnGrantEntry",
     "ProbeEntry",
     "RecordedDecision",
     "ReviewEntry",
@@ -76,11 +79,12 @@ class ProbeEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommitEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A commit, and the body of the evidence that completed it in time, if one did."""
+    """A commit, who signed it, and the body of the evidence that completed it in time, if one did."""
 
     commit: Commit
     index: int
     at: int
+    by: tuple[str, ...] = ()
     completed_by: Digest | None = None
 
 
@@ -111,6 +115,7 @@ class AnnouncementEntry(msgspec.Struct, frozen=True, kw_only=True):
     digest: Digest
     index: int
     at: int
+    by: tuple[str, ...] = ()
 
 
 class ObjectionEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,6 +170,7 @@ class CopyEntry(msgspec.Struct, frozen=True, kw_only=True):
     digest: Digest
     index: int
     at: int
+    by: tuple[str, ...] = ()
     closing: CopyClosing | None = None
     closed_index: int | None = None
 
@@ -199,6 +205,17 @@ class RecordedDecision(msgspec.Struct, frozen=True, kw_only=True):
 
     decision: Decision
     index: int
+
+
+class OwnGrantEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A logged own grant, who owes its disclosure, and the disclosure once it is there."""
+
+    standing: StandingOwnGrant
+    index: int
+    at: int
+    by: tuple[str, ...] = ()
+    disclosure: Disclosure | None = None
+    disclosed_index: int | None = None
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,6 +260,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     lifted_holds: frozenset[str] = frozenset()
     erasures: dict[str, Erasure] = {}
     copies: dict[str, CopyEntry] = {}
+    own_grants: dict[Digest, OwnGrantEntry] = {}
     account: Account | None = None
     latches: tuple[Latch, ...] = ()
     last_decision: RecordedDecision | None = None

@@ -8,6 +8,7 @@ Invariants
 - Without a live status nothing is permitted; under a plan that says `replicated`, nothing where
   records go to one store only.
 - A certificate that says more sealing or binding than the node's probes show now is not served from.
+- An overseer's own grant counts by its own signature, whatever the roster holds (`own_grants`).
 - A grant counts while the roster holds it. One that a newer roster lacks is gone at once; one that a
   newer roster changes is judged as changed from the status on that names that roster.
 
@@ -24,6 +25,7 @@ from gatelift.encoding import Digest
 from gatelift.errors import CallerError
 from gatelift.gateway.key_book import Identified, KeyBook
 from gatelift.gateway.order_book import OrderBook
+from gatelift.gateway.own_grants import OwnGrantBook
 from gatelift.gateway.probed import ProbedPlacements
 from gatelift.gateway.standing import Standing, StandingBook, edges_of, permit_as_sealed
 from gatelift.messages import (
@@ -73,6 +75,7 @@ class Holdings:
         self._next_bundle: VerifiedBundle | None = None
         self._next_roster: tuple[VerifiedRoster, Digest] | None = None
         self._orders = OrderBook()
+        self._own = OwnGrantBook()
         self._probed = ProbedPlacements()
         self._usable: tuple[Placement, ...] | None = None
         self._asked_ms: dict[str, int] = {}
@@ -135,6 +138,7 @@ class Holdings:
             self._next_bundle = found
         self._usable = None
         self._orders.adopt_waiting(self.bundle.root)
+        self._own.adopt_waiting(self.bundle.root)
         self._changed()
         return found
 
@@ -178,6 +182,10 @@ class Holdings:
         """Verify a clear and lift the orders that it names; it waits as an order does."""
         self._orders.adopt_clear(data, self._root)
         self._changed()
+
+    def adopt_own_grant(self, data: bytes) -> None:
+        """Verify an overseer's own grant and hold it; it waits as an order does."""
+        self._own.adopt(data, self._root)
 
     @property
     def _root(self) -> Root | None:
@@ -271,7 +279,12 @@ class Holdings:
 
     def identify(self, shown: bytes) -> Identified | None:
         """Return the grant of an API key, null when it is nobody's. Constant time in the secret."""
-        return None if self.roster is None else self._keys.identify(shown, self.roster)
+        if self.roster is None or self.bundle is None:
+            return None
+        found = self._keys.identify(shown, self.roster)
+        if found is None:
+            found = self._own.identify(shown, self.bundle.plan, self.roster.by_public_id)
+        return found
 
     def standing(self, who: Identified, now_ms: int, boot_ms: int) -> Standing | Refusal:
         """Return what a grant may do now."""
@@ -317,6 +330,8 @@ class Holdings:
             seen=self.sealing,
             binding=self.binding,
         )
+        if self._own.holds(grant, who.public_id):
+            found = self._own.narrowed(found, who.public_id)
         return self._judged.put(who.public_id, grant, found, now_ms)
 
     def _standing_certificates(self) -> dict[str, VerifiedCertificate]:
@@ -334,6 +349,8 @@ class Holdings:
 
         A change that takes from the exchange what it was admitted by is a refusal.
         """
+        if self._own.holds(who.grant, who.public_id):
+            return who.grant
         now = self.roster.by_public_id.get(who.public_id) if self.roster else None
         if now is who.grant and self._next_roster is None:
             return now

@@ -54,6 +54,7 @@ from gatelift.messages.frames import (
     Hello,
     KeeperToWorker,
     OrderFrame,
+    OwnGrantFrame,
     PlacementFrame,
     Recall,
     RosterFrame,
@@ -156,6 +157,8 @@ class _Worker:
                 self._context.recheck()
             case ClearFrame():
                 holdings.adopt_clear(frame.envelope)
+            case OwnGrantFrame():
+                holdings.adopt_own_grant(frame.envelope)
             case StatusFrame():
                 if holdings.adopt_status(frame.envelope):
                     self._arm_lapse()

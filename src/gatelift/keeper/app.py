@@ -22,6 +22,7 @@ from gatelift.journal import Writer
 from gatelift.keeper.errors import KeeperError
 from gatelift.keeper.journals import KEEPER, Journals
 from gatelift.keeper.node import Node
+from gatelift.keeper.own_grants import OwnGrantDesk
 from gatelift.keeper.sealing import Issuer
 from gatelift.keeper.serving import Serving
 from gatelift.ledger import HEADS
@@ -93,13 +94,17 @@ def make_node(directory: Path, node: str, replica: Path | None = None) -> Node:
         directory=directory,
         files=files,
         serving=Serving(node=node, files=files, pinned_root=pinned, memory=directory / "run"),
-        make_desk=lambda on_new, on_erasing: OrderDesk(
+        make_own_grants=lambda on_new: OwnGrantDesk(
+            root=root, files=files, index=directory / "own-grants", on_new=on_new
+        ),
+        make_desk=lambda on_new, on_erasing, on_own_grant: OrderDesk(
             root=root,
             files=files,
             index=directory / "orders",
             follower=follower,
             on_new=on_new,
             on_erasing=on_erasing,
+            on_own_grant=on_own_grant,
         ),
         journals=Journals(
             directory=directory / "journal",

@@ -65,9 +65,10 @@ _AT_ONCE: Final = 2048
 """Frames that are overwritten before who reads the journals has a turn again: 0.05 s."""
 
 MakeDesk = Callable[
-    [Callable[[OrderFrame | ClearFrame], None], Callable[[Erasing], None]], OrderDesk
+    [Callable[[OrderFrame | ClearFrame], None], Callable[[Erasing], None], Callable[[bytes], None]],
+    OrderDesk,
 ]
-"""Makes the desk that follows the log, from its `on_new` and its `on_erasing`."""
+"""Makes the desk that follows the log, from its `on_new`, `on_erasing` and `on_own_grant`."""
 
 Exclusive = Callable[[Callable[[], None]], Awaitable[None]]
 """Runs work while nobody reads the journals."""

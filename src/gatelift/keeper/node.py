@@ -38,6 +38,7 @@ from gatelift.keeper.incoming import pick_up
 from gatelift.keeper.journals import KEEPER, Journals
 from gatelift.keeper.order_poll import OrderPoll
 from gatelift.keeper.order_socket import OrderSocket
+from gatelift.keeper.own_grants import OwnGrantDesk
 from gatelift.keeper.placements import PlacementWatches
 from gatelift.keeper.pump import JournalPump
 from gatelift.keeper.receipts import Receipts
@@ -61,6 +62,8 @@ from gatelift.messages.frames import (
     KeeperToWorker,
     OrderFrame,
     OrderReport,
+    OwnGrantFrame,
+    OwnGrantReport,
     ProbeReport,
     ReceiptAsk,
     Release,
@@ -68,6 +71,7 @@ from gatelift.messages.frames import (
     StatusFrame,
 )
 from gatelift.plan import Plan, parse_plan
+from gatelift.trust import looks_like_own_grant
 from gatelift.wire.files import FileStore
 from gatelift.wire.sealing import ProbeIdentities
 
@@ -97,6 +101,7 @@ class Node:
         files: FileStore,
         serving: Serving,
         make_desk: MakeDesk,
+        make_own_grants: Callable[[Callable[[OwnGrantFrame], None]], OwnGrantDesk],
         journals: Journals,
         own: Writer,
         worker_socket: Path,
@@ -131,7 +136,10 @@ class Node:
             exclusive=self._while_unread,
             before_erasing=journals.forget_saved,
         )
-        self._desk = make_desk(self._server.broadcast, self._eraser.take)
+        self._own_grants = make_own_grants(self._server.broadcast)
+        self._desk = make_desk(
+            self._server.broadcast, self._eraser.take, self._own_grants.adopt_logged
+        )
         self._order_socket = OrderSocket(order_socket, self._adopt)
         self._order_polls = tuple(OrderPoll(url, self._adopt) for url in order_urls)
         self._counters = Counters(journals.past)
@@ -209,7 +217,8 @@ class Node:
         self._draws.heard(worker)
         placements = self._watches.frames() if self._watches else ()
         credential = self._credential_for(worker, anew=True)
-        return (*self._desk.frames(), *self._serving.frames(), *placements, *credential)
+        own = self._own_grants.frames(_now_ms())
+        return (*self._desk.frames(), *self._serving.frames(), *own, *placements, *credential)
 
     def on_frame(
         self, worker: WorkerRun, frame: Draw | Release | Ask | Committed | ReceiptAsk
@@ -331,14 +340,19 @@ class Node:
         pick_up(self._incoming, self._adopt)
 
     def _adopt(self, envelope: bytes) -> Digest:
-        """Take an order that came past control: kept, sent to workers, then reported."""
-        digest = self._desk.adopt_order(envelope).digest
+        """Take an order, or an own grant, that came past control: kept, sent on, then reported."""
+        if looks_like_own_grant(envelope):
+            digest = self._own_grants.adopt(envelope)
+        else:
+            digest = self._desk.adopt_order(envelope).digest
         self._report_unlogged()
         return digest
 
     def _report_unlogged(self) -> None:
         for envelope in self._desk.unlogged():
             self._uplink.send(OrderReport(envelope=envelope))
+        for envelope in self._own_grants.unlogged(_now_ms()):
+            self._uplink.send(OwnGrantReport(envelope=envelope))
 
     async def _leave(self) -> None:
         await self._draws.aclose()

@@ -18,6 +18,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gatelift.decide import Commitment, State, open_commitments
 from gatelift.encoding import Digest, decode_json
 from gatelift.ledger.audit.archive import open_dossier
 from gatelift.ledger.audit.authority import Authority, read_authority
@@ -77,6 +78,7 @@ class _Audit:
         self._now_ms = now_ms
         self._parts: list[Findings] = []
         self._proved: list[str] = []
+        self._commitments: tuple[Commitment, ...] = ()
         self._is_readable = False
         self._is_authenticated = False
         self.counts: dict[str, int] = {}
@@ -95,6 +97,7 @@ class _Audit:
             authenticated=self._is_authenticated,
             readable=self._is_readable,
             counts=self.counts,
+            commitments=self._commitments,
         )
 
     def run(self, folder: Folder, names: tuple[str, ...]) -> None:
@@ -120,9 +123,10 @@ class _Audit:
         self._say_authority(releases, authority, granted, log)
         decided = self._part()
         replayed = replay_decisions(folder, releases, decided)
-        self.counts["decisions"] = replayed
+        self.counts["decisions"] = replayed.recorded
+        self._note_commitments(replayed.state)
         self._say(
-            f"all {replayed} recorded decisions follow from the entries before them, with their "
+            f"all {replayed.recorded} recorded decisions follow from the entries before them, with their "
             "reasons and figures",
             decided,
             log,
@@ -139,6 +143,13 @@ class _Audit:
         )
         if not any(part.errors for part in self._parts):
             check_unlisted(names, releases, logs, self._part())
+
+    def _note_commitments(self, state: State | None) -> None:
+        if state is not None:
+            self._commitments = open_commitments(state, self._now_ms)
+            self.counts["commitments_open"] = len(self._commitments)
+            late = [each for each in self._commitments if each.overdue]
+            self.counts["commitments_overdue"] = len(late)
 
     def _part(self) -> Findings:
         part = Findings()

@@ -25,6 +25,7 @@ from gatelift.trust import (
     verify_clear,
     verify_grant,
     verify_order,
+    verify_own_grant,
     verify_root,
     verify_signers,
 )
@@ -58,6 +59,8 @@ _ROLES: dict[EntryKind, frozenset[str]] = {
     EntryKind.TICK: frozenset({"control"}),
     EntryKind.EXPORT: frozenset({"operator", "security"}),
     EntryKind.COPY_CLOSED: frozenset({"operator", "security"}),
+    EntryKind.OWN_GRANT: frozenset({"overseer"}),
+    EntryKind.DISCLOSURE: frozenset({"overseer"}),
 }
 _TWO_SIDED = frozenset({EntryKind.ERASURE, EntryKind.HOLD_LIFT})
 
@@ -99,6 +102,8 @@ def verify_body(kind: EntryKind, data: bytes, root: Root, now_ms: int) -> Body:
             value = verify_clear(data, root)
         case EntryKind.GRANT:
             value = verify_grant(data, root)
+        case EntryKind.OWN_GRANT:
+            value = verify_own_grant(data, root).own_grant
         case EntryKind.CERTIFICATE:
             value = parse_statement(payload, kind.value, Certificate).predicate
         case _:

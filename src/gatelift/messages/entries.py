@@ -25,7 +25,7 @@ from gatelift.messages.decisions import Decision, Tick
 from gatelift.messages.erasures import Erasure, Hold, HoldLift
 from gatelift.messages.reviews import Review
 from gatelift.terms import Binding, Category, Sealing, Severity, Side
-from gatelift.trust import Announcement, Objection
+from gatelift.trust import Announcement, Disclosure, Objection, OwnGrant
 
 __all__ = [
     "PREDICATES",
@@ -79,6 +79,8 @@ class EntryKind(enum.StrEnum):
     TICK = "tick"
     EXPORT = "export"
     COPY_CLOSED = "copy_closed"
+    OWN_GRANT = "own_grant"
+    DISCLOSURE = "disclosure"
 
 
 class Visibility(enum.StrEnum):
@@ -332,5 +334,7 @@ PREDICATES: dict[EntryKind, type[msgspec.Struct]] = {
     EntryKind.TICK: Tick,
     EntryKind.EXPORT: Export,
     EntryKind.COPY_CLOSED: CopyClosing,
+    EntryKind.OWN_GRANT: OwnGrant,
+    EntryKind.DISCLOSURE: Disclosure,
 }
 """Bodies that say no more than their shape; certificate, grant, order, clear and root have their own."""

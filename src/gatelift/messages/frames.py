@@ -38,6 +38,8 @@ __all__ = [
     "OrderAnswer",
     "OrderFrame",
     "OrderReport",
+    "OwnGrantFrame",
+    "OwnGrantReport",
     "PlacementFrame",
     "ProbeReport",
     "Recall",
@@ -178,6 +180,12 @@ class ClearFrame(msgspec.Struct, frozen=True, kw_only=True, tag="clear"):
     envelope: bytes
 
 
+class OwnGrantFrame(msgspec.Struct, frozen=True, kw_only=True, tag="own_grant"):
+    """The envelope of an overseer's own grant."""
+
+    envelope: bytes
+
+
 class StatusFrame(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
     """A status' envelope."""
 
@@ -235,6 +243,7 @@ KeeperToWorker = (
     | Recall
     | OrderFrame
     | ClearFrame
+    | OwnGrantFrame
     | StatusFrame
     | BundleFrame
     | RosterFrame
@@ -278,6 +287,12 @@ class OrderReport(msgspec.Struct, frozen=True, kw_only=True, tag="order_report")
     envelope: bytes
 
 
-KeeperToControl = NodeHello | Ask | Counted | HeadFrame | ProbeReport | OrderReport
+class OwnGrantReport(msgspec.Struct, frozen=True, kw_only=True, tag="own_grant_report"):
+    """An overseer's own grant that reached the node by another way, to be logged."""
+
+    envelope: bytes
+
+
+KeeperToControl = NodeHello | Ask | Counted | HeadFrame | ProbeReport | OrderReport | OwnGrantReport
 
 ControlToKeeper = OrderFrame | ClearFrame | StatusFrame | BundleFrame | RosterFrame

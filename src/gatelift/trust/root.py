@@ -77,7 +77,7 @@ def _oversight(root: Root) -> object:
         people = {key.person: root.person(key.person) for key in keys.values()}
         return role and role.threshold, keys, people
 
-    return held("overseer"), held("beacon"), root.order_urls
+    return held("overseer"), held("beacon"), root.order_urls, root.own_calls_per_day
 
 
 def _check_overseer(previous: Root, root: Root, signers: tuple[KeyId, ...]) -> None:

@@ -27,6 +27,7 @@ __all__ = ["KNOWN_ROLES", "check_root", "machine_keys"]
 
 _MAX_URLS = 8
 _MIN_WITNESS_MAX_AGE_MS = 60_000
+_MAX_OWN_CALLS = 1_000_000
 KNOWN_ROLES = frozenset(
     {
         "root",
@@ -160,6 +161,12 @@ def _check_organisations(root: Root) -> None:
         )
     if "beacon" in root.roles and "overseer" not in root.roles:
         raise RootError("expected an overseer beside the beacon: whoever else could take it out?")
+    most = _MAX_OWN_CALLS if "overseer" in root.roles else 0
+    if not 0 <= root.own_calls_per_day <= most:
+        raise RootError(
+            f"expected own_calls_per_day of 0 to {most} (0 without an overseer), "
+            f"got {root.own_calls_per_day}"
+        )
     if root.witness_max_age_ms < _MIN_WITNESS_MAX_AGE_MS:
         raise RootError(
             f"expected a witness_max_age_ms of {_MIN_WITNESS_MAX_AGE_MS} or more, "

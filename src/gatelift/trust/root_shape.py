@@ -84,6 +84,8 @@ class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Where control asks for the signatures that `beacon` makes each status wait for."""
     witness_max_age_ms: int = DEFAULT_WITNESS_MAX_AGE_MS
     """How old a quorum's word on the newest head may be before nodes take no status that names it."""
+    own_calls_per_day: int = 0
+    """How many own calls each overseer organisation may make a UTC day; 0: none."""
 
     def verifying_keys(self) -> Mapping[KeyId, VerifyingKey]:
         """Return every key by id; `parse_root` has checked each of them."""

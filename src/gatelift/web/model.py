@@ -12,6 +12,8 @@ import enum
 
 import msgspec
 
+from gatelift.decide import Commitment
+
 __all__ = [
     "Answer",
     "AssessmentLine",
@@ -310,5 +312,7 @@ class ReleaseView(msgspec.Struct, frozen=True, kw_only=True):
     incidents_left_out: int
     assessments: tuple[AssessmentLine, ...]
     assessments_left_out: int
+    promises: tuple[Commitment, ...]
+    promises_left_out: int
     decisions: tuple[DecisionLine, ...]
     log: LogCard

@@ -11,6 +11,8 @@ Does not: decide. Reasons, verdicts and dates are `decide`'s own.
 
 from __future__ import annotations
 
+from typing import Final
+
 from gatelift.decide import (
     Examination,
     Preview,
@@ -18,6 +20,7 @@ from gatelift.decide import (
     State,
     examine,
     exposures_of,
+    open_commitments,
     open_copies,
     overdue_copies,
     preview,
@@ -81,6 +84,9 @@ _BROKEN = frozenset(
 def certificate_entries(state: State) -> frozenset[int]:
     """Return the entries of every stage's newest certificate: whose signers the page names."""
     return frozenset(held[-1].index for held in state.certificates.values() if held)
+
+
+_MAX_PROMISES: Final = 30
 
 
 def _facts(candidate: Candidate) -> tuple[Term, ...]:
@@ -204,6 +210,8 @@ def build_view(state: State, now_ms: int, glance: Glance) -> ReleaseView:
     asked = ([looked[target]] if target else []) + list(looked.values())
     orders, incidents = build_orders(state, scrub, now_ms), build_incidents(state, scrub, now_ms)
     runs = build_assessments(state, now_ms)
+    # What is overdue is never among what is left out before the rest.
+    owed = sorted(open_commitments(state, now_ms), key=lambda each: not each.overdue)
     shut = looked[target].reasons if target else ahead.problems
     broken = [each for each in shut if each.code in _BROKEN]
     level_stage, levels = _levels(state, now_ms)
@@ -245,6 +253,8 @@ def build_view(state: State, now_ms: int, glance: Glance) -> ReleaseView:
         incidents_left_out=max(0, len(incidents) - MAX_INCIDENTS),
         assessments=runs[:MAX_ASSESSMENTS],
         assessments_left_out=max(0, len(runs) - MAX_ASSESSMENTS),
+        promises=tuple(owed[:_MAX_PROMISES]),
+        promises_left_out=max(0, len(owed) - _MAX_PROMISES),
         decisions=_decisions(glance, scrub),
         log=log,
     )

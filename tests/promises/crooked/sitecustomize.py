@@ -2,7 +2,8 @@
 
 The log, the keys and the witness are the true ones; control alone no longer asks whether a notice was
 kept and, where the file `hides-objections` lies beside, leaves objections out of what it drafts; where
-`ignores-approvals` does, it logs certificates beyond what was approved. That is what an operator can do who runs a control of their own making.
+`ignores-approvals` does, it logs certificates beyond what was approved; where `takes-no-own-grants` does, it
+logs no overseer's own grant. That is what an operator can do who runs a control of their own making.
 """
 
 import importlib
@@ -19,3 +20,11 @@ if "gatelift" in sys.orig_argv and "control" in sys.orig_argv:
     if (Path(__file__).parent / "hides-objections").exists():
         noticing = importlib.import_module("gatelift.control.noticing")
         vars(noticing)["objections_to"] = lambda *_: ()
+    if (Path(__file__).parent / "takes-no-own-grants").exists():
+        door = importlib.import_module("gatelift.decide.admit")
+        error = importlib.import_module("gatelift.decide.admit_error").AdmitError
+
+        def refuse(*_: object) -> None:
+            raise error("not today", code="not_today")
+
+        vars(door)["check_own_grant"] = refuse

@@ -14,6 +14,7 @@ from gatelift.cli.ceremony import hold_ceremony
 from gatelift.cli.errors import InputError
 from gatelift.cli.layout import Deployment
 from gatelift.cli.plan_template import PlanSize, render_plan
+from gatelift.cli.roots import next_root
 from gatelift.encoding import sha256_digest
 from gatelift.messages import releases_policy
 from gatelift.plan import PlanError, parse_plan
@@ -143,6 +144,21 @@ def test_witnesses_of_others_stand_in_the_root_with_their_address(tmp_path: Path
     assert [w.name for w in root.witnesses] == ["w1", "uni/w1"]
     assert b"https://witness.uni.example\n" in deployment.read("tlog-policy")
     assert b"group witnesses 2 w1 uni/w1\n" in deployment.read("tlog-policy")
+
+
+def test_own_calls_come_with_the_overseers_role_and_the_ceremony_may_say_how_many(
+    held: Deployment, tmp_path: Path
+) -> None:
+    assert verify_root(held.read("root.json"), NOW).own_calls_per_day == 200
+    (tmp_path / "people.json").write_text(json.dumps({"people": {}, "own_calls_per_day": 7}))
+    cast = read_cast(tmp_path / "people.json", default_cast(OPERATOR, OVERSEER))
+    deployment = Deployment(tmp_path / "d")
+    hold_ceremony(deployment, release="a", cast=cast, node="n1", now_ms=NOW)
+    root = verify_root(deployment.read("root.json"), NOW)
+    assert root.own_calls_per_day == 7
+    terms = {"roles": {}, "removed": (), "thresholds": {}, "now_ms": NOW, "lasts_ms": 1}
+    assert next_root(root, **terms).own_calls_per_day == 7
+    assert next_root(root, **terms, own_calls=0).own_calls_per_day == 0
 
 
 @pytest.mark.parametrize(

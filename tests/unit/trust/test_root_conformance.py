@@ -504,6 +504,7 @@ CHANGES_OF_OVERSEER: dict[str, Callable[[Root], Root]] = {
         version=2,
         keys={kid: held for kid, held in base.keys.items() if kid != OVERSEER.id},
         roles={name: role for name, role in base.roles.items() if name != "overseer"},
+        own_calls_per_day=0,
     ),
     "her organisation": lambda base: changed(
         base,
@@ -516,6 +517,7 @@ CHANGES_OF_OVERSEER: dict[str, Callable[[Root], Root]] = {
     "where she publishes orders": lambda base: changed(
         base, version=2, order_urls=("https://friend.example/orders",)
     ),
+    "how often she calls unannounced": lambda base: changed(base, version=2, own_calls_per_day=0),
 }
 
 

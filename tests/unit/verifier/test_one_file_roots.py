@@ -51,7 +51,10 @@ def with_role(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def without(name: str) -> dict[str, Any]:
-    return {"roles": {n: r for n, r in WORLD.root.roles.items() if n != name}}
+    return {
+        "roles": {n: r for n, r in WORLD.root.roles.items() if n != name},
+        "own_calls_per_day": 0,
+    }
 
 
 def person(name: str, **changes: Any) -> dict[str, Any]:
@@ -210,6 +213,8 @@ ROOTS: dict[str, dict[str, Any]] = {
         )
     },
     "nine order lists": {"order_urls": ("https://overseer.example/",) * 9},
+    **{f"{many} own calls": {"own_calls_per_day": many} for many in (0, -1, 10**6, 10**6 + 1)},
+    "own calls of nobody": {**without("overseer"), "own_calls_per_day": 1},
     "eight order lists": {"order_urls": ("https://overseer.example/",) * 8},
 }
 
@@ -342,6 +347,7 @@ def test_a_quorum_is_counted_alike(
     [
         {},
         {"order_urls": ("https://overseer.example/",)},
+        {"own_calls_per_day": 21},
         person("vera", organisation="elsewhere.example"),
         person("vera", proof="sha256:" + "1" * 64),
         person("sam", proof="sha256:" + "1" * 64),
@@ -349,7 +355,7 @@ def test_a_quorum_is_counted_alike(
         {"name": "other.example"},
         {"version": 3},
     ],
-    ids=range(8),
+    ids=range(9),
 )
 @pytest.mark.parametrize(
     "names", [("root:olga", "root:vera"), ("root:olga", "root:lea"), ("root:olga", "overseer:vera")]

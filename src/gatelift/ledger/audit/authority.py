@@ -23,6 +23,7 @@ from gatelift.encoding import Digest, parse_base64
 from gatelift.errors import CallerError
 from gatelift.ledger.audit.folder import Folder
 from gatelift.ledger.audit.notices import Notices
+from gatelift.ledger.audit.own_calls import OwnFact, OwnFacts
 from gatelift.ledger.audit.releases import Releases, ReleasesEntry
 from gatelift.ledger.audit.report import Findings
 from gatelift.ledger.following.approvals import Approvals
@@ -33,13 +34,16 @@ from gatelift.trust import (
     Certificate,
     CertificateError,
     Clear,
+    Disclosure,
     Grant,
     Order,
+    OwnGrant,
     TargetKind,
     VerifiedCertificate,
     applies,
     verify_certificate,
     verify_order,
+    verify_own_grant,
     verify_quorum,
 )
 
@@ -103,6 +107,7 @@ class Authority:
         self.certificates: dict[Digest, CertificateFact] = {}
         self.orders: dict[str, OrderFact] = {}
         self.grants: dict[str, list[tuple[int, Grant]]] = {}
+        self.own = OwnFacts()
         self.notices = Notices()
         self.approvals = Approvals()
         self.copies: dict[str, CopyFact] = {}
@@ -125,7 +130,12 @@ class Authority:
                 and grant.not_before - SLACK_MS <= start.at < grant.not_after + SLACK_MS
             ):
                 return grant
-        return None
+        own = self.own_of(start)
+        return None if own is None else own.grant
+
+    def own_of(self, start: Start) -> OwnFact | None:
+        """Return the overseer's own grant that an exchange was admitted by."""
+        return self.own.of(start)
 
     def binding_orders(
         self, fact: CertificateFact, start: Start, grant: Grant | None, at_ms: int
@@ -264,6 +274,12 @@ def _take(
             if value.export in authority.copies:
                 held_copy = authority.copies[value.export]
                 authority.copies[value.export] = replace(held_copy, is_closed=True)
+        case OwnGrant():
+            sealed = verify_own_grant(entry.data, releases.root_at(entry.index))
+            authority.own.take_grant(sealed, releases.place(entry.index))
+        case Disclosure():
+            by = {s.organisation for s in entry.body.signers if s.role == "overseer"}
+            authority.own.take_disclosure(value, frozenset(by))
         case Grant():
             authority.grants.setdefault(value.id, []).append((entry.header.at, value))
         case _:

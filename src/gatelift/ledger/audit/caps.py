@@ -28,6 +28,7 @@ from typing import Final, NamedTuple
 from gatelift.errors import CallerError
 from gatelift.ledger.audit.authority import Authority, CertificateFact, OrderFact
 from gatelift.ledger.audit.exchanges import Exchange
+from gatelift.ledger.audit.own_calls import OWN_CAP
 from gatelift.ledger.audit.report import Findings
 from gatelift.messages import Charge, Finish
 from gatelift.terms import Cap, CapUnit, Subject, Tier, Window, cost_of, window_ms
@@ -170,7 +171,9 @@ class CapRecount:
             if self._fits(exchange, charge) and exchange.fact is not None:
                 name = _cap_of(charge.counter)
                 cap = binding.get(name) or possible.get(name)
-                if cap is None:
+                if cap is None and exchange.own is not None and name == OWN_CAP:
+                    limit = exchange.own.own.requests_per_day
+                elif cap is None:
                     self._error(
                         exchange, "unknown_counter", f"{charge.counter} is no cap of its stage"
                     )
@@ -293,8 +296,9 @@ def _length_ms(exchange: Exchange, counter: str) -> int:
         Subject.AUDIENCE: "" if grant is None else grant.tier.value,
     }
     subject = Subject(name.cap.partition(".")[0])
-    # A tier stands in the grant, which nobody can find once its names were erased.
-    is_own = name.subject == ids[subject] or (exchange.is_nameless and subject is Subject.AUDIENCE)
+    # A tier stands in the grant: nobody finds it once its names were erased, or while it is sealed.
+    is_hidden = grant is None and (exchange.is_nameless or exchange.own is not None)
+    is_own = name.subject == ids[subject] or (is_hidden and subject is Subject.AUDIENCE)
     if name.stage != start.stage or not is_own:
         raise ValueError(f"{counter} is not a counter of this exchange, of stage {start.stage!r}")
     endless = name.cap.endswith(f".{CapUnit.COVERAGE}/{Window.NONE}")

@@ -13,6 +13,7 @@ It proves that decisions follow from their inputs, not that the inputs are true.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from gatelift.decide import State, check_entry, fold, replay
 from gatelift.encoding import Digest
@@ -21,17 +22,24 @@ from gatelift.ledger.audit.releases import Releases, ReleasesEntry
 from gatelift.ledger.audit.report import Findings
 from gatelift.messages import Body, EntryHeader, EntryKind
 
-__all__ = ["replay_decisions"]
+__all__ = ["Replayed", "replay_decisions"]
 
 
-def replay_decisions(folder: Folder, releases: Releases, findings: Findings) -> int:
-    """Replay all decisions; return how many were recorded. Each difference is a finding."""
+class Replayed(NamedTuple):
+    """How many decisions were recorded, and the state that all entries lead to, if they could be folded."""
+
+    recorded: int
+    state: State | None
+
+
+def replay_decisions(folder: Folder, releases: Releases, findings: Findings) -> Replayed:
+    """Replay all decisions. Each difference is a finding."""
     recorded = sum(e.header.kind is EntryKind.DECISION for e in releases.entries)
     if not releases.is_whole:
         findings.error(
             "not_replayed", releases.log.folder, "entries are missing or do not hold: no replay"
         )
-        return recorded
+        return Replayed(recorded, None)
     files = _Files(folder)
     with findings.reading(releases.log.folder, "not_replayed"):
         for mismatch in replay(_groups(releases.entries), files.read):
@@ -41,9 +49,10 @@ def replay_decisions(folder: Folder, releases: Releases, findings: Findings) -> 
                 f"{mismatch.what}: recorded {mismatch.recorded[:240]}, "
                 f"computed {mismatch.computed[:240]}",
             )
+    state = None
     with findings.reading(releases.log.folder, "not_replayed"):
-        _check_admission(releases, files, findings)
-    return recorded
+        state = _check_admission(releases, files, findings)
+    return Replayed(recorded, state)
 
 
 def _groups(entries: tuple[ReleasesEntry, ...]) -> Iterator[list[tuple[EntryHeader, Body]]]:
@@ -57,13 +66,14 @@ def _groups(entries: tuple[ReleasesEntry, ...]) -> Iterator[list[tuple[EntryHead
         yield group
 
 
-def _check_admission(releases: Releases, files: _Files, findings: Findings) -> None:
+def _check_admission(releases: Releases, files: _Files, findings: Findings) -> State:
     state = State()
     for entry in releases.entries:
         header = entry.header
         with findings.reading(releases.place(entry.index), "not_admissible"):
             check_entry(state, header.kind, entry.body, entry.data, header.at, files.read)
         state = fold(state, entry.index, header, entry.body, files.read)
+    return state
 
 
 class _Files:

@@ -6,7 +6,7 @@ Invariants
   written by another run (the keeper closes what a dead worker left, at what it had reserved).
 - Of an exchange whose names were erased no grant is asked for: nobody can find it any more.
 - Every other exchange that went upstream lies under a certificate of its stage, logged and in its window,
-  under a logged grant, and under no stop that must have arrived by then.
+  under a logged grant or an overseer's own, and under no stop that must have arrived by then.
 
 Does not count charges: `caps` does.
 """
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from gatelift.ledger.audit.authority import SLACK_MS, Authority, CertificateFact
 from gatelift.ledger.audit.erasures import Erased
+from gatelift.ledger.audit.own_calls import OwnFact
 from gatelift.ledger.audit.report import Findings
 from gatelift.ledger.audit.requests import Batch
 from gatelift.messages import Finish, Outcome, Start
@@ -31,7 +32,8 @@ __all__ = ["Exchange", "Exchanges"]
 class Exchange(NamedTuple):
     """A start with its finish, none while it is open. `where` is the place of the finish.
 
-    `is_nameless` where an erasure took the names that a grant would be found by.
+    `is_nameless` where an erasure took the names that a grant would be found by; `own` where an
+    overseer's own grant admitted it, whose `grant` is none until it is disclosed.
     """
 
     start: Start
@@ -40,6 +42,7 @@ class Exchange(NamedTuple):
     fact: CertificateFact | None
     grant: Grant | None
     is_nameless: bool = False
+    own: OwnFact | None = None
 
 
 Take = Callable[[Exchange], None]
@@ -102,7 +105,8 @@ class Exchanges:
                 "open at the export, or its finish is missing",
             )
             fact = self._fact_of(start)
-            self._take(Exchange(start, None, where, fact, self._authority.grant_of(start)))
+            grant, own = self._authority.grant_of(start), self._authority.own_of(start)
+            self._take(Exchange(start, None, where, fact, grant, own=own))
 
     def _finish(self, finish: Finish, where: str, *, last_chance: bool) -> None:
         of = finish.of
@@ -123,7 +127,8 @@ class Exchanges:
         self._check_pair(start, finish, where)
         grant = self._authority.grant_of(start)
         is_nameless = bool(self._nameless) and _ref(start) in self._nameless
-        exchange = Exchange(start, finish, where, self._fact_of(start), grant, is_nameless)
+        own = self._authority.own_of(start)
+        exchange = Exchange(start, finish, where, self._fact_of(start), grant, is_nameless, own)
         if finish.upstream:
             self.upstream += 1
             self._check_permission(exchange, finish)
@@ -235,7 +240,7 @@ class Exchanges:
                 exchange,
                 f"expected at most {limit} output tokens, got {finish.output_tokens}",
             )
-        if grant is None and not exchange.is_nameless:
+        if grant is None and exchange.own is None and not exchange.is_nameless:
             self._error(
                 "no_grant",
                 exchange,

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+from gatelift.decide import Commitment
 from gatelift.errors import GateliftError
 
 __all__ = ["CANNOT_PROVE", "SHOWN_PER_CODE", "AuditReport", "Finding", "Findings", "Severity"]
@@ -63,7 +64,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of an audit. `counts` also holds `findings.<code>` where some were left out."""
+    """The result of an audit. `counts` also holds `findings.<code>` where some were left out.
+
+    `commitments` are promises on the log without a result there: for the reader to judge.
+    """
 
     findings: tuple[Finding, ...]
     proved: tuple[str, ...]
@@ -71,6 +75,7 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     authenticated: bool
     readable: bool
     counts: dict[str, int]
+    commitments: tuple[Commitment, ...] = ()
 
     @property
     def errors(self) -> tuple[Finding, ...]:

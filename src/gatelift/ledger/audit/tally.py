@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from gatelift.ledger.audit.authority import Authority
 from gatelift.ledger.audit.caps import CapRecount
 from gatelift.ledger.audit.erasures import Erased
-from gatelift.ledger.audit.exchanges import Exchanges
+from gatelift.ledger.audit.exchanges import Exchange, Exchanges
 from gatelift.ledger.audit.observations import Recount
+from gatelift.ledger.audit.own_calls import OwnCallCount
 from gatelift.ledger.audit.releases import Releases
 from gatelift.ledger.audit.report import Findings
 from gatelift.ledger.audit.requests import Batch
@@ -29,7 +30,14 @@ class Tally:
         self.erasing = Findings()
         self.erased = Erased(releases, self.erasing)
         caps = CapRecount(authority, self.capped)
-        exchanges = Exchanges(authority, self.paired, caps.take, self.erased)
+        own = OwnCallCount(authority.own, self.capped)
+
+        def take(exchange: Exchange) -> None:
+            caps.take(exchange)
+            if exchange.own is not None and exchange.finish and exchange.finish.upstream:
+                own.take(exchange.start, exchange.own, exchange.where)
+
+        exchanges = Exchanges(authority, self.paired, take, self.erased)
         recount = Recount(releases, authority, self.counted)
         count = records = 0
         for batch in batches:
@@ -43,6 +51,7 @@ class Tally:
         self.erased.close()
         exchanges.close()
         caps.close()
+        own.close()
         recount.close()
         self.counts = {
             "batches": count,
@@ -53,5 +62,6 @@ class Tally:
             "exchanges_open": exchanges.open,
             "exchanges_upstream": exchanges.upstream,
             "counters": caps.counters,
+            "own_calls": own.calls,
             "observations": recount.compared,
         }

@@ -75,6 +75,7 @@ FOLLOWED = frozenset(
         EntryKind.ERASURE,
         EntryKind.HOLD,
         EntryKind.HOLD_LIFT,
+        EntryKind.OWN_GRANT,
     }
 )
 """The kinds of entries whose bodies are read; the others say nothing about orders, statuses or records."""
@@ -89,11 +90,16 @@ def _nobody(_: Erasing) -> None:
     """Nobody erases: for who only judges orders."""
 
 
+def _nobody_admits(_: bytes) -> None:
+    """Nobody admits: for who only judges orders."""
+
+
 class OrderDesk:
     """Holds orders and clears, and judges statuses. `index` is the folder of their digests.
 
     `on_new(frame)` is called for each order or clear that was not held before, `on_erasing` for each
-    erasure, hold and lift that the log holds. `verify` says which statuses are judged: whole ones, or a
+    erasure, hold and lift that the log holds, `on_own_grant` for each envelope of an overseer's own grant
+    that it holds. `verify` says which statuses are judged: whole ones, or a
     proposal (`verify_proposal`) by who is asked to sign it.
     """
 
@@ -106,6 +112,7 @@ class OrderDesk:
         follower: ReleasesFollower,
         on_new: Callable[[OrderFrame | ClearFrame], None],
         on_erasing: Callable[[Erasing], None] = _nobody,
+        on_own_grant: Callable[[bytes], None] = _nobody_admits,
         verify: Callable[..., Status] = verify_status,
     ) -> None:
         self._root = root
@@ -115,6 +122,7 @@ class OrderDesk:
         self._follower = follower
         self._on_new = on_new
         self._on_erasing = on_erasing
+        self._on_own_grant = on_own_grant
         self._orders: dict[Digest, StandingOrder] = {}
         self._envelopes: dict[Digest, OrderFrame | ClearFrame] = {}
         self._logged: set[Digest] = set()
@@ -231,6 +239,8 @@ class OrderDesk:
                     self._logged.add(self.adopt_order(body).digest)
                 case EntryKind.CLEAR:
                     self.adopt_clear(body)
+                case EntryKind.OWN_GRANT:
+                    self._on_own_grant(body)
                 case _:
                     found = verify_body(header.kind, body, self._root, header.at)
                     value = found.value
