@@ -29,6 +29,7 @@ from gatelift.trust import (
     parse_envelope,
     parse_root,
     sign_envelope,
+    unverified_root,
 )
 from gatelift.wire.files import replace_durably
 
@@ -92,7 +93,7 @@ def _is_draft(data: bytes) -> bool:
 
 
 def _check_named(signers: Sequence[MessageSigner], root_file: Path, draft: Root | None) -> None:
-    held = parse_root(parse_envelope(read_bytes(root_file)).unverified_payload())
+    held = unverified_root(read_bytes(root_file))
     known = held.keys.keys() | (draft.keys.keys() if draft is not None else frozenset())
     for signer in signers:
         if signer.id not in known:

@@ -24,7 +24,7 @@ from gatelift.messages.copies import CopyClosing, Export
 from gatelift.messages.decisions import Decision, Tick
 from gatelift.messages.erasures import Erasure, Hold, HoldLift
 from gatelift.terms import Binding, Category, Sealing, Severity, Side
-from gatelift.trust import Announcement, Objection
+from gatelift.trust import Announcement, Objection, RootAnnouncement
 
 __all__ = [
     "PREDICATES",
@@ -63,6 +63,7 @@ class EntryKind(enum.StrEnum):
     REVIEW = "review"
     ANNOUNCEMENT = "announcement"
     OBJECTION = "objection"
+    ROOT_ANNOUNCEMENT = "root_announcement"
     CERTIFICATE = "certificate"
     GRANT = "grant"
     ORDER = "order"
@@ -333,6 +334,7 @@ PREDICATES: dict[EntryKind, type[msgspec.Struct]] = {
     EntryKind.REVIEW: Review,
     EntryKind.ANNOUNCEMENT: Announcement,
     EntryKind.OBJECTION: Objection,
+    EntryKind.ROOT_ANNOUNCEMENT: RootAnnouncement,
     EntryKind.OBSERVATION: Observation,
     EntryKind.EVENT: EventCount,
     EntryKind.HEAD: Head,
