@@ -188,7 +188,9 @@ def test_the_overseer_is_out_after_thirty_public_days_and_no_sooner(
         assert said["objections"] == [objection], "it stands, and is no veto"
         hiding = days.write("hiding.json", days.drafted(gone) | {"objections": []})
         assert days.submit(hiding).error["code"] == "objection_hidden"
-        days.submit(tmp_path / "noticed.json").must()
+        digest = days.submit(tmp_path / "noticed.json").must()["digest"]
+        pin = deployment.folder / "root.sha256"
+        wait_for(lambda: pin.read_text().strip() == digest, seconds=20)
         days.adopt(tmp_path / "noticed.json").must()
         assert days.adopt(early).code == 1
         halted = deployment.cli("halt", "--reason", "still here", who=("overseer",))

@@ -3,7 +3,7 @@
 Invariants
 - A draft is the root before it with a version more, and what was asked for; all else is kept.
 - A host takes a root only as the signed successor of the one it has pinned: what is pinned is its
-  memory, against which an older or another root fails.
+  memory, against which an older or another root fails. A keeper that runs takes it from the log.
 - The pinned digest is written last.
 
 A draft carries no signature (`sign` adds them) and nothing here holds a key.
@@ -210,8 +210,11 @@ def adopt(
     """Pin a root on this host as the successor of the one that is pinned."""
     deployment = Deployment(directory)
     store = FileStore(deployment.path("files"))
-    before = unverified_root(store.get(deployment.read_root_digest()))
-    data = read_bytes(file)
+    pinned, data = deployment.read_root_digest(), read_bytes(file)
+    before = unverified_root(store.get(pinned))
+    if sha256_digest(data) == pinned:
+        _show(before, pinned, f"Root {before.version} is pinned here already.")
+        return
     made = verify_root(data, now_ms(), before)
     store.put(data)
     deployment.write("root.json", data)

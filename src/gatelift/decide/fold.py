@@ -99,7 +99,11 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
     match value:
         case Root():
             return msgspec.structs.replace(
-                base, root=value, root_digest=header.body, root_announcements={}
+                base,
+                root=value,
+                root_digest=header.body,
+                root_index=index,
+                root_announcements={},
             )
         case PlanAdoption():
             return _plan(base, index, value, read)

@@ -221,6 +221,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     at: int = 0
     root: Root | None = None
     root_digest: Digest | None = None
+    root_index: int = -1
     release: str | None = None
     plan: Plan | None = None
     plan_digest: Digest | None = None

@@ -56,6 +56,7 @@ from gatelift.messages.frames import (
     OrderFrame,
     PlacementFrame,
     Recall,
+    RootFrame,
     RosterFrame,
     StatusFrame,
 )
@@ -160,6 +161,8 @@ class _Worker:
                 if holdings.adopt_status(frame.envelope):
                     self._arm_lapse()
                     self._context.recheck()
+            case RootFrame():
+                holdings.adopt_root(frame.digest, now_ms())
             case BundleFrame():
                 holdings.adopt_bundle(frame.digest, now_ms())
                 self._context.recheck()

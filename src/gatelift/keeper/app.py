@@ -93,13 +93,14 @@ def make_node(directory: Path, node: str, replica: Path | None = None) -> Node:
         directory=directory,
         files=files,
         serving=Serving(node=node, files=files, pinned_root=pinned, memory=directory / "run"),
-        make_desk=lambda on_new, on_erasing: OrderDesk(
+        make_desk=lambda on_new, on_erasing, on_root: OrderDesk(
             root=root,
             files=files,
             index=directory / "orders",
             follower=follower,
             on_new=on_new,
             on_erasing=on_erasing,
+            on_root=on_root,
         ),
         journals=Journals(
             directory=directory / "journal",

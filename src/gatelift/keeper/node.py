@@ -38,6 +38,7 @@ from gatelift.keeper.incoming import pick_up
 from gatelift.keeper.journals import KEEPER, Journals
 from gatelift.keeper.order_poll import OrderPoll
 from gatelift.keeper.order_socket import OrderSocket
+from gatelift.keeper.pinning import Pin
 from gatelift.keeper.placements import PlacementWatches
 from gatelift.keeper.pump import JournalPump
 from gatelift.keeper.receipts import Receipts
@@ -68,6 +69,7 @@ from gatelift.messages.frames import (
     StatusFrame,
 )
 from gatelift.plan import Plan, parse_plan
+from gatelift.trust import Root
 from gatelift.wire.files import FileStore
 from gatelift.wire.sealing import ProbeIdentities
 
@@ -130,7 +132,8 @@ class Node:
             files=files,
             exclusive=self._while_unread,
         )
-        self._desk = make_desk(self._server.broadcast, self._eraser.take)
+        self._pin = Pin(directory, files)
+        self._desk = make_desk(self._server.broadcast, self._eraser.take, self._take_root)
         self._order_socket = OrderSocket(order_socket, self._adopt)
         self._order_polls = tuple(OrderPoll(url, self._adopt) for url in order_urls)
         self._counters = Counters(journals.past)
@@ -208,7 +211,8 @@ class Node:
         self._draws.heard(worker)
         placements = self._watches.frames() if self._watches else ()
         credential = self._credential_for(worker, anew=True)
-        return (*self._desk.frames(), *self._serving.frames(), *placements, *credential)
+        held = (*self._desk.frames(), *self._pin.frames(), *self._serving.frames())
+        return (*held, *placements, *credential)
 
     def on_frame(
         self, worker: WorkerRun, frame: Draw | Release | Ask | Committed | ReceiptAsk
@@ -259,6 +263,8 @@ class Node:
             case StatusFrame() if self._pump.closed_by is None:
                 self._pass_status_on(frame)
             case BundleFrame():
+                # It may need the root that the log brings just now.
+                self._troubles.attempt("the releases log can't be followed", self._desk.follow)
                 if self._serving.adopt_bundle(frame, _now_ms()) and self._watches is not None:
                     self._watches.watch(self._serving.jobs())
                     self._pump.hurry()
@@ -334,6 +340,12 @@ class Node:
         digest = self._desk.adopt_order(envelope).digest
         self._report_unlogged()
         return digest
+
+    def _take_root(self, digest: Digest, root: Root) -> None:
+        """Pin the root that the log has brought, and have bundles judged by it."""
+        frame = self._pin.take(digest, root)
+        self._serving.pin_root(digest)
+        self._server.broadcast(frame)
 
     def _report_unlogged(self) -> None:
         for envelope in self._desk.unlogged():

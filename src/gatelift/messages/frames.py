@@ -190,6 +190,12 @@ class BundleFrame(msgspec.Struct, frozen=True, kw_only=True, tag="bundle"):
     digest: Digest
 
 
+class RootFrame(msgspec.Struct, frozen=True, kw_only=True, tag="root"):
+    """A root that followed the pinned one, by digest; the file is there already."""
+
+    digest: Digest
+
+
 class RosterFrame(msgspec.Struct, frozen=True, kw_only=True, tag="roster"):
     """A roster by number and the digest of its envelope; the file is there already."""
 
@@ -236,6 +242,7 @@ KeeperToWorker = (
     | OrderFrame
     | ClearFrame
     | StatusFrame
+    | RootFrame
     | BundleFrame
     | RosterFrame
     | PlacementFrame

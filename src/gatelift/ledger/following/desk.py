@@ -13,6 +13,8 @@ certificate that leaves out an objection (`objections`).
 Invariants
 - Nothing unverified is kept or passed on.
 - An order that was once adopted stays adopted; only a verified clear takes it from the workers.
+- A root in the log that follows the one in force, and verifies by it, judges all that comes after it;
+  any other changes nothing.
 - No status passes while the log can't be followed, or an order's body is missing.
 
 Fails closed: without statuses every worker stops when its last one lapses.
@@ -39,6 +41,7 @@ from gatelift.messages import (
     HoldLift,
     Revocation,
     parse_roster,
+    releases_policy,
     verify_body,
 )
 from gatelift.messages.frames import ClearFrame, OrderFrame
@@ -52,8 +55,10 @@ from gatelift.trust import (
     StandingOrder,
     Status,
     TargetKind,
+    unverified_root,
     verify_clear,
     verify_order,
+    verify_root,
     verify_status,
 )
 from gatelift.wire.files import FileStore, make_directory, replace_durably
@@ -63,6 +68,7 @@ __all__ = ["FOLLOWED", "Erasing", "OrderDesk"]
 _LOG = logging.getLogger(__name__)
 FOLLOWED = frozenset(
     {
+        EntryKind.ROOT,
         EntryKind.ORDER,
         EntryKind.CLEAR,
         EntryKind.CERTIFICATE,
@@ -87,11 +93,15 @@ def _nobody(_: Erasing) -> None:
     """Nobody erases: for who only judges orders."""
 
 
+def _no_root(_: Digest, __: Root) -> None:
+    """Nobody pins: for who keeps no root."""
+
+
 class OrderDesk:
     """Holds orders and clears, and judges statuses. `index` is the folder of their digests.
 
     `on_new(frame)` is called for each order or clear that was not held before, `on_erasing` for each
-    erasure, hold and lift that the log holds. `verify` says which statuses are judged: whole ones, or a
+    erasure, hold and lift that the log holds, `on_root` for each root that follows. `verify` says which statuses are judged: whole ones, or a
     proposal (`verify_proposal`) by who is asked to sign it.
     """
 
@@ -104,6 +114,7 @@ class OrderDesk:
         follower: ReleasesFollower,
         on_new: Callable[[OrderFrame | ClearFrame], None],
         on_erasing: Callable[[Erasing], None] = _nobody,
+        on_root: Callable[[Digest, Root], None] = _no_root,
         verify: Callable[..., Status] = verify_status,
     ) -> None:
         self._root = root
@@ -113,6 +124,7 @@ class OrderDesk:
         self._follower = follower
         self._on_new = on_new
         self._on_erasing = on_erasing
+        self._on_root = on_root
         self._orders: dict[Digest, StandingOrder] = {}
         self._envelopes: dict[Digest, OrderFrame | ClearFrame] = {}
         self._logged: set[Digest] = set()
@@ -223,6 +235,8 @@ class OrderDesk:
         body = self._files.get(header.body)
         try:
             match header.kind:
+                case EntryKind.ROOT:
+                    self._take_root(header, body)
                 case EntryKind.ORDER:
                     self._logged.add(self.adopt_order(body).digest)
                 case EntryKind.CLEAR:
@@ -248,6 +262,14 @@ class OrderDesk:
         except GateliftError as error:
             # Control logged what is not validly signed. It lifts nothing and stops nothing.
             _LOG.error("a logged %s does not verify: %s", header.kind.value, error)
+
+    def _take_root(self, header: EntryHeader, body: bytes) -> None:
+        if unverified_root(body).version <= self._root.version:
+            return  # what this host has pinned is at least as new
+        found = verify_root(body, header.at, self._root)
+        self._follower.judge_by(releases_policy(found))
+        self._root = found
+        self._on_root(header.body, found)
 
     def _keep(self, digest: Digest, frame: OrderFrame | ClearFrame, kind: str) -> None:
         self._files.put(frame.envelope)
