@@ -107,7 +107,7 @@ def check_entry(
         case RootAnnouncement():
             check_root_announcement(value)
         case Root():
-            check_root_change(state, data)
+            check_root_change(state, value, data)
         case Objection():
             _objection(state, body, value)
         case Certificate():

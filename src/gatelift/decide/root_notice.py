@@ -3,6 +3,7 @@
 Invariants
 - Another root voids every announcement before it (`fold` forgets them).
 - A root that the overseer signed needs no announcement.
+- The log keeps its key (ADR 0018): a root with another one is not logged.
 
 Signatures and the 30 days were judged before (`trust.verify_root`).
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 from gatelift.decide.admit_error import refuse
 from gatelift.decide.state import State
 from gatelift.encoding import Digest
-from gatelift.trust import RootAnnouncement, RootError, check_named_root, open_root
+from gatelift.trust import Root, RootAnnouncement, RootError, check_named_root, open_root
 
 __all__ = ["check_root_announcement", "check_root_change", "root_objections"]
 
@@ -31,8 +32,10 @@ def root_objections(state: State, root: Digest) -> tuple[Digest, ...]:
     return tuple(digest for digest, against in _standing(state) if against in announced)
 
 
-def check_root_change(state: State, data: bytes) -> None:
-    """Return if the root in the bytes `data` may be logged; raises `AdmitError`."""
+def check_root_change(state: State, value: Root, data: bytes) -> None:
+    """Return if the root `value`, of the bytes `data`, may be logged; raises `AdmitError`."""
+    if state.root is not None and value.releases_vkey != state.root.releases_vkey:
+        refuse("log_key_changed", "expected the key of this log: it keeps its key while it lives")
     notice = open_root(data)[1]
     if notice is None:
         return

@@ -18,7 +18,8 @@ from gatelift.encoding import Digest, decode_json, sha256_digest
 from gatelift.ledger.audit.folder import Folder
 from gatelift.ledger.audit.log import CHECKPOINT, AuditedLog, read_checkpoint, read_log
 from gatelift.ledger.audit.report import Findings
-from gatelift.ledger.audit.root_notices import RootNotices
+from gatelift.ledger.audit.root_notices import check_days_of
+from gatelift.ledger.following.root_notices import RootNotices
 from gatelift.messages import Body, EntryHeader, EntryKind, releases_policy, verify_body
 from gatelift.tlog import (
     CheckpointError,
@@ -137,7 +138,9 @@ def _open(
                     f"expected a body of {header.body_bytes} bytes, got {len(data)}",
                 )
             if header.kind is EntryKind.ROOT:
-                notices.check(data, log)
+                notice = notices.check(data)
+                if notice is not None:
+                    check_days_of(log, notice)
             body = _open_body(header, data, index, roots)
             notices.take(header.body, body)
             _check_actor(header, body.signers, where, findings)

@@ -32,6 +32,7 @@ from gatelift.errors import GateliftError
 from gatelift.ledger.errors import LedgerError
 from gatelift.ledger.following.follower import ReleasesFollower
 from gatelift.ledger.following.objections import Objections
+from gatelift.ledger.following.root_notices import RootNotices
 from gatelift.ledger.following.superseded import Superseded
 from gatelift.messages import (
     EntryHeader,
@@ -75,6 +76,7 @@ FOLLOWED = frozenset(
         EntryKind.GRANT,
         EntryKind.ANNOUNCEMENT,
         EntryKind.OBJECTION,
+        EntryKind.ROOT_ANNOUNCEMENT,
         EntryKind.REVOCATION,
         EntryKind.ERASURE,
         EntryKind.HOLD,
@@ -133,6 +135,7 @@ class OrderDesk:
         self._cleared_by_certificate: set[str] = set()
         self._superseded = Superseded()
         self._objections = Objections()
+        self._root_notices = RootNotices()
         self._unread: deque[bytes] = deque()
         self._last: Status | None = None
         self._roster: tuple[Digest, tuple[str, ...]] | None = None
@@ -244,6 +247,7 @@ class OrderDesk:
                 case _:
                     found = verify_body(header.kind, body, self._root, header.at)
                     value = found.value
+                    self._root_notices.take(header.body, found)
                     if isinstance(value, Announcement):
                         self._objections.take_announcement(header.body, value)
                     elif isinstance(value, Objection):
@@ -266,7 +270,9 @@ class OrderDesk:
     def _take_root(self, header: EntryHeader, body: bytes) -> None:
         if unverified_root(body).version <= self._root.version:
             return  # what this host has pinned is at least as new
+        self._root_notices.check(body)
         found = verify_root(body, header.at, self._root)
+        self._root_notices.forget_announced()
         self._follower.judge_by(releases_policy(found))
         self._root = found
         self._on_root(header.body, found)
