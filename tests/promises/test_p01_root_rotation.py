@@ -5,8 +5,7 @@ signed is signed anew, the old one goes. Nobody whose grant stands loses a reque
 is started again, and what the old key alone has signed, before or after, admits nobody. A root that does not verify by
 the one before changes nothing.
 
-Seen to fail: with `_take_root` of the order desk doing nothing, service ended at the first root (red);
-without `_judge_roster_under` in `gateway.holdings` the old key's grant went on (red).
+Seen to fail: with `_take_root` of the order desk doing nothing, no host took the first root (red).
 """
 
 from __future__ import annotations

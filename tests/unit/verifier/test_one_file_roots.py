@@ -342,6 +342,7 @@ def test_a_quorum_is_counted_alike(
     [
         {},
         {"order_urls": ("https://overseer.example/",)},
+        {"witnesses": (), "witness_quorum": 0},
         person("vera", organisation="elsewhere.example"),
         person("vera", proof="sha256:" + "1" * 64),
         person("sam", proof="sha256:" + "1" * 64),
@@ -349,7 +350,7 @@ def test_a_quorum_is_counted_alike(
         {"name": "other.example"},
         {"version": 3},
     ],
-    ids=range(8),
+    ids=range(9),
 )
 @pytest.mark.parametrize(
     "names", [("root:olga", "root:vera"), ("root:olga", "root:lea"), ("root:olga", "overseer:vera")]
@@ -390,6 +391,7 @@ def test_a_successor_is_taken_and_refused_alike(
         if (root.name, root.version) != (old.name, old.version + 1):
             raise file.BrokenError("not_successor", "")
         root.check_signed_by(old, data)
+        root.check_overseen_by(old, data)
         return root
 
     assert (ours is REFUSED) == (by_file(follow, second) is REFUSED)
