@@ -5,8 +5,9 @@ The operator's people, who hold the root role, want the overseer out. Attacked h
 of a moment ago, one of 29 days, an objection left out, a hidden second root in between. Then control itself
 is crooked and logs what it should refuse; no host may take it, and a stranger must see it.
 
-Seen to fail: without `check_root_notice` in `trust.root` the root of 29 days was taken by the host (red);
-without the check in `decide.root_notice` the objection was left out (red).
+Seen to fail: without `check_root_notice` in `trust.root` the root was taken on its first day (red); without
+`decide.root_notice` one that left out the objection was logged (red); with the one-file verifier counting no
+days, only the package found the crooked root (red).
 """
 
 from __future__ import annotations
