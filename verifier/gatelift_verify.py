@@ -443,7 +443,7 @@ WORDS = {
     "Durability": "relaxed node replicated",
     "Endpoint": "chat responses completions messages embeddings count_tokens models",
     "EntryKind": "root plan placement probe commit evidence revocation review announcement objection"
-    " certificate grant order"
+    " root_announcement certificate grant order"
     " clear observation event head incident incident_change erasure hold hold_lift decision tick export copy_closed own_grant disclosure",
     "ErasureBasis": "data_subject_request contract_end legal_duty secret_caught",
     "ErasureScope": "sessions principal organisation",
@@ -484,6 +484,7 @@ SHAPES = {
     "announcement": "id text, release text, stage text, fingerprint digest, plan digest,"
     " envelope Envelope, clears [text], reason text",
     "objection": "id text, release text, announcement digest, grounds text",
+    "root_announcement": "root digest, envelope text, reason text",
     "certificate": "release text, stage text, fingerprint digest, plan digest, root_version integer,"
     " envelope Envelope, thresholds {text:ThresholdVerdict}, evidence [digest], clears [text],"
     " after After, levels Levels, status_ttl_ms integer, sequence integer, not_before integer,"
@@ -553,6 +554,7 @@ SHAPES = {
     "Node": "name text, batch_key text, requests_key text",
     "Notice": "announcement digest, objections [digest], proofs digest",
     "LoggedStatement": "envelope text, leaf text, proof text",
+    "NoticedRoot": "announcement text, leaf text, announced text, standing text, objections [digest]",
     "NoticeProofs": "announcement LoggedStatement, objections [LoggedStatement]",
     "OrganisationCount": "organisation text, n integer, s integer, open integer",
     "Person": "id text, organisation text, proof? text",
@@ -1064,11 +1066,14 @@ class Policy:
     groups: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
     quorum: str | None = None
 
-    def verify(self, note: Note, until_s: int) -> tuple[Checkpoint, dict[str, int]]:
+    def verify(
+        self, note: Note, until_s: int, since_s: int = 0
+    ) -> tuple[Checkpoint, dict[str, int]]:
         """Return the checkpoint that meets this policy, and the times of its cosignatures."""
         checkpoint = verify_log_key(note, self.logs)
         times = cosignature_times(note, list(self.witnesses.values()))
-        seen = {n: times[k] for n, k in self.witnesses.items() if times.get(k, MAX_SIZE) <= until_s}
+        timed = {n: times[k] for n, k in self.witnesses.items() if k in times}
+        seen = {name: at for name, at in timed.items() if since_s <= at <= until_s}
         met = set(seen)
         for name, (threshold, members) in self.groups.items():
             if sum(member in met for member in members) >= threshold:
@@ -1201,6 +1206,7 @@ def _read_bundle(data: bytes, width: int) -> list[bytes]:
 # -- envelopes and the root (ledger.md) ----------------------------------------------------------------
 
 ROOT_TYPE = "application/vnd.gatelift.root+json"
+ROOT_NOTICE_MS = 30 * 86_400_000
 STATEMENT_TYPE = "application/vnd.in-toto+json"
 PEOPLE = {"operator", "safety", "security", "overseer"}
 MAY_SIGN = {
@@ -1213,6 +1219,7 @@ MAY_SIGN = {
     "review": PEOPLE,
     "announcement": PEOPLE,
     "objection": {"overseer"},
+    "root_announcement": PEOPLE,
     "certificate": PEOPLE | {"evaluator"},
     "grant": {"admissions"},
     "order": PEOPLE | {"admissions", "stop", "control"},
@@ -1274,12 +1281,31 @@ class Signer:
     role: str
 
 
+def open_root(data: bytes) -> tuple[bytes, dict[str, Any] | None]:
+    """Return the envelope in a root's file, and the public notice that it rides on, if it does."""
+    try:
+        held = read_shape(data, "NoticedRoot")
+    except BrokenError:
+        return data, None
+    payload = unverified_payload(held["announcement"].encode())
+    return announced_envelope(read_statement(payload, "root_announcement")[0]), held
+
+
+def announced_envelope(value: dict[str, Any]) -> bytes:
+    """Return the root's envelope in an announcement."""
+    envelope: bytes = value["envelope"].encode()
+    if digest_of(envelope) != value["root"]:
+        raise BrokenError("bad_notice", "the announcement names another root than it holds")
+    return envelope
+
+
 class Root:
     """A root of trust that is consistent and signed by its own root role."""
 
     def __init__(self, data: bytes) -> None:
         self.digest = digest_of(data)
-        self.value = read_shape(unverified_payload(data), "root")
+        envelope, self.notice = open_root(data)
+        self.value = read_shape(unverified_payload(envelope), "root")
         self.name: str = self.value["name"]
         self.version: int = self.value["version"]
         self.expires_at: int = self.value["expires_at"]
@@ -1291,7 +1317,7 @@ class Root:
         }
         self.role_of = {key: name for name, role in self.roles.items() for key in role["keys"]}
         self._check()
-        self.check_signed_by(self, data)
+        self.check_signed_by(self, envelope)
 
     def _check(self) -> None:
         """Return if this root does not contradict itself."""
@@ -1422,10 +1448,14 @@ class Root:
         people = {root.value["keys"][key]["person"] for key in signers if key in role["keys"]}
         if len(people) < role.get("threshold", 1):
             raise BrokenError("quorum_unmet", f"{len(people)} people of the root role signed")
+
+    def check_overseen_by(self, root: Root, data: bytes) -> None:
+        """Return if an overseer of `root` signed the envelope `data`, where that takes one."""
+        _, signers = verify_envelope(data, ROOT_TYPE, root.keys)
         overseers = root._organisations("overseer")
         changed = "overseer" in root.roles and root._oversight() != self._oversight()
         if changed and not overseers & {root._organisation(key) for key in signers}:
-            raise BrokenError("overseer_missing", "it changes the overseer, who did not sign it")
+            raise BrokenError("overseer_missing", "it changes what is the overseer's, unsigned")
 
     def _organisation(self, key_id: str) -> str:
         person: str = self.value["keys"][key_id]["person"]
@@ -1433,9 +1463,11 @@ class Root:
         return organisation
 
     def _oversight(self) -> Any:
-        """Return all that the overseer keeps: own role and the beacon's, lists of orders, own calls."""
-        lists = self.value.get("order_urls", [])
-        return self._held("overseer"), self._held("beacon"), lists, self.own_calls_per_day
+        """Return all that the overseer keeps: own role, the beacon's, lists, own calls, witnesses."""
+        witnesses = {(each["vkey"], each["organisation"]) for each in self.value["witnesses"]}
+        witnessing = self.value["releases_vkey"], self.value["witness_quorum"], witnesses
+        kept = self.value.get("order_urls", []), self.own_calls_per_day, witnessing
+        return self._held("overseer"), self._held("beacon"), *kept
 
     def _held(self, name: str) -> Any:
         """Return a role's threshold, keys and people."""
@@ -1948,6 +1980,7 @@ class Releases:
         self.own: dict[str, Own] = {}
         self.own_ids: dict[str, str] = {}
         self.announced: dict[str, tuple[str, str, str]] = {}
+        self.announced_roots: dict[str, str] = {}
         self.objections: dict[str, tuple[str, str]] = {}
         self.holds: dict[str, dict[str, Any]] = {}
         self.erasures: dict[str, dict[str, Any]] = {}
@@ -2015,18 +2048,56 @@ class Releases:
             raise BrokenError("role_not_allowed", f"a {kind} takes one of {sorted(MAY_SIGN[kind])}")
         value, subjects = read_statement(payload, kind)
         self._check_rules(kind, value, signers)
+        if kind == "root_announcement":
+            self._follow(header, announced_envelope(value))
+            if self.root.policy().quorum is None:
+                raise BrokenError("bad_notice", "without witnesses nobody counts its 30 days")
         return Entry(index, header, value, subjects, signers)
 
     def _rotate(self, index: int, header: dict[str, Any], data: bytes) -> None:
+        root = self._follow(header, data)
+        envelope = open_root(data)[0]
+        if root.notice is None:
+            root.check_overseen_by(self.root, envelope)
+        else:
+            self._check_root_notice(root.notice)
+        self.roots.append((index + 1, root))
+        self.announced_roots = {}
+
+    def _follow(self, header: dict[str, Any], data: bytes) -> Root:
+        """Return the root that follows the one in force, signed by the root role of both."""
         root = Root(data)
         if (root.name, root.version) != (self.root.name, self.root.version + 1):
             raise BrokenError(
                 "not_successor", f"expected root {self.root.version + 1} of the same name"
             )
-        root.check_signed_by(self.root, data)
+        root.check_signed_by(self.root, open_root(data)[0])
         if header["at"] >= root.expires_at:
             raise BrokenError("expired", f"root {root.version} had expired when it was logged")
-        self.roots.append((index + 1, root))
+        return root
+
+    def _check_root_notice(self, held: dict[str, Any]) -> None:
+        """Return if a root was public for 30 days by the witnesses of the root in force."""
+        digest = digest_of(held["announcement"].encode())
+        root = self.announced_roots.get(digest)
+        if root is None:
+            raise BrokenError("not_announced", "no announcement of it is on the log under its last")
+        against = {
+            objection
+            for objection, (announcement, _) in self.objections.items()
+            if self.announced_roots.get(announcement) == root
+        }
+        if against - set(held["objections"]):
+            raise BrokenError("objection_hidden", "the root does not name what stood against it")
+        if read_shape(held["leaf"].encode(), "header")["kind"] != "root_announcement":
+            raise BrokenError("bad_notice", "its proofs are of another kind of entry")
+        leaf = {"envelope": held["announcement"], "leaf": held["leaf"]}
+        since_ms = self._known_since_ms({**leaf, "proof": held["announced"]})
+        until_ms = self._known_since_ms({**leaf, "proof": held["standing"]}, latest=True)
+        if since_ms < self.root.value["issued_at"] // 1000 * 1000:
+            raise BrokenError("notice_voided", "it was announced before its last was issued")
+        if until_ms - since_ms < ROOT_NOTICE_MS:
+            raise BrokenError("notice_running", f"it was public for {until_ms - since_ms} ms")
 
     def _check_rules(self, kind: str, value: dict[str, Any], signers: list[Signer]) -> None:
         if kind == "order":
@@ -2069,11 +2140,7 @@ class Releases:
         elif kind == "probe":
             self._check_probe(value)
         elif kind == "order":
-            if value["id"] in self.stops:
-                raise BrokenError(
-                    "id_taken", f"an order with the id {value['id'][:60]} is on the log"
-                )
-            self.stops[value["id"]] = Stop(value, at)
+            self._stop(value, at)
         elif kind == "clear":
             for name in value["orders"]:
                 stop = self.stops.get(name)
@@ -2085,7 +2152,21 @@ class Releases:
             self._seal(entry, digest)
         elif kind == "disclosure":
             self._disclose(entry)
-        elif kind == "announcement":
+        elif kind == "root_announcement":
+            self.announced_roots[digest] = value["root"]
+        elif kind == "hold":
+            self.holds[value["id"]] = value
+        elif kind == "hold_lift":
+            self.holds.pop(value["id"], None)
+        elif kind == "erasure":
+            self._erase(value)
+        else:
+            self._hear(entry, digest)
+
+    def _hear(self, entry: Entry, digest: str) -> None:
+        """Take what people say of a stage, and what they take back."""
+        kind, value = entry.header["kind"], entry.value
+        if kind == "announcement":
             self.announced[digest] = _terms(value)
         elif kind == "objection":
             for organisation in _overseers(entry.signers):
@@ -2102,12 +2183,11 @@ class Releases:
             taken = self.objections.get(value["body"])
             if taken is not None and taken[1] in _overseers(entry.signers):
                 del self.objections[value["body"]]
-        elif kind == "hold":
-            self.holds[value["id"]] = value
-        elif kind == "hold_lift":
-            self.holds.pop(value["id"], None)
-        elif kind == "erasure":
-            self._erase(value)
+
+    def _stop(self, value: dict[str, Any], at: int) -> None:
+        if value["id"] in self.stops:
+            raise BrokenError("id_taken", f"an order with the id {value['id'][:60]} is on the log")
+        self.stops[value["id"]] = Stop(value, at)
 
     def _erase(self, value: dict[str, Any]) -> None:
         if value["id"] in self.erasures:
@@ -2257,8 +2337,11 @@ class Releases:
         if not same or set(value["clears"]) - set(announced["clears"]):
             raise BrokenError("announced_otherwise", "something else was announced")
 
-    def _known_since_ms(self, held: dict[str, Any]) -> int:
-        """Return since when a quorum of witnesses confirms a head of this log that holds a statement."""
+    def _known_since_ms(self, held: dict[str, Any], *, latest: bool = False) -> int:
+        """Return since when a quorum of witnesses confirms a head of this log that holds a statement.
+
+        With `latest`: the last time at which a quorum did.
+        """
         header = read_shape(held["leaf"].encode(), "header")
         if header["body"] != digest_of(held["envelope"].encode()):
             raise BrokenError("not_logged", "a proof of its notice is of another entry")
@@ -2267,9 +2350,9 @@ class Releases:
         if policy.quorum is None:
             raise BrokenError("bad_notice", "without witnesses nobody says when it was announced")
         times = sorted(cosignature_times(note, list(policy.witnesses.values())).values())
-        for at in times:
+        for at in reversed(times) if latest else times:
             try:
-                checkpoint, _ = policy.verify(note, at)
+                checkpoint, _ = policy.verify(note, *((MAX_SIZE, at) if latest else (at,)))
             except BrokenError:
                 continue
             size, leaf = checkpoint.size, held["leaf"].encode()

@@ -29,6 +29,7 @@ from gatelift.trust import After, Order, Target, TargetKind
 from tests.integration.dossier_deployment import SECOND, Deployment
 from tests.support import misdeeds_own as own
 from tests.support import misdeeds_reviews as reviews
+from tests.support import misdeeds_roots as roots
 from tests.support import misdeeds_weights as weights
 from tests.support.erased import erase_less, erase_under_hold, erase_with_a_lie
 from tests.support.world import HOUR
@@ -407,6 +408,8 @@ MISDEEDS = (
     Misdeed("weights measured for another placement", with_scene(
         weights.measured_elsewhere
     ), "not_admissible", file_code="other_measurement"),
+    Misdeed("a root that leaves out an objection", with_scene(roots.hiding_an_objection), "objection_hidden"),
+    Misdeed("a root whose 30 days another log proves", with_scene(roots.proved_by_another_log), "bad_notice"),
     Misdeed("a record that says it stands elsewhere", with_scene(another_place), "record_place"),
     Misdeed("a batch of another node", with_scene(another_node), "bad_batch"),
     Misdeed("a record with a key twice", with_scene(spoiled(b'"status":200', b'"status":500,"status":200')), "duplicate_key"),

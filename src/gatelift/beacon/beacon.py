@@ -65,6 +65,7 @@ class Beacon:
             index=folder / "orders",
             follower=follower,
             on_new=lambda _: None,
+            on_root=self._take_root,
             verify=verify_proposal,
         )
         self._signed: tuple[Status, Digest] | None = None
@@ -105,6 +106,11 @@ class Beacon:
     def close(self) -> None:
         """Close its connections."""
         self._mirror.close()
+
+    def _take_root(self, _: Digest, root: Root) -> None:
+        """Judge by the root that followed; its own key need not be in it, it then counts for nothing."""
+        self._mirror.judge_by(releases_policy(root))
+        self._root = root
 
     def _check_speaks(self) -> None:
         if self.is_paused:

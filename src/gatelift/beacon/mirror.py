@@ -66,6 +66,10 @@ class Mirror:
             self._size = checkpoint.size
         self._fetch_bodies((status.roster, *status.orders))
 
+    def judge_by(self, policy: Policy) -> None:
+        """Judge checkpoints by the policy of the next root from now on."""
+        self._policy = policy
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

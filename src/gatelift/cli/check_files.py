@@ -13,8 +13,7 @@ from gatelift.cli.output import ago, at_text
 from gatelift.encoding import Digest, decode_json, parse_digest, sha256_digest
 from gatelift.plan import parse_plan
 from gatelift.tlog import NoteSigner
-from gatelift.trust import Root, parse_public_key, parse_root, verify_root
-from gatelift.trust.dsse import parse_envelope
+from gatelift.trust import Root, parse_public_key, unverified_root, verify_root
 from gatelift.wire.files import FileStore, replace_durably
 from gatelift.wire.keyfiles import load_private_key, load_signing_key
 
@@ -52,7 +51,7 @@ def check_files(deployment: Deployment, checkup: Checkup) -> Root | None:
 def _check_root(deployment: Deployment, checkup: Checkup) -> Root:
     pinned: Digest = deployment.read_root_digest()
     data = FileStore(deployment.path("files")).get(pinned)
-    root = parse_root(parse_envelope(data).unverified_payload())
+    root = unverified_root(data)
     # At its own time of issue: expiry is a line of its own.
     verify_root(data, root.issued_at)
     if sha256_digest(deployment.read("root.json")) != pinned:

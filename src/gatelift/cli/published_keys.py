@@ -35,7 +35,7 @@ from gatelift.encoding import (
 )
 from gatelift.errors import PeerError
 from gatelift.tlog import KeyKind, parse_vkey
-from gatelift.trust import KeyId, Root, key_id, parse_envelope, parse_root
+from gatelift.trust import KeyId, Root, key_id, unverified_root
 from gatelift.wire.signers import load_verifying_key
 
 __all__ = ["WELL_KNOWN", "compare", "publish", "unpublished"]
@@ -138,7 +138,7 @@ def compare(
     envelope = read_bytes(root_file)
     if root is not None and sha256_digest(envelope) != parse_digest(root):
         raise InputError(f"{root_file} is not the root {root}", code="wrong_root")
-    held = parse_root(parse_envelope(envelope).unverified_payload())
+    held = unverified_root(envelope)
     data = _fetch(source) if "://" in source else read_bytes(Path(source))
     count, lacking = unpublished(held, organisation, data)
     if count == 0:

@@ -3,7 +3,7 @@
 Invariants
 - A draft is the root before it with a version more, and what was asked for; all else is kept.
 - A host takes a root only as the signed successor of the one it has pinned: what is pinned is its
-  memory, against which an older or another root fails.
+  memory, against which an older or another root fails. A keeper that runs takes it from the log.
 - The pinned digest is written last.
 
 A draft carries no signature (`sign` adds them) and nothing here holds a key.
@@ -21,6 +21,7 @@ from gatelift.cli.desk import now_ms
 from gatelift.cli.errors import InputError
 from gatelift.cli.layout import Deployment, read_bytes
 from gatelift.cli.output import JsonFlag, at_text, facts, say, show, table
+from gatelift.cli.root_notices import announce_root, write_noticed
 from gatelift.encoding import decode_json, sha256_digest
 from gatelift.messages import releases_policy
 from gatelift.terms import parse_duration_ms
@@ -33,8 +34,8 @@ from gatelift.trust import (
     Role,
     Root,
     Scheme,
-    parse_envelope,
     parse_root,
+    unverified_root,
     verify_root,
 )
 from gatelift.wire.files import FileStore, replace_durably
@@ -42,6 +43,8 @@ from gatelift.wire.files import FileStore, replace_durably
 __all__ = ["KeyEntry", "next_root", "root"]
 
 root = typer.Typer(no_args_is_help=True, help="Draft, check and adopt the next root of trust.")
+root.command("announce")(announce_root)
+root.command("noticed")(write_noticed)
 _FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A signed root.")]
 
 
@@ -168,7 +171,7 @@ def draft_next(
     json_output: JsonFlag = False,
 ) -> None:
     """Draft the root that follows FILE; `gatelift sign` adds the signatures."""
-    before = parse_root(parse_envelope(read_bytes(file)).unverified_payload())
+    before = unverified_root(read_bytes(file))
     roles: dict[str, list[KeyEntry]] = {}
     for name, path in _pairs(key, "--role ROLE=FILE"):
         roles.setdefault(name, []).append(decode_json(read_bytes(Path(path)), KeyEntry))
@@ -201,7 +204,7 @@ def check(
     data = read_bytes(file)
     before = None
     if previous is not None:
-        before = parse_root(parse_envelope(read_bytes(previous)).unverified_payload())
+        before = unverified_root(read_bytes(previous))
     made = verify_root(data, now_ms(), before)
     after = "" if before is None else f", and follows root {before.version}"
     _show(made, sha256_digest(data), f"Root {made.version} holds{after}.")
@@ -216,10 +219,11 @@ def adopt(
     """Pin a root on this host as the successor of the one that is pinned."""
     deployment = Deployment(directory)
     store = FileStore(deployment.path("files"))
-    before = parse_root(
-        parse_envelope(store.get(deployment.read_root_digest())).unverified_payload()
-    )
-    data = read_bytes(file)
+    pinned, data = deployment.read_root_digest(), read_bytes(file)
+    before = unverified_root(store.get(pinned))
+    if sha256_digest(data) == pinned:
+        _show(before, pinned, f"Root {before.version} is pinned here already.")
+        return
     made = verify_root(data, now_ms(), before)
     store.put(data)
     deployment.write("root.json", data)

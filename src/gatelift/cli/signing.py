@@ -37,6 +37,7 @@ from gatelift.trust import (
     parse_statement,
     predicate_type,
     sign_envelope,
+    unverified_root,
 )
 from gatelift.wire.files import replace_durably
 
@@ -141,7 +142,7 @@ def _show_review(
 
 
 def _check_named(signers: Sequence[MessageSigner], root_file: Path, draft: Root | None) -> None:
-    held = parse_root(parse_envelope(read_bytes(root_file)).unverified_payload())
+    held = unverified_root(read_bytes(root_file))
     known = held.keys.keys() | (draft.keys.keys() if draft is not None else frozenset())
     for signer in signers:
         if signer.id not in known:

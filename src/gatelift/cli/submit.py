@@ -12,7 +12,14 @@ from gatelift.cli.errors import InputError
 from gatelift.cli.layout import read_bytes
 from gatelift.cli.output import JsonFlag
 from gatelift.encoding import parse_json
-from gatelift.trust import OWN_GRANT, ROOT_TYPE, add_signature, parse_envelope, predicate_type
+from gatelift.trust import (
+    OWN_GRANT,
+    ROOT_TYPE,
+    add_signature,
+    open_root,
+    parse_envelope,
+    predicate_type,
+)
 from gatelift.wire.files import replace_durably
 from gatelift.wire.order_client import submit_order
 from gatelift.wire.signers import load_signer
@@ -23,6 +30,8 @@ __all__ = ["kind_of", "submit"]
 
 def kind_of(envelope: bytes) -> str:
     """Return the kind of entry that an envelope says it is; nothing is verified."""
+    if open_root(envelope)[1] is not None:
+        return "root"
     parsed = parse_envelope(envelope)
     if parsed.payload_type == ROOT_TYPE:
         return "root"

@@ -29,6 +29,7 @@ from gatelift.decide import Preview, preview
 from gatelift.encoding import Digest, encode_base64, parse_digest
 from gatelift.messages import EntryHeader, Visibility
 from gatelift.tlog import TileError, parse_tile_path
+from gatelift.trust import NoticedRoot
 
 __all__ = ["MAX_PAGE", "EntryPage", "EntryView", "Health", "read_routes"]
 
@@ -145,7 +146,12 @@ def _state_routes(control: Control, guards: list[Guard]) -> Sequence[ControllerR
         certificate = msgspec.structs.replace(draft.certificate, notice=notice)
         return msgspec.structs.replace(draft, certificate=certificate)
 
-    return [read_state, read_preview, read_draft]
+    @get("/admin/v1/draft/root", guards=guards)
+    async def read_noticed_root(root: FromQuery[str]) -> NoticedRoot:
+        """Return the file with which an announced root takes effect, by its envelope's digest."""
+        return await control.noticed_root(parse_digest(root))
+
+    return [read_state, read_preview, read_draft, read_noticed_root]
 
 
 def _log_routes(control: Control, guards: list[Guard]) -> Sequence[ControllerRouterHandler]:

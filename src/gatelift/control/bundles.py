@@ -116,7 +116,10 @@ class Bundles:
         bundle = Bundle(
             release=state.release or "",
             number=0 if self._bundle is None else self._bundle.number,
-            root=state.root_digest,
+            # Keepers take a root from the cosigned log; until it is there its predecessor stands.
+            root=state.root_digest
+            if self._bundle is None or state.root_index < cosigned_size
+            else self._bundle.root,
             plan=state.plan_digest,
             candidate=state.fingerprint,
             certificates=self._certificates(state, cosigned_size, now_ms),

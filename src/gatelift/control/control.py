@@ -31,7 +31,7 @@ from gatelift.control.deployment import Deployment, open_deployment
 from gatelift.control.errors import ControlError, ControlFailedError
 from gatelift.control.keepers import KeeperSocket, NodeSeen
 from gatelift.control.node_reports import NodeReports
-from gatelift.control.noticing import make_notice
+from gatelift.control.noticing import make_notice, make_noticed_root
 from gatelift.control.outlet import Outlet
 from gatelift.control.publisher import Cosigned, Publisher
 from gatelift.control.relay import OrderRelay
@@ -53,7 +53,7 @@ from gatelift.messages.frames import (
     OwnGrantReport,
 )
 from gatelift.terms import Envelope
-from gatelift.trust import Notice, Root, StandingOrder, Status
+from gatelift.trust import Notice, NoticedRoot, Root, StandingOrder, Status
 from gatelift.wire.files import FileStore
 from gatelift.wire.sockets import socket_path
 
@@ -275,6 +275,20 @@ class Control:
         state, held = self.state, self._held
         return await asyncio.to_thread(
             make_notice, state, stage, envelope, files=held.files, prove=held.prove_earliest
+        )
+
+    async def noticed_root(self, root: Digest) -> NoticedRoot:
+        """Return the file with which an announced root takes effect; see `make_noticed_root`."""
+        state, held, head = self.state, self._held, self.cosigned
+        if head is None:
+            raise ControlError("no head is cosigned yet", code="not_cosigned")
+        return await asyncio.to_thread(
+            make_noticed_root,
+            state,
+            root,
+            files=held.files,
+            prove=held.prove_earliest,
+            prove_now=lambda index: held.prove(index, head.note)[1],
         )
 
     async def entries(self, first: int, stop: int) -> list[tuple[EntryHeader, bytes]]:

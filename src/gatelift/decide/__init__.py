@@ -26,6 +26,7 @@ from gatelift.decide.places import binding_of, sealing_of, up_probes, withheld_b
 from gatelift.decide.preview import Blindness, Preview, Remaining, StagePreview, preview
 from gatelift.decide.reasons import DOCS, ReasonCode, render_reasons
 from gatelift.decide.replay import Mismatch, replay
+from gatelift.decide.root_notice import root_objections
 from gatelift.decide.stages import (
     clears_for,
     next_sequence,
@@ -106,6 +107,7 @@ __all__ = [
     "preview",
     "render_reasons",
     "replay",
+    "root_objections",
     "sealing_of",
     "standing_certificate",
     "standing_envelope",

@@ -30,6 +30,7 @@ from gatelift.decide.copies import check_closing, check_export
 from gatelift.decide.fold import completes, withdraws
 from gatelift.decide.measuring import check_measured, check_sidecar
 from gatelift.decide.own_calls import check_disclosure, check_own_grant
+from gatelift.decide.root_notice import check_root_announcement, check_root_change
 from gatelift.decide.stages import standing_certificate
 from gatelift.decide.state import State
 from gatelift.encoding import Digest, sha256_digest
@@ -67,6 +68,8 @@ from gatelift.trust import (
     Objection,
     Order,
     OwnGrant,
+    Root,
+    RootAnnouncement,
     TargetKind,
     check_grant_within,
 )
@@ -106,6 +109,10 @@ def check_entry(
             check_review(state, value, now_ms)
         case Announcement():
             _announcement(state, value)
+        case RootAnnouncement():
+            check_root_announcement(value)
+        case Root():
+            check_root_change(state, value, data)
         case Objection():
             _objection(state, body, value)
         case Certificate():
@@ -148,7 +155,7 @@ def _check_of_records_and_copies(state: State, body: Body, data: bytes, now_ms: 
         case Disclosure():
             check_disclosure(state, body, value)
         case _:
-            # Roots were verified against their predecessor; heads and decisions are control's own.
+            # Heads and decisions are control's own.
             return
 
 
@@ -269,7 +276,8 @@ def _announcement(state: State, value: Announcement) -> None:
 
 def _objection(state: State, body: Body, value: Objection) -> None:
     require_release(state, value.release)
-    if all(entry.digest != value.announcement for entry in state.announcements):
+    known = {entry.digest for entry in state.announcements} | state.root_announcements.keys()
+    if value.announcement not in known:
         refuse("unknown_digest", f"no announcement {value.announcement} is on the log")
     if not value.grounds.strip():
         refuse("no_grounds", "expected grounds: an objection is published with them")

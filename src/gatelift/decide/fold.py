@@ -34,6 +34,7 @@ from gatelift.decide.state import (
     OrderEntry,
     ProbeEntry,
     ReviewEntry,
+    RootAnnouncementEntry,
     State,
 )
 from gatelift.encoding import Digest
@@ -75,6 +76,7 @@ from gatelift.trust import (
     Order,
     OwnGrant,
     Root,
+    RootAnnouncement,
     Signer,
     StandingOrder,
     TargetKind,
@@ -99,7 +101,13 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
     value = body.value
     match value:
         case Root():
-            return msgspec.structs.replace(base, root=value, root_digest=header.body)
+            return msgspec.structs.replace(
+                base,
+                root=value,
+                root_digest=header.body,
+                root_index=index,
+                root_announcements={},
+            )
         case PlanAdoption():
             return _plan(base, index, header, value, read)
         case PlacementEnrolment():
@@ -112,6 +120,8 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
             return _evidence(base, index, header, value)
         case Announcement():
             return _announcement(base, index, header, value)
+        case RootAnnouncement():
+            return _root_announcement(base, index, header, value)
         case Objection():
             return _objection(base, index, header, body, value)
         case Revocation():
@@ -301,6 +311,14 @@ def _revocation(state: State, body: Body, value: Revocation) -> State:
     return msgspec.structs.replace(
         state, revoked=state.revoked | {value.body}, objections=objections
     )
+
+
+def _root_announcement(
+    state: State, index: int, header: EntryHeader, value: RootAnnouncement
+) -> State:
+    entry = RootAnnouncementEntry(root=value.root, index=index, at=header.at)
+    held = put(state.root_announcements, header.body, entry)
+    return msgspec.structs.replace(state, root_announcements=held)
 
 
 def withdraws(entry: ObjectionEntry, signers: tuple[Signer, ...]) -> bool:

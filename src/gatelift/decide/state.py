@@ -64,6 +64,7 @@ __all__ = [
     "ProbeEntry",
     "RecordedDecision",
     "ReviewEntry",
+    "RootAnnouncementEntry",
     "State",
 ]
 
@@ -116,6 +117,14 @@ class AnnouncementEntry(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     at: int
     by: tuple[str, ...] = ()
+
+
+class RootAnnouncementEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An announced root by the digest of its envelope, and the entry that holds it."""
+
+    root: Digest
+    index: int
+    at: int
 
 
 class ObjectionEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,13 +231,14 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """All of one release. `size` is the number of entries folded, `at` the time of the last.
 
     `events` are cumulative by (stage, category, side); `baselines` by the subject of an event
-    watch; `enrolments` the bodies that `placements` came from; `pardons` are entries that cleared control's order on an organisation.
+    watch; `root_announcements` are those under this root; `enrolments` the bodies that `placements` came from; `pardons` are entries that cleared control's order on an organisation.
     """
 
     size: int = 0
     at: int = 0
     root: Root | None = None
     root_digest: Digest | None = None
+    root_index: int = -1
     release: str | None = None
     plan: Plan | None = None
     plan_digest: Digest | None = None
@@ -246,6 +256,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     reviews: tuple[ReviewEntry, ...] = ()
     announcements: tuple[AnnouncementEntry, ...] = ()
     objections: tuple[ObjectionEntry, ...] = ()
+    root_announcements: dict[Digest, RootAnnouncementEntry] = {}
     certificates: dict[str, tuple[CertificateEntry, ...]] = {}
     reopenings: dict[str, int] = {}
     grants: dict[str, GrantEntry] = {}

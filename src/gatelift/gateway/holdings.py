@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from gatelift.encoding import Digest
+from gatelift.encoding import Digest, sha256_digest
 from gatelift.errors import CallerError
 from gatelift.gateway.key_book import Identified, KeyBook
 from gatelift.gateway.order_book import OrderBook
@@ -43,6 +43,8 @@ from gatelift.trust import (
     StandingOrder,
     Status,
     VerifiedCertificate,
+    unverified_root,
+    verify_root,
     verify_status,
 )
 
@@ -116,6 +118,24 @@ class Holdings:
         """When the status lapses, on the boot-time clock."""
         return self._alive_until_ms
 
+    def adopt_root(self, digest: Digest, now_ms: int) -> None:
+        """Pin the root that follows the pinned one; raises and keeps the old one if it does not.
+
+        What is served goes on under the old root until a bundle of the new one is. A root that is no
+        newer than the pinned one changes nothing.
+        """
+        trusted = unverified_root(self._pinned_bytes(self._pinned_root))
+        data = self._pinned_bytes(digest)
+        if unverified_root(data).version > trusted.version:
+            self._own.judge_by(verify_root(data, now_ms, trusted))
+            self._pinned_root = digest
+
+    def _pinned_bytes(self, digest: Digest) -> bytes:
+        data = self._read(digest)
+        if sha256_digest(data) != digest:
+            raise HoldingsError("the root's bytes are not those of its digest", code="wrong_root")
+        return data
+
     def adopt_bundle(self, digest: Digest, now_ms: int) -> VerifiedBundle:
         """Verify a bundle; raises and keeps the old one when it does not hold.
 
@@ -135,12 +155,21 @@ class Holdings:
         if self.bundle is None:
             self.bundle = found
         else:
+            self._judge_roster_under(found)
             self._next_bundle = found
         self._usable = None
         self._orders.adopt_waiting(self.bundle.root)
-        self._own.adopt_waiting(self.bundle.root)
+        self._own.judge_by(self.bundle.root)
         self._changed()
         return found
+
+    def _judge_roster_under(self, found: VerifiedBundle) -> None:
+        """Judge the roster again where a bundle brings another root: its grants may not hold there."""
+        digest = self._next_roster[1] if self._next_roster else self._roster_digest
+        newest = self._next_bundle or self.bundle
+        if newest is None or digest is None or found.bundle.root == newest.bundle.root:
+            return
+        self._next_roster = (verify_roster(self._read(digest), found.root, found.plan), digest)
 
     def _not_superseded(self, found: VerifiedBundle) -> dict[str, VerifiedCertificate]:
         """Return the certificates that are no older than one this worker has held.
@@ -185,7 +214,7 @@ class Holdings:
 
     def adopt_own_grant(self, data: bytes) -> None:
         """Verify an overseer's own grant and hold it; it waits as an order does."""
-        self._own.adopt(data, self._root)
+        self._own.adopt(data)
 
     @property
     def _root(self) -> Root | None:
@@ -230,7 +259,10 @@ class Holdings:
             (self.roster, self._roster_digest) if self.roster and self._roster_digest else None
         )
         bundles = [b for b in (self.bundle, self._next_bundle) if b and b.digest == status.bundle]
-        rosters = [r for r in (current, self._next_roster) if r and r[1] == status.roster]
+        held = (self._next_roster, current)
+        if bundles and self.bundle and bundles[0].bundle.root != self.bundle.bundle.root:
+            held = (self._next_roster, None)  # the other one was judged under the root before
+        rosters = [r for r in held if r and r[1] == status.roster]
         if not bundles or not rosters:
             raise HoldingsError("the status names a bundle or roster that we do not hold yet")
         return bundles[0], rosters[0]

@@ -8,7 +8,8 @@ Invariants
   organisation stands in the roster: nobody's caps are spent but its own.
 - What it may do is judged as of any grant; its day's requests are one cap more. It does not fall back
   to an earlier stage, where that cap would be counted anew.
-- None is taken past the root's bound.
+- None is taken past the root's bound. Under a root that follows all are judged again, also those that
+  were opened.
 
 Pure but for its own state.
 """
@@ -28,7 +29,6 @@ from gatelift.plan import Plan
 from gatelift.terms import Cap, CapUnit, Envelope, Subject, Window, meet
 from gatelift.trust import (
     Grant,
-    OwnGrantError,
     Permission,
     Refusal,
     Root,
@@ -50,35 +50,51 @@ _MAX_WAITING: Final = 1024
 class OwnGrantBook:
     """Own grants by their locator, and those that were opened by the public id of their key."""
 
-    __slots__ = ("_by_locator", "_by_public_id", "_opened", "_waiting")
+    __slots__ = (
+        "_by_locator",
+        "_by_public_id",
+        "_envelopes",
+        "_opened",
+        "_root",
+        "_waiting",
+    )
 
     def __init__(self) -> None:
+        self._root: Root | None = None
         self._by_locator: dict[Digest, StandingOwnGrant] = {}
+        self._envelopes: dict[Digest, bytes] = {}
         self._opened: dict[Digest, Grant] = {}
         self._by_public_id: dict[str, tuple[Grant, StandingOwnGrant]] = {}
         self._waiting: list[bytes] = []
 
-    def adopt(self, data: bytes, root: Root | None) -> None:
+    def adopt(self, data: bytes) -> None:
         """Verify an own grant and hold it; it waits while no root is known to verify it with."""
-        if root is None:
+        if self._root is None:
             if len(self._waiting) < _MAX_WAITING:
                 self._waiting.append(data)
             return
-        found = verify_own_grant(data, root)
-        held = self._by_locator.setdefault(found.own_grant.locator, found)
-        if held is found:
-            try:
-                check_room(self._by_locator.values(), found)
-            except OwnGrantError:
-                del self._by_locator[found.own_grant.locator]
-                raise
+        found = verify_own_grant(data, self._root)
+        locator = found.own_grant.locator
+        if locator not in self._by_locator:
+            check_room(self._by_locator.values(), found)
+            self._by_locator[locator], self._envelopes[locator] = found, data
 
-    def adopt_waiting(self, root: Root) -> None:
-        """Verify what has waited for a root."""
-        waiting, self._waiting = self._waiting, []
-        for data in waiting:
+    def judge_by(self, root: Root) -> None:
+        """Judge by this root from now on, unless a newer one was heard of.
+
+        What does not hold under it is let go at once, opened or not; what has waited is verified.
+        """
+        if self._root is not None and root.version <= self._root.version:
+            return
+        self._root = root
+        held, self._waiting = [*self._envelopes.values(), *self._waiting], []
+        self._by_locator, self._envelopes = {}, {}
+        for data in held:
             with contextlib.suppress(CallerError):
-                self.adopt(data, root)
+                self.adopt(data)
+        for locator in self._opened.keys() - self._by_locator.keys():
+            gone = self._opened.pop(locator)
+            del self._by_public_id[gone.keys[0].public_id]
 
     def identify(self, shown: bytes, plan: Plan, roster: Mapping[str, Grant]) -> Identified | None:
         """Return the grant that this API key opens, null when it opens none.

@@ -57,6 +57,7 @@ from gatelift.messages.frames import (
     OwnGrantFrame,
     PlacementFrame,
     Recall,
+    RootFrame,
     RosterFrame,
     StatusFrame,
 )
@@ -163,6 +164,8 @@ class _Worker:
                 if holdings.adopt_status(frame.envelope):
                     self._arm_lapse()
                     self._context.recheck()
+            case RootFrame():
+                holdings.adopt_root(frame.digest, now_ms())
             case BundleFrame():
                 holdings.adopt_bundle(frame.digest, now_ms())
                 self._context.recheck()

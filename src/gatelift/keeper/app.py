@@ -97,7 +97,7 @@ def make_node(directory: Path, node: str, replica: Path | None = None) -> Node:
         make_own_grants=lambda on_new: OwnGrantDesk(
             root=root, files=files, index=directory / "own-grants", on_new=on_new
         ),
-        make_desk=lambda on_new, on_erasing, on_own_grant: OrderDesk(
+        make_desk=lambda on_new, on_erasing, on_own_grant, on_root: OrderDesk(
             root=root,
             files=files,
             index=directory / "orders",
@@ -105,6 +105,7 @@ def make_node(directory: Path, node: str, replica: Path | None = None) -> Node:
             on_new=on_new,
             on_erasing=on_erasing,
             on_own_grant=on_own_grant,
+            on_root=on_root,
         ),
         journals=Journals(
             directory=directory / "journal",

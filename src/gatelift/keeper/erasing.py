@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from gatelift.encoding import Digest
 from gatelift.errors import GateliftError
 from gatelift.journal import (
     LocatedRecord,
@@ -54,6 +55,7 @@ from gatelift.messages import (
     verify_redaction,
 )
 from gatelift.messages.frames import ClearFrame, OrderFrame
+from gatelift.trust import Root
 from gatelift.wire.files import FileStore
 
 __all__ = ["Eraser", "MakeDesk"]
@@ -65,10 +67,15 @@ _AT_ONCE: Final = 2048
 """Frames that are overwritten before who reads the journals has a turn again: 0.05 s."""
 
 MakeDesk = Callable[
-    [Callable[[OrderFrame | ClearFrame], None], Callable[[Erasing], None], Callable[[bytes], None]],
+    [
+        Callable[[OrderFrame | ClearFrame], None],
+        Callable[[Erasing], None],
+        Callable[[bytes], None],
+        Callable[[Digest, Root], None],
+    ],
     OrderDesk,
 ]
-"""Makes the desk that follows the log, from its `on_new`, `on_erasing` and `on_own_grant`."""
+"""Makes the desk that follows the log, from its `on_new`, `on_erasing`, `on_own_grant`, `on_root`."""
 
 Exclusive = Callable[[Callable[[], None]], Awaitable[None]]
 """Runs work while nobody reads the journals."""

@@ -39,6 +39,7 @@ from gatelift.keeper.journals import KEEPER, Journals
 from gatelift.keeper.order_poll import OrderPoll
 from gatelift.keeper.order_socket import OrderSocket
 from gatelift.keeper.own_grants import OwnGrantDesk
+from gatelift.keeper.pinning import Pin
 from gatelift.keeper.placements import PlacementWatches
 from gatelift.keeper.pump import JournalPump
 from gatelift.keeper.receipts import Receipts
@@ -71,7 +72,7 @@ from gatelift.messages.frames import (
     StatusFrame,
 )
 from gatelift.plan import Plan, parse_plan
-from gatelift.trust import looks_like_own_grant
+from gatelift.trust import Root, looks_like_own_grant
 from gatelift.wire.files import FileStore
 from gatelift.wire.sealing import ProbeIdentities
 
@@ -137,8 +138,12 @@ class Node:
             before_erasing=journals.forget_saved,
         )
         self._own_grants = make_own_grants(self._server.broadcast)
+        self._pin = Pin(directory, files)
         self._desk = make_desk(
-            self._server.broadcast, self._eraser.take, self._own_grants.adopt_logged
+            self._server.broadcast,
+            self._eraser.take,
+            self._own_grants.adopt_logged,
+            self._take_root,
         )
         self._order_socket = OrderSocket(order_socket, self._adopt)
         self._order_polls = tuple(OrderPoll(url, self._adopt) for url in order_urls)
@@ -218,7 +223,8 @@ class Node:
         placements = self._watches.frames() if self._watches else ()
         credential = self._credential_for(worker, anew=True)
         own = self._own_grants.frames(_now_ms())
-        return (*self._desk.frames(), *self._serving.frames(), *own, *placements, *credential)
+        held = (*self._desk.frames(), *self._pin.frames(), *self._serving.frames(), *own)
+        return (*held, *placements, *credential)
 
     def on_frame(
         self, worker: WorkerRun, frame: Draw | Release | Ask | Committed | ReceiptAsk
@@ -269,6 +275,8 @@ class Node:
             case StatusFrame() if self._pump.closed_by is None:
                 self._pass_status_on(frame)
             case BundleFrame():
+                # It may need the root that the log brings just now.
+                self._troubles.attempt("the releases log can't be followed", self._desk.follow)
                 if self._serving.adopt_bundle(frame, _now_ms()) and self._watches is not None:
                     self._watches.watch(self._serving.jobs())
                     self._pump.hurry()
@@ -347,6 +355,13 @@ class Node:
             digest = self._desk.adopt_order(envelope).digest
         self._report_unlogged()
         return digest
+
+    def _take_root(self, digest: Digest, root: Root) -> None:
+        """Pin the root that the log has brought, and have bundles judged by it."""
+        frame = self._pin.take(digest, root)
+        self._serving.pin_root(digest)
+        self._own_grants.judge_by(root)
+        self._server.broadcast(frame)
 
     def _report_unlogged(self) -> None:
         for envelope in self._desk.unlogged():

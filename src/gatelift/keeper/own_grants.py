@@ -70,6 +70,20 @@ class OwnGrantDesk:
         self._on_new(OwnGrantFrame(envelope=envelope))
         return digest
 
+    def judge_by(self, root: Root) -> None:
+        """Let go of what does not hold under the root that follows, and judge what comes by it."""
+        self._root = root
+        for digest in list(self._held):
+            self._judge(digest)
+
+    def _judge(self, digest: Digest) -> None:
+        try:
+            self._held[digest] = verify_own_grant(self._files.get(digest), self._root)
+        except GateliftError as error:
+            # Another root is in force: who may not seal any more admits nobody any more.
+            self._held.pop(digest, None)
+            _LOG.warning("an own grant held before is not held any more: %s", error.code)
+
     def adopt_logged(self, envelope: bytes) -> None:
         """Take one that the log holds; raises as `adopt` does, and counts as logged all the same."""
         self._logged.add(sha256_digest(envelope))
@@ -97,8 +111,4 @@ class OwnGrantDesk:
         for path in sorted(kept, key=lambda path: int(path.read_text("ascii"))):
             digest = parse_digest(f"sha256:{path.name}")
             self._next = int(path.read_text("ascii")) + 1
-            try:
-                self._held[digest] = verify_own_grant(self._files.get(digest), self._root)
-            except GateliftError as error:
-                # Another root is in force: who may not seal any more admits nobody any more.
-                _LOG.warning("an own grant held before is not held any more: %s", error.code)
+            self._judge(digest)

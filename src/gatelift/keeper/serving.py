@@ -53,6 +53,10 @@ class Serving:
         self._sidecars: dict[str, Sidecar] = {}
         self._roster: RosterFrame | None = None
 
+    def pin_root(self, digest: Digest) -> None:
+        """Verify bundles by the root of this digest from now on; it was verified by the one before."""
+        self._pinned_root = digest
+
     @property
     def plan(self) -> tuple[Digest, Plan] | None:
         """The plan in force and its digest, null while no bundle was seen."""

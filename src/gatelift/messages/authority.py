@@ -18,9 +18,11 @@ from gatelift.trust import (
     STOP_ROLES,
     Certificate,
     Root,
+    RootAnnouncement,
     Signer,
     Statement,
     parse_statement,
+    verify_announced_root,
     verify_any_of,
     verify_clear,
     verify_grant,
@@ -43,6 +45,7 @@ _ROLES: dict[EntryKind, frozenset[str]] = {
     EntryKind.REVIEW: _PEOPLE,
     EntryKind.ANNOUNCEMENT: _PEOPLE,
     EntryKind.OBJECTION: frozenset({"overseer"}),
+    EntryKind.ROOT_ANNOUNCEMENT: _PEOPLE,
     EntryKind.CERTIFICATE: _PEOPLE | {"evaluator"},
     EntryKind.GRANT: frozenset({"admissions"}),
     EntryKind.ORDER: STOP_ROLES,
@@ -110,6 +113,8 @@ def verify_body(kind: EntryKind, data: bytes, root: Root, now_ms: int) -> Body:
             shape: type[msgspec.Struct] = PREDICATES[kind]
             statement: Statement[msgspec.Struct] = parse_statement(payload, kind.value, shape)
             value = statement.predicate
+    if isinstance(value, RootAnnouncement):
+        verify_announced_root(value, now_ms, root)
     if kind in _TWO_SIDED:
         check_two_sides(signers, f"an entry of kind {kind.value}")
     return Body(kind=kind, value=value, signers=signers)

@@ -25,7 +25,7 @@ from gatelift.messages.decisions import Decision, Tick
 from gatelift.messages.erasures import Erasure, Hold, HoldLift
 from gatelift.messages.reviews import Review
 from gatelift.terms import Binding, Category, Sealing, Severity, Side
-from gatelift.trust import Announcement, Disclosure, Objection, OwnGrant
+from gatelift.trust import Announcement, Disclosure, Objection, OwnGrant, RootAnnouncement
 
 __all__ = [
     "PREDICATES",
@@ -63,6 +63,7 @@ class EntryKind(enum.StrEnum):
     REVIEW = "review"
     ANNOUNCEMENT = "announcement"
     OBJECTION = "objection"
+    ROOT_ANNOUNCEMENT = "root_announcement"
     CERTIFICATE = "certificate"
     GRANT = "grant"
     ORDER = "order"
@@ -322,6 +323,7 @@ PREDICATES: dict[EntryKind, type[msgspec.Struct]] = {
     EntryKind.REVIEW: Review,
     EntryKind.ANNOUNCEMENT: Announcement,
     EntryKind.OBJECTION: Objection,
+    EntryKind.ROOT_ANNOUNCEMENT: RootAnnouncement,
     EntryKind.OBSERVATION: Observation,
     EntryKind.EVENT: EventCount,
     EntryKind.HEAD: Head,

@@ -16,7 +16,7 @@ from gatelift.messages.authority import may_sign
 from gatelift.messages.entries import PREDICATES, EntryHeader, EntryKind
 from gatelift.messages.notice import NoticeProofs
 from gatelift.messages.records import BatchEntry, Beat, Finish, Start
-from gatelift.trust import Certificate, Clear, Grant, KeyId, Order, Root
+from gatelift.trust import Certificate, Clear, Grant, KeyId, NoticedRoot, Order, Root
 
 __all__ = ["render_entries"]
 
@@ -32,6 +32,7 @@ _BESIDE: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("header of an entry", EntryHeader),
     ("entry of a requests log", BatchEntry),
     ("proofs of a notice", NoticeProofs),
+    ("a root with its notice", NoticedRoot),
     ("record `start`", Start),
     ("record `finish`", Finish),
     ("record `beat`", Beat),

@@ -198,6 +198,12 @@ class BundleFrame(msgspec.Struct, frozen=True, kw_only=True, tag="bundle"):
     digest: Digest
 
 
+class RootFrame(msgspec.Struct, frozen=True, kw_only=True, tag="root"):
+    """A root that followed the pinned one, by digest; the file is there already."""
+
+    digest: Digest
+
+
 class RosterFrame(msgspec.Struct, frozen=True, kw_only=True, tag="roster"):
     """A roster by number and the digest of its envelope; the file is there already."""
 
@@ -245,6 +251,7 @@ KeeperToWorker = (
     | ClearFrame
     | OwnGrantFrame
     | StatusFrame
+    | RootFrame
     | BundleFrame
     | RosterFrame
     | PlacementFrame

@@ -4,7 +4,9 @@ Invariants
 - A root that is returned does not contradict itself (`root_checks`).
 - Root N is signed by the root role of N-1 and by its own; versions rise by one. Nothing else takes
   the place of a root: not an older one, not another of the same version, not a later one.
-- What changes the overseer, or the beacon, is signed by somebody of the overseer's organisation too.
+- What changes the overseer, the beacon or the witnesses is signed by somebody of the overseer's
+  organisation too, or was public for 30 days (`root_notice`). Witnesses are among it, for they measure
+  those days: a root that replaced them would be followed by one that they date as it likes.
 - A root expires; an expired root verifies nothing. One that expired on the way from N to a later one
   still names its successor, as TUF has it: it is no root that anybody uses.
 
@@ -24,6 +26,13 @@ from gatelift.trust.dsse import parse_envelope, verify_envelope
 from gatelift.trust.errors import RootError
 from gatelift.trust.keys import KeyId
 from gatelift.trust.root_checks import check_root
+from gatelift.trust.root_notice import (
+    RootAnnouncement,
+    announced_envelope,
+    check_root_notice,
+    check_witnessed,
+    open_root,
+)
 from gatelift.trust.root_shape import (
     UNPROVEN,
     Key,
@@ -46,6 +55,8 @@ __all__ = [
     "Signer",
     "assurance_of",
     "parse_root",
+    "unverified_root",
+    "verify_announced_root",
     "verify_root",
     "verify_root_chain",
     "verify_signers",
@@ -57,6 +68,11 @@ ROOT_TYPE = "application/vnd.gatelift.root+json"
 def parse_root(payload: bytes) -> Root:
     """Return a consistent root from payload bytes; says nothing about who signed it."""
     return check_root(decode_json(payload, Root))
+
+
+def unverified_root(data: bytes) -> Root:
+    """Return the consistent root in a root's file; says nothing about who signed it, or for how long."""
+    return parse_root(parse_envelope(open_root(data)[0]).unverified_payload())
 
 
 def _check_root_role(root: Root, signers: tuple[KeyId, ...], which: str) -> None:
@@ -77,7 +93,9 @@ def _oversight(root: Root) -> object:
         people = {key.person: root.person(key.person) for key in keys.values()}
         return role and role.threshold, keys, people
 
-    return held("overseer"), held("beacon"), root.order_urls, root.own_calls_per_day
+    measure = {(witness.vkey, witness.organisation) for witness in root.witnesses}
+    witnessing = root.releases_vkey, root.witness_quorum, measure
+    return held("overseer"), held("beacon"), root.order_urls, root.own_calls_per_day, witnessing
 
 
 def _check_overseer(previous: Root, root: Root, signers: tuple[KeyId, ...]) -> None:
@@ -90,27 +108,39 @@ def _check_overseer(previous: Root, root: Root, signers: tuple[KeyId, ...]) -> N
 
     if not {organisation(kid) for kid in role.keys} & {organisation(kid) for kid in signers}:
         raise RootError(
-            f"root {root.version} changes the overseer and nobody of the overseer's organisation "
-            f"signed it with a key of root {previous.version}: ask the overseer to sign",
+            f"root {root.version} changes the overseer or the witnesses, and nobody of the overseer's "
+            f"organisation signed it with a key of root {previous.version}: ask the overseer to sign, "
+            "or announce it 30 public days ahead",
             code="overseer_missing",
         )
 
 
-def _verify_succession(data: bytes, previous: Root | None) -> Root:
-    root = parse_root(parse_envelope(data).unverified_payload())
-    _, own = verify_envelope(data, ROOT_TYPE, root.verifying_keys())
+def _verify_signatures(envelope: bytes, previous: Root | None) -> tuple[Root, tuple[KeyId, ...]]:
+    root = parse_root(parse_envelope(envelope).unverified_payload())
+    _, own = verify_envelope(envelope, ROOT_TYPE, root.verifying_keys())
     _check_root_role(root, own, f"root {root.version}")
     if previous is None:
-        return root
+        return root, ()
     if root.version != previous.version + 1 or root.name != previous.name:
         raise RootError(
             f"expected root {previous.version + 1} of {previous.name!r}, "
             f"got {root.version} of {root.name!r}",
             code="not_successor",
         )
-    _, old = verify_envelope(data, ROOT_TYPE, previous.verifying_keys())
+    _, old = verify_envelope(envelope, ROOT_TYPE, previous.verifying_keys())
     _check_root_role(previous, old, f"root {previous.version}")
-    _check_overseer(previous, root, old)
+    return root, old
+
+
+def _verify_succession(data: bytes, previous: Root | None) -> Root:
+    envelope, notice = open_root(data)
+    root, old = _verify_signatures(envelope, previous)
+    if previous is None:
+        return root
+    if notice is not None:
+        check_root_notice(notice, previous)
+    else:
+        _check_overseer(previous, root, old)
     return root
 
 
@@ -123,10 +153,20 @@ def _check_expiry(root: Root, now_ms: int) -> Root:
 def verify_root(data: bytes, now_ms: int, previous: Root | None = None) -> Root:
     """Return the root in the envelope `data`, signed by its own root role and the previous one's.
 
-    Raises `RootError` with code `expired`, `quorum_unmet`, `overseer_missing`, `not_successor` or
-    `bad_root`.
+    `data` may be the file of a root that rides on its announcement; a pinned root, which has no
+    previous one, was judged when it was pinned. Raises `RootError` with code `expired`, `quorum_unmet`,
+    `overseer_missing`, `not_successor`, `bad_root`, `bad_notice`, `notice_voided` or `notice_running`.
     """
     return _check_expiry(_verify_succession(data, previous), now_ms)
+
+
+def verify_announced_root(value: RootAnnouncement, now_ms: int, previous: Root) -> Root:
+    """Return the root that an announcement holds, signed by all that its effect takes but the overseer.
+
+    Raises as `verify_root` does, and where nobody could say that it was public (`bad_notice`).
+    """
+    check_witnessed(previous)
+    return _check_expiry(_verify_signatures(announced_envelope(value), previous)[0], now_ms)
 
 
 def verify_root_chain(trusted: Root, successors: Sequence[bytes], now_ms: int) -> Root:

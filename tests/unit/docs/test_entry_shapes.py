@@ -11,6 +11,7 @@ PAGE = (Path(__file__).parents[3] / "docs/reference/entries.md").read_text("utf-
 ROW = re.compile(r"^\| (.+?) \| (.+?) \|(?: (.+?) \|)?$", re.MULTILINE)
 LEAVES = {
     "proofs of a notice": "NoticeProofs",
+    "a root with its notice": "NoticedRoot",
     "header of an entry": "header",
     "entry of a requests log": "batch",
     "record `start`": "start",

@@ -348,6 +348,7 @@ def test_a_quorum_is_counted_alike(
         {},
         {"order_urls": ("https://overseer.example/",)},
         {"own_calls_per_day": 21},
+        {"witnesses": (), "witness_quorum": 0},
         person("vera", organisation="elsewhere.example"),
         person("vera", proof="sha256:" + "1" * 64),
         person("sam", proof="sha256:" + "1" * 64),
@@ -355,7 +356,7 @@ def test_a_quorum_is_counted_alike(
         {"name": "other.example"},
         {"version": 3},
     ],
-    ids=range(9),
+    ids=range(10),
 )
 @pytest.mark.parametrize(
     "names", [("root:olga", "root:vera"), ("root:olga", "root:lea"), ("root:olga", "overseer:vera")]
@@ -396,6 +397,7 @@ def test_a_successor_is_taken_and_refused_alike(
         if (root.name, root.version) != (old.name, old.version + 1):
             raise file.BrokenError("not_successor", "")
         root.check_signed_by(old, data)
+        root.check_overseen_by(old, data)
         return root
 
     assert (ours is REFUSED) == (by_file(follow, second) is REFUSED)

@@ -18,6 +18,8 @@ from gatelift.encoding import Digest, decode_json, sha256_digest
 from gatelift.ledger.audit.folder import Folder
 from gatelift.ledger.audit.log import CHECKPOINT, AuditedLog, read_checkpoint, read_log
 from gatelift.ledger.audit.report import Findings
+from gatelift.ledger.audit.root_notices import check_days_of
+from gatelift.ledger.following.root_notices import RootNotices
 from gatelift.messages import Body, EntryHeader, EntryKind, releases_policy, verify_body
 from gatelift.tlog import (
     CheckpointError,
@@ -119,6 +121,7 @@ def _open(
     folder: Folder, log: AuditedLog, first: tuple[Root, Digest], findings: Findings
 ) -> Releases:
     roots = [RootInForce(root=first[0], digest=first[1], since=0)]
+    notices = RootNotices()
     entries: list[ReleasesEntry] = []
     headers: list[EntryHeader] = []
     for index, leaf in enumerate(log.entries):
@@ -134,7 +137,12 @@ def _open(
                     where,
                     f"expected a body of {header.body_bytes} bytes, got {len(data)}",
                 )
+            if header.kind is EntryKind.ROOT:
+                notice = notices.check(data)
+                if notice is not None:
+                    check_days_of(log, notice)
             body = _open_body(header, data, index, roots)
+            notices.take(header.body, body)
             _check_actor(header, body.signers, where, findings)
             entries.append(ReleasesEntry(index=index, header=header, body=body, data=data))
     if headers and not headers[-1].end:

@@ -13,6 +13,8 @@ certificate that leaves out an objection (`objections`) or goes beyond an approv
 Invariants
 - Nothing unverified is kept or passed on.
 - An order that was once adopted stays adopted; only a verified clear takes it from the workers.
+- A root in the log that follows the one in force, and verifies by it, judges all that comes after it;
+  any other changes nothing.
 - No status passes while the log can't be followed, or an order's body is missing.
 
 Fails closed: without statuses every worker stops when its last one lapses.
@@ -31,6 +33,7 @@ from gatelift.ledger.errors import LedgerError
 from gatelift.ledger.following.approvals import Approvals
 from gatelift.ledger.following.follower import ReleasesFollower
 from gatelift.ledger.following.objections import Objections
+from gatelift.ledger.following.root_notices import RootNotices
 from gatelift.ledger.following.superseded import Superseded
 from gatelift.messages import (
     EntryHeader,
@@ -40,6 +43,7 @@ from gatelift.messages import (
     HoldLift,
     Revocation,
     parse_roster,
+    releases_policy,
     verify_body,
 )
 from gatelift.messages.frames import ClearFrame, OrderFrame
@@ -53,8 +57,10 @@ from gatelift.trust import (
     StandingOrder,
     Status,
     TargetKind,
+    unverified_root,
     verify_clear,
     verify_order,
+    verify_root,
     verify_status,
 )
 from gatelift.wire.files import FileStore, make_directory, replace_durably
@@ -64,6 +70,7 @@ __all__ = ["FOLLOWED", "Erasing", "OrderDesk"]
 _LOG = logging.getLogger(__name__)
 FOLLOWED = frozenset(
     {
+        EntryKind.ROOT,
         EntryKind.ORDER,
         EntryKind.CLEAR,
         EntryKind.CERTIFICATE,
@@ -71,6 +78,7 @@ FOLLOWED = frozenset(
         EntryKind.ANNOUNCEMENT,
         EntryKind.OBJECTION,
         EntryKind.REVIEW,
+        EntryKind.ROOT_ANNOUNCEMENT,
         EntryKind.REVOCATION,
         EntryKind.ERASURE,
         EntryKind.HOLD,
@@ -94,12 +102,17 @@ def _nobody_admits(_: bytes) -> None:
     """Nobody admits: for who only judges orders."""
 
 
+def _no_root(_: Digest, __: Root) -> None:
+    """Nobody pins: for who keeps no root."""
+
+
 class OrderDesk:
     """Holds orders and clears, and judges statuses. `index` is the folder of their digests.
 
     `on_new(frame)` is called for each order or clear that was not held before, `on_erasing` for each
     erasure, hold and lift that the log holds, `on_own_grant` for each envelope of an overseer's own grant
-    that it holds. `verify` says which statuses are judged: whole ones, or a
+    that it holds, `on_root` for each root that follows. `verify` says which statuses are judged: whole
+    ones, or a
     proposal (`verify_proposal`) by who is asked to sign it.
     """
 
@@ -113,6 +126,7 @@ class OrderDesk:
         on_new: Callable[[OrderFrame | ClearFrame], None],
         on_erasing: Callable[[Erasing], None] = _nobody,
         on_own_grant: Callable[[bytes], None] = _nobody_admits,
+        on_root: Callable[[Digest, Root], None] = _no_root,
         verify: Callable[..., Status] = verify_status,
     ) -> None:
         self._root = root
@@ -123,6 +137,7 @@ class OrderDesk:
         self._on_new = on_new
         self._on_erasing = on_erasing
         self._on_own_grant = on_own_grant
+        self._on_root = on_root
         self._orders: dict[Digest, StandingOrder] = {}
         self._envelopes: dict[Digest, OrderFrame | ClearFrame] = {}
         self._logged: set[Digest] = set()
@@ -132,6 +147,7 @@ class OrderDesk:
         self._superseded = Superseded()
         self._objections = Objections()
         self._approvals = Approvals()
+        self._root_notices = RootNotices()
         self._unread: deque[bytes] = deque()
         self._last: Status | None = None
         self._roster: tuple[Digest, tuple[str, ...]] | None = None
@@ -235,6 +251,8 @@ class OrderDesk:
         body = self._files.get(header.body)
         try:
             match header.kind:
+                case EntryKind.ROOT:
+                    self._take_root(header, body)
                 case EntryKind.ORDER:
                     self._logged.add(self.adopt_order(body).digest)
                 case EntryKind.CLEAR:
@@ -245,6 +263,7 @@ class OrderDesk:
                     found = verify_body(header.kind, body, self._root, header.at)
                     value = found.value
                     self._approvals.take(header.body, value, found.signers)
+                    self._root_notices.take(header.body, found)
                     if isinstance(value, Announcement):
                         self._objections.take_announcement(header.body, value)
                     elif isinstance(value, Objection):
@@ -264,6 +283,16 @@ class OrderDesk:
         except GateliftError as error:
             # Control logged what is not validly signed. It lifts nothing and stops nothing.
             _LOG.error("a logged %s does not verify: %s", header.kind.value, error)
+
+    def _take_root(self, header: EntryHeader, body: bytes) -> None:
+        if unverified_root(body).version <= self._root.version:
+            return  # what this host has pinned is at least as new
+        self._root_notices.check(body)
+        found = verify_root(body, header.at, self._root)
+        self._root_notices.forget_announced()
+        self._follower.judge_by(releases_policy(found))
+        self._root = found
+        self._on_root(header.body, found)
 
     def _keep(self, digest: Digest, frame: OrderFrame | ClearFrame, kind: str) -> None:
         self._files.put(frame.envelope)

@@ -44,6 +44,10 @@ class ReleasesFollower:
         if memory.exists():
             self._largest = self._verify(memory.read_bytes()).checkpoint
 
+    def judge_by(self, policy: Policy) -> None:
+        """Judge checkpoints by the policy of the next root from now on."""
+        self._policy = policy
+
     @property
     def largest_size(self) -> int:
         """The size of the largest checkpoint ever seen, also before this process began."""
