@@ -65,6 +65,7 @@ def without_overseer(**changes: Any) -> Root:
             name: role for name, role in held.roles.items() if name not in {"overseer", "beacon"}
         },
     )
+    changes = {"own_calls_per_day": 0} | changes
     return parse_root(encode_json(msgspec.structs.replace(made, **changes)))
 
 
