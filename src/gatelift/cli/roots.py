@@ -91,7 +91,8 @@ def next_root(
 ) -> Root:
     """Return the draft that follows a root: `roles` are held by exactly these keys from now on.
 
-    `own_calls` is how many calls of its own an overseer's organisation may make a day, null as before.
+    `own_calls` is how many calls of its own an overseer's organisation may make a day, null as before;
+    without an overseer there are none.
 
     Raises `InputError`, or `RootError` if the draft would contradict itself.
     """
@@ -114,6 +115,9 @@ def next_root(
         )
     if unknown := thresholds.keys() - held.keys():
         raise InputError(f"expected roles of the root, got {sorted(unknown)}")
+    if own_calls is None:
+        overseer = held.get("overseer")
+        own_calls = before.own_calls_per_day if overseer is not None and overseer.keys else 0
     used = {kid for role in held.values() for kid in role.keys}
     keys = {kid: key for kid, key in keys.items() if kid in used}
     entries = [entry for each in roles.values() for entry in each]
@@ -125,7 +129,7 @@ def next_root(
         people=_people(before, entries, keys),
         keys=keys,
         roles={name: role for name, role in held.items() if role.keys},
-        own_calls_per_day=before.own_calls_per_day if own_calls is None else own_calls,
+        own_calls_per_day=own_calls,
     )
     return parse_root(msgspec.json.encode(made))
 
