@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 STAMP := $(VENV)/.installed
 FUZZ_STAMP := $(VENV)/.installed-fuzz
-LOCKED := build base postgres hsm demo dev
+LOCKED := build base postgres hsm kms demo dev
 
 # Suites of `make test`, in the order from quick to slow; those that exist are run.
 SUITES := $(wildcard $(addprefix tests/,unit vectors contract sim fuzz integration promises))
@@ -162,6 +162,7 @@ lock: ## Pin requirements/*.in again, with hashes (add UPGRADE=--upgrade for new
 	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -o requirements/demo.txt requirements/demo.in
 	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -c requirements/demo.txt -o requirements/dev.txt requirements/dev.in
 	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -c requirements/dev.txt -o requirements/hsm.txt requirements/hsm.in
+	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -c requirements/dev.txt -o requirements/kms.txt requirements/kms.in
 	@$(COMPILE) $(UPGRADE) -c requirements/base.txt -c requirements/dev.txt -o requirements/fuzz.txt requirements/fuzz.in
 	@for set in build lock bench bench-litellm; do $(COMPILE) $(UPGRADE) -o requirements/$$set.txt requirements/$$set.in; done
 	@# Stripped, as constraints take no extras; but with hashes pip asks for the pin of the extra itself.

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 LOCKS = Path(__file__).resolve().parent.parent / "requirements"
-TOGETHER = ("build", "base", "postgres", "hsm", "demo", "dev", "fuzz", "model")
+TOGETHER = ("build", "base", "postgres", "hsm", "kms", "demo", "dev", "fuzz", "model")
 FORBIDDEN = re.compile(
     r"https?:|^--?(index|extra-index|find-links|trusted-host|i |f )|(?<![\w.])/\w"
 )

@@ -2,7 +2,7 @@
 
 Invariants
 - A card holds nothing secret and is never written over an existing file.
-- What is enrolled is what the token or the browser said; the ceremony decides whether it counts.
+- What is enrolled is what token, service or browser said; the ceremony decides whether it counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gatelift.cli.output import JsonFlag, facts, say, show
 from gatelift.wire.files import replace_durably
 from gatelift.wire.passkey_signer import enrol_passkey
 from gatelift.wire.signer_cards import PasskeyCard, TokenCard, encode_card
-from gatelift.wire.token_signer import read_token
+from gatelift.wire.signers import read_card
 
 __all__ = ["enrol_passkey_card", "enrol_token"]
 
@@ -28,12 +28,15 @@ CardArgument = Annotated[
 
 def enrol_token(
     card: CardArgument,
-    uri: Annotated[str, typer.Option("--signer", metavar="URI", help="Such as hsm:2?label=board.")],
+    uri: Annotated[
+        str,
+        typer.Option("--signer", metavar="URI", help="hsm:2?label=board, or awskms:alias/board."),
+    ],
     json_output: JsonFlag = False,
 ) -> None:
-    """Read the public half of a key in a PKCS#11 token; write a card that signs with it."""
+    """Read the public half of a key in a PKCS#11 token or in AWS KMS; write a card that signs."""
     _check_new(card)
-    _keep(card, read_token(uri))
+    _keep(card, read_card(uri))
 
 
 def enrol_passkey_card(

@@ -22,17 +22,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_public_key,
-)
 
-from gatelift.encoding import encode_base64
 from gatelift.errors import PeerError
 from gatelift.trust import KeyId, SignatureError, VerifyingKey, verify_signature
-from gatelift.wire.signer_cards import TokenCard
+from gatelift.wire.signer_cards import TokenCard, card_of_pem
 
 __all__ = ["PIN_FD", "TokenError", "TokenSigner", "read_pin", "read_token"]
 
@@ -71,12 +64,7 @@ def read_pin(_: str = "") -> str:
 
 def read_token(uri: str, ask_pin: Callable[[str], str] = read_pin) -> TokenCard:
     """Return the card of the key that `uri` names, read from its token; raises `TokenError`."""
-    key = _held(uri, ask_pin)
-    point = load_pem_public_key(key.keyval["public"].encode("ascii"))
-    if not isinstance(point, ec.EllipticCurvePublicKey) or point.curve.name != "secp256r1":
-        raise TokenError("expected a P-256 key in the token: make one on that curve")
-    public = point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    return TokenCard(v=1, public=encode_base64(public), uri=uri)
+    return card_of_pem(_held(uri, ask_pin).keyval["public"], uri)
 
 
 class TokenSigner:
