@@ -132,8 +132,8 @@ bench-capacity: $(STAMP) ## Requests a second of one core beside nginx, in a min
 	@$(BIN)/python -m bench capacity $(BENCH_ARGS)
 
 .PHONY: bench-ledger
-bench-ledger: $(STAMP) $(BENCH_STAMP) ## Measure the ledger: appends, receipts under load, hashing, certificate checks, verifying; last line JSON
-	@$(BIN)/python -m bench ledger
+bench-ledger: $(STAMP) $(BENCH_STAMP) ## Measure the ledger: appends, receipts under load, hashing, certificate checks, verifying; last line JSON (BENCH_ARGS=--keep)
+	@$(BIN)/python -m bench ledger $(BENCH_ARGS)
 
 .PHONY: bench-profile
 bench-profile: $(STAMP) $(BENCH_STAMP) ## Where the microseconds of a worker under load go: build/bench/profile.{txt,svg}

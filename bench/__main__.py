@@ -19,7 +19,7 @@ from bench.capacity import CapacitySettings, ratios, run_rounds, to_builtins, ty
 from bench.dossier import measure_dossier
 from bench.house import open_house, say
 from bench.ledger import LedgerSettings, measure_ledger, measure_verifying
-from bench.machine import raise_file_limit
+from bench.machine import describe, raise_file_limit
 from bench.pages import RESULTS, draw
 from bench.profile import profile_worker
 from bench.run import run_everything
@@ -97,7 +97,14 @@ def _ledger(options: argparse.Namespace) -> int:
     with open_house(options.folder / "ledger", ["gatelift"], callers=options.callers) as house:
         value = measure_ledger(house, settings)
     # The deployment is down: verifying has the machine for itself.
-    print(json.dumps(value | measure_verifying(options.folder, settings)))
+    value |= measure_verifying(options.folder, settings)
+    if options.keep:
+        at = datetime.now(UTC)
+        kept = RESULTS / f"{at:%Y-%m-%d}-ledger.json"
+        found = {"at": at.isoformat(timespec="seconds"), "summary": value}
+        kept.write_text(json.dumps(found | {"machine": describe(0, 1)}, indent=1) + "\n")
+        say(f"kept: {kept.name}")
+    print(json.dumps(value))
     return 0
 
 
@@ -155,7 +162,9 @@ def main() -> int:
     )
     parser.add_argument("--native", action="store_true", help="Profile C extensions too.")
     parser.add_argument(
-        "--keep", action="store_true", help="profile, dossier: keep what came out in results."
+        "--keep",
+        action="store_true",
+        help="profile, ledger, dossier: keep what came out in results.",
     )
     parser.add_argument("--check", action="store_true", help="docs: only say whether they match.")
     parser.add_argument("--folder", type=Path, default=Path("build/bench"))

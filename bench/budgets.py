@@ -1,13 +1,13 @@
-"""What the gateway must reach, and what it aims at. Data; the page judges a run by it."""
+"""What gateway and ledger must reach, and what they aim at. Data; the page judges a run by it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-__all__ = ["BUDGETS", "Budget", "Verdict", "judge"]
+__all__ = ["BUDGETS", "LEDGER_BUDGETS", "Budget", "Verdict", "judge"]
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,11 +95,21 @@ BUDGETS: Final = (
 )
 
 
-def judge(summary: Mapping[str, Any]) -> list[Verdict]:
+LEDGER_BUDGETS: Final = (
+    _budget("64 appenders at once, p99 of an append", "ms", 100, 100, _of("append_p99_ms")),
+    _budget("receipt after its answer, under full load, p99", "s", 1, 1, _of("receipt_s")),
+    _budget("records hashed", "1/s", 100_000, 100_000, _of("records_per_s"), more_is_better=True),
+    _budget("a dossier of a million records verified", "s", 30, 10, _of("verify_1m_s")),
+    _budget("certificate check, cached", "us", 5, 5, _of("cert_cached_us")),
+    _budget("certificate check, uncached", "ms", 2, 2, _of("cert_uncached_ms")),
+)
+
+
+def judge(summary: Mapping[str, Any], budgets: Sequence[Budget] = BUDGETS) -> list[Verdict]:
     """Return a verdict on each budget."""
     return [
         Verdict(budget=each, value=each.of(summary), word=_word(each, each.of(summary)))
-        for each in BUDGETS
+        for each in budgets
     ]
 
 

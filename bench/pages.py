@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.budgets import judge
+from bench.budgets import BUDGETS, LEDGER_BUDGETS, Budget, judge
 from bench.chart import bar_chart
 from bench.figures import NAMES, capacity_of, median
 
@@ -74,9 +74,9 @@ _HOW = """\
 """
 
 
-def newest(results: Path = RESULTS) -> dict[str, Any] | None:
-    """Return the newest kept run, null when there is none."""
-    found = sorted(results.glob("*-gateway.json"))
+def newest(results: Path = RESULTS, what: str = "gateway") -> dict[str, Any] | None:
+    """Return the newest kept run of gateway or ledger, null when there is none."""
+    found = sorted(results.glob(f"*-{what}.json"))
     if not found:
         return None
     value: dict[str, Any] = json.loads(found[-1].read_text("utf-8"))
@@ -110,7 +110,7 @@ def render_chart(run: Mapping[str, Any]) -> str:
     )
 
 
-def _verdicts(run: Mapping[str, Any]) -> str:
+def _verdicts(run: Mapping[str, Any], budgets: Sequence[Budget] = BUDGETS) -> str:
     rows = [
         [
             each.budget.what,
@@ -119,7 +119,7 @@ def _verdicts(run: Mapping[str, Any]) -> str:
             f"{_number(each.budget.goal)}",
             f"**{each.word}**" if each.word == "missed" else each.word,
         ]
-        for each in judge(run["summary"])
+        for each in judge(run["summary"], budgets)
     ]
     return _table(["what", "measured", "must", "goal", "reached"], rows)
 
@@ -251,6 +251,26 @@ def _lifecycle(run: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _ledger(run: Mapping[str, Any]) -> str:
+    """Return the section of a run of `make bench-ledger`."""
+    found = run["summary"]
+    count = found["verify_1m_extrapolated_from"]
+    how = "measured at a million" if count is None else f"from {count:,}, by proportion"
+    errors = "; ".join(found["append_errors"]) or "none"
+    return (
+        "## The ledger\n\n"
+        + _verdicts(run, LEDGER_BUDGETS)
+        + f"""
+`make bench-ledger`, {run["at"][:10]}, on the same kind of machine, load and ledger on both cores. One control,
+one witness; each append is a signed commitment: verified, durable, then answered.
+
+- Appends: {_number(found["appends_per_s"])} a second in transactions of up to 64, median {_number(found["append_p50_ms"])} ms; errors: {errors}.
+- Receipts: {found["receipts"]} asked for under {_number(found["receipts_under_rps"])} requests a second, median {_number(found["receipt_p50_s"])} s.
+- Verifying: {how}; the one-file verifier takes {_number(found["verify_1m_one_file_s"])} s for the same.
+"""
+    )
+
+
 def _machine(run: Mapping[str, Any]) -> str:
     machine = run["machine"]
     rows = [
@@ -269,8 +289,10 @@ def _machine(run: Mapping[str, Any]) -> str:
     return _table(["", ""], rows)
 
 
-def render_page(run: Mapping[str, Any] | None, profile: str = "") -> str:
-    """Return the page of a run, with the tables of a profile."""
+def render_page(
+    run: Mapping[str, Any] | None, profile: str = "", ledger: Mapping[str, Any] | None = None
+) -> str:
+    """Return the page of a run, with the tables of a profile and of a run of the ledger's."""
     if run is None:
         return f"{_HEAD}\nNo run has been kept yet.\n\n{_HOW}"
     state = "The run is valid: every count agreed."
@@ -293,6 +315,7 @@ def render_page(run: Mapping[str, Any] | None, profile: str = "") -> str:
         _lifecycle(run),
         "## The machine\n",
         _machine(run),
+        "" if ledger is None else _ledger(ledger),
         _HOW,
     ]
     return "\n".join(section for section in sections if section)
@@ -300,7 +323,7 @@ def render_page(run: Mapping[str, Any] | None, profile: str = "") -> str:
 
 def pages(run: Mapping[str, Any] | None) -> dict[Path, str]:
     """Return the text of each file that is drawn."""
-    found = {_DOCS / "performance.md": render_page(run, newest_profile())}
+    found = {_DOCS / "performance.md": render_page(run, newest_profile(), newest(what="ledger"))}
     if run is not None:
         found[_DOCS / "performance.svg"] = render_chart(run)
     return found

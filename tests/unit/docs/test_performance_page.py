@@ -16,7 +16,7 @@ def test_the_page_and_its_chart_are_drawn_from_the_newest_run() -> None:
 
 
 def test_every_kept_run_has_the_same_summary_and_is_no_smoke_run() -> None:
-    for path in RESULTS.glob("*.json"):
+    for path in RESULTS.glob("*-gateway.json"):
         run = json.loads(path.read_text("utf-8"))
         assert tuple(run["summary"]) == SUMMARY_KEYS
         assert not run["settings"]["quick"]
@@ -100,6 +100,36 @@ def test_a_page_shows_the_runs_figures_and_why_a_peer_is_missing() -> None:
     assert rows["throughput of one core, of nginx's bare proxy"].endswith("| goal |")
     assert rows["CPU a streamed chunk"].endswith("| not measured |")
     assert "After 1,000,000 requests the worker holds 58 MB; before, 55 MB." in text
+
+
+def test_a_page_shows_the_ledgers_figures_against_their_budgets() -> None:
+    found = {
+        "append_p99_ms": 101.0,
+        "append_p50_ms": 55.0,
+        "appends_per_s": 1100.5,
+        "append_errors": [],
+        "receipt_s": 0.407,
+        "receipt_p50_s": 0.352,
+        "receipts": 41,
+        "receipts_under_rps": 2966.2,
+        "records_per_s": 431_344,
+        "verify_1m_s": 19.1,
+        "verify_1m_one_file_s": 47.2,
+        "verify_1m_extrapolated_from": 200_000,
+        "cert_cached_us": 0.279,
+        "cert_uncached_ms": None,
+    }
+    run = {"at": "2026-12-01T10:00:00+00:00", "summary": found}
+    text = render_page(kept_run(), ledger=run)
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in text.splitlines()}
+    assert rows["64 appenders at once, p99 of an append"].endswith(
+        "| 101 ms | 100 | 100 | **missed** |"
+    )
+    assert rows["a dossier of a million records verified"].endswith("| must |")
+    assert rows["certificate check, uncached"].endswith("| not measured |")
+    assert "from 200,000, by proportion" in text
+    assert "errors: none" in text
+    assert "## The ledger" not in render_page(kept_run())
 
 
 def test_a_page_of_a_run_that_is_not_valid_says_so_first() -> None:
