@@ -224,6 +224,33 @@ class ObjectionLine(msgspec.Struct, frozen=True, kw_only=True):
     applies: bool
 
 
+class NoticeObjection(msgspec.Struct, frozen=True, kw_only=True):
+    """What an overseer says against an announcement."""
+
+    organisation: str
+    at: int
+    grounds: str
+
+
+class NoticeCard(msgspec.Struct, frozen=True, kw_only=True):
+    """An announcement. `over_at`: when it may take effect at the earliest, by the log's own time."""
+
+    title: str
+    digest: str
+    at: int
+    over_at: int
+    reason: str
+    objections: tuple[NoticeObjection, ...]
+
+
+class ConditionLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What an approval that stands is bound to; `until` null: it has no end of its own."""
+
+    stage: str
+    until: int | None
+    conditions: tuple[str, ...]
+
+
 class AssessmentLine(msgspec.Struct, frozen=True, kw_only=True):
     """A run: promised, and its result if there is one. `left_out` is what did not count as good."""
 
@@ -307,6 +334,8 @@ class ReleaseView(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[OrderLine, ...]
     orders_left_out: int
     private_orders: int
+    notices: tuple[NoticeCard, ...]
+    conditions: tuple[ConditionLine, ...]
     objections: tuple[ObjectionLine, ...]
     incidents: tuple[IncidentCard, ...]
     incidents_left_out: int

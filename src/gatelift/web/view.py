@@ -31,6 +31,7 @@ from gatelift.decide import (
 )
 from gatelift.plan import Candidate
 from gatelift.trust import BEACON
+from gatelift.web.announced import build_conditions, build_notices
 from gatelift.web.answers import build_answers, headline, release_mode, summary
 from gatelift.web.findings import (
     MAX_ASSESSMENTS,
@@ -248,6 +249,8 @@ def build_view(state: State, now_ms: int, glance: Glance) -> ReleaseView:
         orders=orders[:MAX_ORDERS],
         orders_left_out=max(0, len(orders) - MAX_ORDERS),
         private_orders=count_private(state, now_ms),
+        notices=build_notices(state, plan, scrub),
+        conditions=build_conditions(state, scrub, now_ms),
         objections=build_objections(state, scrub),
         incidents=incidents[:MAX_INCIDENTS],
         incidents_left_out=max(0, len(incidents) - MAX_INCIDENTS),
