@@ -34,6 +34,7 @@ _LIVED_S = 30.0
 _GRACE_S = 15.0
 _LISTEN_WITHIN_S = 5.0
 _LOOK_S = 0.02
+_MAX_SAID = 65_536
 _OPTIONS = 4
 """Where options may stand: after `python -m gatelift` and the command."""
 _PR_SET_PDEATHSIG = 1
@@ -88,6 +89,7 @@ class Child:
         self._socket: socket.socket | None = None
         self._ready: int | None = None
         self._started_s = 0.0
+        self._said_from = 0
         self._backoff_s = _FIRST_BACKOFF_S
         self._again_s: float | None = None
 
@@ -117,6 +119,7 @@ class Child:
             words[_OPTIONS:_OPTIONS] = ["--ready-fd", str(said)]
         try:
             with self._log.open("ab") as log:
+                self._said_from = log.tell()
                 self._process = subprocess.Popen(
                     words,
                     stdin=subprocess.DEVNULL,
@@ -189,6 +192,16 @@ class Child:
             if process.poll() is None:
                 process.kill()
         process.wait()
+
+    def find_said(self, mark: str) -> str | None:
+        """Return the line with `mark` that the process wrote since it was started, null for none."""
+        try:
+            with self._log.open("rb") as file:
+                file.seek(self._said_from)
+                said = file.read(_MAX_SAID).decode("utf-8", "replace")
+        except OSError:
+            return None
+        return next((line.strip()[:600] for line in said.splitlines() if mark in line), None)
 
     def last_words(self) -> str:
         """Return the end of the process's log, for an error message."""

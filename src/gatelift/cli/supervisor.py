@@ -33,6 +33,8 @@ __all__ = ["RESTARTED", "Child", "ChildDiedError", "RestartResult", "Supervisor"
 RESTARTED = "restarted.json"
 """In `run/`: what became of the last restart of the workers."""
 _READY_S = 20.0
+_NODE_CLOSED = "node closed ("
+"""How a keeper's log says that it has closed its node (`keeper.pump`)."""
 
 
 class RestartResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +105,8 @@ class Supervisor:
     def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float) -> bool:
         """Return true once `ready`, false when asked to stop; raises `ChildDiedError`.
 
-        Nothing is restarted while waiting: what dies before it was ever ready would die again.
+        Nothing is restarted while waiting: what dies before it was ever ready would die again, and a
+        node that has closed itself is closed for good.
         """
         until = time.monotonic() + timeout_s
         while not self._stopping:
@@ -114,6 +117,11 @@ class Supervisor:
                     raise ChildDiedError(
                         f"{child.name} ended with {child.poll()} while waiting for {what}: "
                         f"{child.last_words()}"
+                    )
+                if (closed := child.find_said(_NODE_CLOSED)) is not None:
+                    raise ChildDiedError(
+                        f"the node has closed itself while waiting for {what}: {closed}",
+                        code="node_closed",
                     )
             if time.monotonic() >= until:
                 raise ChildDiedError(

@@ -256,6 +256,7 @@ class JournalPump:
 
     def _close_node(self, error: GateliftError | OSError) -> None:
         failed = error if isinstance(error, GateliftError) else KeeperError(str(error))
+        # Whoever started this process waits for these words, so as not to wait for a node that is closed.
         _LOG.critical("node closed (%s): %s", failed.code, failed)
         self.closed_by = failed
         self._on_closed()
