@@ -27,7 +27,8 @@ from gatelift.decide.admit_error import (
 )
 from gatelift.decide.admit_review import check_review
 from gatelift.decide.copies import check_closing, check_export
-from gatelift.decide.fold import completes, withdraws
+from gatelift.decide.fold import completes
+from gatelift.decide.fold_words import withdraws
 from gatelift.decide.measuring import check_measured, check_sidecar
 from gatelift.decide.own_calls import check_disclosure, check_own_grant
 from gatelift.decide.root_notice import check_root_announcement, check_root_change

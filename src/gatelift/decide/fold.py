@@ -3,8 +3,8 @@
 Invariants
 - Pure, and total over entries that were verified (`messages.verify_body`) and admitted
   (`decide.admit`); an entry that does not fit changes nothing but `size` and `at`.
-- What narrows takes effect by being there; what widens only if it keeps its own rule even here: a
-  review is withdrawn by its author alone, an incident changes by its rules alone.
+- What narrows takes effect by being there; what widens only if it keeps its own rule even here: what
+  people said is taken back by themselves alone (`fold_words`), an incident changes by its rules alone.
 - Breaches latch from recorded decisions. A certificate that clears the orders that followed
   releases them, and opens the next account of false alarm if a guardrail had breached.
 
@@ -22,19 +22,16 @@ import msgspec
 
 from gatelift.decide.copies import fold_closing, fold_export
 from gatelift.decide.fold_breach import fold_certificate, fold_decision, resolve_event
+from gatelift.decide.fold_words import fold_words
 from gatelift.decide.own_calls import fold_disclosure, fold_own_grant
 from gatelift.decide.stages import narrowest_of
 from gatelift.decide.state import (
-    AnnouncementEntry,
     CommitEntry,
     EvidenceEntry,
     GrantEntry,
-    ObjectionEntry,
     ObservationEntry,
     OrderEntry,
     ProbeEntry,
-    ReviewEntry,
-    RootAnnouncementEntry,
     State,
 )
 from gatelift.encoding import Digest
@@ -77,12 +74,11 @@ from gatelift.trust import (
     OwnGrant,
     Root,
     RootAnnouncement,
-    Signer,
     StandingOrder,
     TargetKind,
 )
 
-__all__ = ["completes", "fold", "guardrail_metrics", "withdraws"]
+__all__ = ["completes", "fold", "guardrail_metrics"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -118,16 +114,8 @@ def fold(state: State, index: int, header: EntryHeader, body: Body, read: Read) 
             return _commit(base, index, header, value)
         case Evidence():
             return _evidence(base, index, header, value)
-        case Announcement():
-            return _announcement(base, index, header, value)
-        case RootAnnouncement():
-            return _root_announcement(base, index, header, value)
-        case Objection():
-            return _objection(base, index, header, body, value)
-        case Revocation():
-            return _revocation(base, body, value)
-        case Review():
-            return _review(base, index, header, body, value)
+        case Announcement() | RootAnnouncement() | Objection() | Revocation() | Review():
+            return fold_words(base, index, header, body, value)
         case Certificate():
             return fold_certificate(base, index, header, value)
         case Grant():
@@ -293,67 +281,6 @@ def _evidence(state: State, index: int, header: EntryHeader, value: Evidence) ->
         done = msgspec.structs.replace(commit, completed_by=header.body)
         commits = put(commits, value.commit, done)
     return msgspec.structs.replace(state, evidence=(*state.evidence, entry), commits=commits)
-
-
-def _revocation(state: State, body: Body, value: Revocation) -> State:
-    people = {signer.person for signer in body.signers}
-    for entry in state.reviews:
-        authors = {signer.person for signer in entry.signers}
-        # A judgement is its author's: who wants the stage shut refuses it, or orders a stop.
-        if entry.digest == value.body and not people & authors:
-            return state
-    objections = tuple(
-        msgspec.structs.replace(entry, withdrawn=True)
-        if entry.digest == value.body and withdraws(entry, body.signers)
-        else entry
-        for entry in state.objections
-    )
-    return msgspec.structs.replace(
-        state, revoked=state.revoked | {value.body}, objections=objections
-    )
-
-
-def _root_announcement(
-    state: State, index: int, header: EntryHeader, value: RootAnnouncement
-) -> State:
-    entry = RootAnnouncementEntry(root=value.root, index=index, at=header.at)
-    held = put(state.root_announcements, header.body, entry)
-    return msgspec.structs.replace(state, root_announcements=held)
-
-
-def withdraws(entry: ObjectionEntry, signers: tuple[Signer, ...]) -> bool:
-    """Return whether these are of the overseer's organisation that objected: nobody else widens so."""
-    return any(s.role == "overseer" and s.organisation == entry.organisation for s in signers)
-
-
-def _announcement(state: State, index: int, header: EntryHeader, value: Announcement) -> State:
-    entry = AnnouncementEntry(
-        announcement=value, digest=header.body, index=index, at=header.at, by=header.actor
-    )
-    return msgspec.structs.replace(state, announcements=(*state.announcements, entry))
-
-
-def _objection(
-    state: State, index: int, header: EntryHeader, body: Body, value: Objection
-) -> State:
-    by = next((s for s in body.signers if s.role == "overseer"), None)
-    if by is None:
-        return state
-    entry = ObjectionEntry(
-        objection=value,
-        digest=header.body,
-        organisation=by.organisation,
-        index=index,
-        at=header.at,
-    )
-    return msgspec.structs.replace(state, objections=(*state.objections, entry))
-
-
-def _review(state: State, index: int, header: EntryHeader, body: Body, value: Review) -> State:
-    entry = ReviewEntry(
-        review=value, digest=header.body, index=index, at=header.at, signers=body.signers
-    )
-    return msgspec.structs.replace(state, reviews=(*state.reviews, entry))
 
 
 def _order(state: State, index: int, header: EntryHeader, body: Body, value: Order) -> State:
