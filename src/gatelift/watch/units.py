@@ -126,10 +126,11 @@ class UnitCounter:
         sessions = {id(unit): session for session, unit in self._units.items()}
         filling = list(self._filling.values())
         # Others are full and nothing can change them: their figures stand in `observed`.
-        open_ones = dict.fromkeys([*filling, *(unit.stretch for unit in self._units.values())])
+        open_ones = {*filling, *(unit.stretch for unit in self._units.values())}
         return SavedCounter(
             stretches=tuple(
-                save_stretch(each, sessions, is_filling=each in filling) for each in open_ones
+                save_stretch(each, sessions, is_filling=each in filling)
+                for each in sorted(open_ones, key=lambda each: each.key)
             ),
             undecided=tuple(briefly(start) for start in self._undecided.values()),
             unanswerable=tuple(self._unanswerable),
