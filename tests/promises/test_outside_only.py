@@ -30,7 +30,8 @@ def imported(source: str) -> set[str]:
 
 def test_nothing_here_imports_the_package() -> None:
     # What an attacker changes inside a process of the package runs there, and judges nothing.
-    files = [path for path in sorted(HERE.glob("**/*.py")) if path.parent.name != "crooked"]
+    inside = {"crooked", "days"}
+    files = [path for path in sorted(HERE.glob("**/*.py")) if path.parent.name not in inside]
     files += _BESIDE
     assert len(files) > 12
     for path in files:

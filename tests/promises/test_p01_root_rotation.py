@@ -1,9 +1,11 @@
 """Promise 1, the root of trust: its successor is taken up while everything serves, and by nothing else.
 
 Under load, with a stream open, the key of admissions is replaced: the new one joins, what the old one
-signed is signed anew, the old one goes. Nobody whose grant stands loses a request or a stream, no process
-is started again, and what the old key alone has signed, before or after, admits nobody. A root that does not verify by
-the one before changes nothing.
+signed is signed anew, the old one goes. Nobody whose grant stands loses a request or a stream, and no
+process is started again.
+
+Attacked here: with grants that the old key alone has signed, before or after; with roots that do not verify
+by the one before.
 
 Seen to fail: with `_take_root` of the order desk doing nothing, no host took the first root (red).
 """

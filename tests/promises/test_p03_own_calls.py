@@ -1,6 +1,6 @@
 """Promise 3, oversight: an overseer's own calls can be neither refused nor recognised beforehand.
 
-Tried from outside: an overseer admits itself by control, by the host's socket, by a dropped file and by
+Attacked here, from outside: an overseer admits itself by control, by the host's socket, by a dropped file and by
 its own list, the last three past a control that is crooked (`crooked/`) and takes no own grant. The
 root's bound is pressed by many calls at once, by more than one grant, and by keys of other roles.
 The operator's surfaces are searched for what the calls carry, and what a stranger can count is counted.
