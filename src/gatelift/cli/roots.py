@@ -23,9 +23,7 @@ from gatelift.cli.layout import Deployment, read_bytes
 from gatelift.cli.output import JsonFlag, at_text, facts, say, show, table
 from gatelift.cli.root_notices import announce_root, write_noticed
 from gatelift.encoding import decode_json, sha256_digest
-from gatelift.messages import releases_policy
 from gatelift.terms import parse_duration_ms
-from gatelift.tlog import format_policy
 from gatelift.trust import (
     UNPROVEN,
     Key,
@@ -39,6 +37,7 @@ from gatelift.trust import (
     verify_root,
 )
 from gatelift.wire.files import FileStore, replace_durably
+from gatelift.wire.pinned_root import pin_root
 
 __all__ = ["KeyEntry", "next_root", "root"]
 
@@ -230,9 +229,7 @@ def adopt(
         return
     made = verify_root(data, now_ms(), before)
     store.put(data)
-    deployment.write("root.json", data)
-    deployment.write("tlog-policy", format_policy(releases_policy(made)))
-    deployment.write("root.sha256", f"{sha256_digest(data)}\n".encode("ascii"))
+    pin_root(directory, store, sha256_digest(data), made)
     _show(made, sha256_digest(data), f"Root {made.version} is pinned here in place of its last.")
 
 

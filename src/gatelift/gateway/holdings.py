@@ -21,12 +21,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from gatelift.encoding import Digest, sha256_digest
+from gatelift.encoding import Digest
 from gatelift.errors import CallerError
 from gatelift.gateway.key_book import Identified, KeyBook
 from gatelift.gateway.order_book import OrderBook
 from gatelift.gateway.own_grants import OwnGrantBook
 from gatelift.gateway.probed import ProbedPlacements
+from gatelift.gateway.root_line import RootLine
 from gatelift.gateway.standing import Standing, StandingBook, edges_of, permit_as_sealed
 from gatelift.messages import (
     Placement,
@@ -43,8 +44,6 @@ from gatelift.trust import (
     StandingOrder,
     Status,
     VerifiedCertificate,
-    unverified_root,
-    verify_root,
     verify_status,
 )
 
@@ -62,13 +61,19 @@ class HoldingsError(CallerError):
 class Holdings:
     """What one worker holds. `read` returns a file's bytes by digest, checked by the caller.
 
-    `replicated` says that its records go to a second store too.
+    `first_root` is the first that the host ever pinned; `replicated` says that its records go to a second
+    store too.
     """
 
     def __init__(
-        self, pinned_root: Digest, read: Callable[[Digest], bytes], *, replicated: bool = False
+        self,
+        pinned_root: Digest,
+        read: Callable[[Digest], bytes],
+        *,
+        first_root: Digest | None = None,
+        replicated: bool = False,
     ) -> None:
-        self._pinned_root = pinned_root
+        self._line = RootLine(first_root or pinned_root, pinned_root, read)
         self._replicated = replicated
         self._read = read
         self.bundle: VerifiedBundle | None = None
@@ -122,19 +127,11 @@ class Holdings:
         """Pin the root that follows the pinned one; raises and keeps the old one if it does not.
 
         What is served goes on under the old root until a bundle of the new one is. A root that is no
-        newer than the pinned one changes nothing.
+        newer than the pinned one changes nothing but which orders of before are known (`root_line`).
         """
-        trusted = unverified_root(self._pinned_bytes(self._pinned_root))
-        data = self._pinned_bytes(digest)
-        if unverified_root(data).version > trusted.version:
-            self._own.judge_by(verify_root(data, now_ms, trusted))
-            self._pinned_root = digest
-
-    def _pinned_bytes(self, digest: Digest) -> bytes:
-        data = self._read(digest)
-        if sha256_digest(data) != digest:
-            raise HoldingsError("the root's bytes are not those of its digest", code="wrong_root")
-        return data
+        followed = self._line.follow(digest, now_ms)
+        if followed is not None:
+            self._own.judge_by(followed)
 
     def adopt_bundle(self, digest: Digest, now_ms: int) -> VerifiedBundle:
         """Verify a bundle; raises and keeps the old one when it does not hold.
@@ -145,7 +142,7 @@ class Holdings:
         for held in (self.bundle, self._next_bundle):
             if held is not None and held.digest == digest:
                 return held
-        found = verify_bundle(self._read(digest), self._read, self._pinned_root, now_ms)
+        found = verify_bundle(self._read(digest), self._read, self._line.pinned, now_ms)
         if self.bundle is not None and found.bundle.number < self.bundle.bundle.number:
             raise HoldingsError(
                 f"bundle {found.bundle.number} is older than {self.bundle.bundle.number}",
@@ -158,7 +155,7 @@ class Holdings:
             self._judge_roster_under(found)
             self._next_bundle = found
         self._usable = None
-        self._orders.adopt_waiting(self.bundle.root)
+        self._orders.adopt_waiting(self.bundle.root, self._line.known)
         self._own.judge_by(self.bundle.root)
         self._changed()
         return found
@@ -203,7 +200,7 @@ class Holdings:
 
     def adopt_order(self, data: bytes) -> StandingOrder | None:
         """Verify an order and put it in force; null while no root is known to verify it with."""
-        standing = self._orders.adopt_order(data, self._root)
+        standing = self._orders.adopt_order(data, self._root, self._line.known)
         self._changed()
         return standing
 

@@ -12,7 +12,7 @@ Pure but for its own state.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gatelift.encoding import Digest
 from gatelift.errors import CallerError
@@ -49,12 +49,17 @@ class OrderBook:
         """Return how many of these orders were never seen here."""
         return len(set(digests) - set(self._orders))
 
-    def adopt_order(self, data: bytes, root: Root | None) -> StandingOrder | None:
-        """Verify an order and put it in force; null while no root is known to verify it with."""
+    def adopt_order(
+        self, data: bytes, root: Root | None, others: Sequence[Root] = ()
+    ) -> StandingOrder | None:
+        """Verify an order and put it in force; null while no root is known to verify it with.
+
+        `others` are roots that were verified, by which it may hold as well.
+        """
         if root is None:
             self._waiting_orders.append(data)
             return None
-        standing = verify_order(data, root)
+        standing = verify_order(data, root, *others)
         self._orders[standing.digest] = standing
         return standing
 
@@ -65,13 +70,13 @@ class OrderBook:
             return
         self._cleared.update(verify_clear(data, root).orders)
 
-    def adopt_waiting(self, root: Root) -> None:
+    def adopt_waiting(self, root: Root, others: Sequence[Root] = ()) -> None:
         """Verify what has waited for a root."""
         orders, self._waiting_orders = self._waiting_orders, []
         clears, self._waiting_clears = self._waiting_clears, []
         for data in orders:
             with contextlib.suppress(CallerError):
-                self.adopt_order(data, root)
+                self.adopt_order(data, root, others)
         for data in clears:
             with contextlib.suppress(CallerError):
                 self.adopt_clear(data, root)

@@ -26,7 +26,7 @@ import socket
 
 import uvloop
 
-from gatelift.encoding import ID_ENTROPY_BYTES, Digest, make_id, parse_digest
+from gatelift.encoding import ID_ENTROPY_BYTES, make_id
 from gatelift.errors import GateliftError
 from gatelift.gateway.context import Context, boot_ms, now_ms
 from gatelift.gateway.holdings import Holdings
@@ -66,6 +66,7 @@ from gatelift.watch import session_secret
 from gatelift.wire.files import FileStore
 from gatelift.wire.keyfiles import load_signing_key
 from gatelift.wire.memory import settle_collector
+from gatelift.wire.pinned_root import PinnedRoots, read_pinned_roots
 from gatelift.wire.sockets import socket_path
 from gatelift.wire.tls import ListenerContext, TlsFiles
 
@@ -83,12 +84,17 @@ _CALLERS = 20_000
 class _Worker:
     """One running worker."""
 
-    def __init__(self, settings: WorkerSettings, pinned_root: Digest) -> None:
+    def __init__(self, settings: WorkerSettings, roots: PinnedRoots) -> None:
         self._settings = settings
         directory = settings.directory
         files = FileStore(directory / "files")
         self._run = make_id("run", now_ms(), secrets.token_bytes(ID_ENTROPY_BYTES))
-        self._holdings = Holdings(pinned_root, files.get, replicated=settings.replica is not None)
+        self._holdings = Holdings(
+            roots.pinned,
+            files.get,
+            first_root=roots.first,
+            replicated=settings.replica is not None,
+        )
         self._link = KeeperLink(
             socket_path(directory, "keeper.sock"), self._hello, self._take_frame
         )
@@ -324,10 +330,10 @@ class _Worker:
 
 def run(settings: WorkerSettings) -> None:
     """Run one worker until it is told to stop; raises `GateliftError` when it cannot start."""
-    pinned = (settings.directory / "root.sha256").read_text("ascii").strip()
+    roots = read_pinned_roots(settings.directory)
 
     async def main() -> None:
-        await _Worker(settings, parse_digest(pinned)).serve()
+        await _Worker(settings, roots).serve()
 
     try:
         uvloop.run(main())

@@ -16,23 +16,25 @@ from pathlib import Path
 
 import uvloop
 
-from gatelift.encoding import ID_ENTROPY_BYTES, make_id, parse_digest
+from gatelift.encoding import ID_ENTROPY_BYTES, make_id
 from gatelift.errors import GateliftError
 from gatelift.journal import Writer
 from gatelift.keeper.errors import KeeperError
 from gatelift.keeper.journals import KEEPER, Journals
 from gatelift.keeper.node import Node
 from gatelift.keeper.own_grants import OwnGrantDesk
+from gatelift.keeper.pinning import Pin
 from gatelift.keeper.sealing import Issuer
 from gatelift.keeper.serving import Serving
 from gatelift.ledger import HEADS
 from gatelift.ledger.following import OrderDesk, ReleasesFollower
 from gatelift.messages import releases_policy
 from gatelift.tlog import public_key_of
-from gatelift.trust import Root, parse_public_key, verify_root
+from gatelift.trust import Root, parse_public_key, unverified_root, verify_root
 from gatelift.wire.files import FileStore, make_directory
 from gatelift.wire.keyfiles import load_private_key, load_secret_text, load_signing_key
 from gatelift.wire.memory import settle_collector
+from gatelift.wire.pinned_root import read_pinned_roots
 from gatelift.wire.sealing import load_upstream_ca, upstream_ca_paths
 from gatelift.wire.sockets import socket_path
 
@@ -65,8 +67,8 @@ def make_node(directory: Path, node: str, replica: Path | None = None) -> Node:
     """Return the keeper of `node`, ready to run in this event loop; takes its journal's lock."""
     now_ms = time.time_ns() // 1_000_000
     files = FileStore(directory / "files")
-    pinned = parse_digest((directory / "root.sha256").read_text("ascii").strip())
-    root = verify_root(files.get(pinned), now_ms)
+    roots = read_pinned_roots(directory)
+    root = verify_root(files.get(roots.pinned), now_ms)
     keys = directory / "keys"
     batch_key = load_signing_key(keys / f"node-{node}-batch.key")
     log_key = load_private_key(keys / f"node-{node}-requests.key")
@@ -93,12 +95,14 @@ def make_node(directory: Path, node: str, replica: Path | None = None) -> Node:
         node=node,
         directory=directory,
         files=files,
-        serving=Serving(node=node, files=files, pinned_root=pinned, memory=directory / "run"),
+        serving=Serving(node=node, files=files, pinned_root=roots.pinned, memory=directory / "run"),
+        pin=Pin(directory, files, root.version),
         make_own_grants=lambda on_new: OwnGrantDesk(
             root=root, files=files, index=directory / "own-grants", on_new=on_new
         ),
         make_desk=lambda on_new, on_erasing, on_own_grant, on_root: OrderDesk(
             root=root,
+            first=unverified_root(files.get(roots.first)),
             files=files,
             index=directory / "orders",
             follower=follower,

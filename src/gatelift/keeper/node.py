@@ -68,6 +68,7 @@ from gatelift.messages.frames import (
     ProbeReport,
     ReceiptAsk,
     Release,
+    RootFrame,
     RosterFrame,
     StatusFrame,
 )
@@ -101,6 +102,7 @@ class Node:
         directory: Path,
         files: FileStore,
         serving: Serving,
+        pin: Pin,
         make_desk: MakeDesk,
         make_own_grants: Callable[[Callable[[OwnGrantFrame], None]], OwnGrantDesk],
         journals: Journals,
@@ -138,7 +140,7 @@ class Node:
             before_erasing=journals.forget_saved,
         )
         self._own_grants = make_own_grants(self._server.broadcast)
-        self._pin = Pin(directory, files)
+        self._pin = pin
         self._desk = make_desk(
             self._server.broadcast,
             self._eraser.take,
@@ -223,7 +225,7 @@ class Node:
         placements = self._watches.frames() if self._watches else ()
         credential = self._credential_for(worker, anew=True)
         own = self._own_grants.frames(_now_ms())
-        held = (*self._desk.frames(), *self._pin.frames(), *self._serving.frames(), *own)
+        held = (*self._pin.frames(), *self._desk.frames(), *self._serving.frames(), *own)
         return (*held, *placements, *credential)
 
     def on_frame(
@@ -357,11 +359,11 @@ class Node:
         return digest
 
     def _take_root(self, digest: Digest, root: Root) -> None:
-        """Pin the root that the log has brought, and have bundles judged by it."""
-        frame = self._pin.take(digest, root)
-        self._serving.pin_root(digest)
-        self._own_grants.judge_by(root)
-        self._server.broadcast(frame)
+        """Take a root that the log has led to; judge by it what is judged by the newest alone."""
+        if self._pin.take(digest, root):
+            self._serving.pin_root(digest)
+            self._own_grants.judge_by(root)
+        self._server.broadcast(RootFrame(digest=digest))
 
     def _report_unlogged(self) -> None:
         for envelope in self._desk.unlogged():

@@ -11,6 +11,7 @@ Invariants
 
 from __future__ import annotations
 
+import contextlib
 import enum
 
 import msgspec
@@ -92,11 +93,23 @@ class StandingOrder(msgspec.Struct, frozen=True, kw_only=True):
     by: Signer
 
 
-def verify_order(data: bytes, root: Root) -> StandingOrder:
+def verify_order(data: bytes, root: Root, *earlier: Root) -> StandingOrder:
     """Return the order in an envelope, signed by anyone who may stop.
 
-    Raises `OrderError`, `DsseError` or `StatementError`.
+    A stop outlives the key that gave it: one that `root` does not know may hold by one of the `earlier`
+    roots, which the caller has verified. Raises `OrderError`, `DsseError` or `StatementError`, as `root`
+    judged it.
     """
+    try:
+        return _verify_order(data, root)
+    except CallerError:
+        for each in earlier:
+            with contextlib.suppress(CallerError):
+                return _verify_order(data, each)
+        raise
+
+
+def _verify_order(data: bytes, root: Root) -> StandingOrder:
     payload, signers = verify_signers(data, STATEMENT_TYPE, root)
     order = parse_statement(payload, "order", Order).predicate
     try:

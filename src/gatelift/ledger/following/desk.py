@@ -13,8 +13,10 @@ certificate that leaves out an objection (`objections`) or goes beyond an approv
 Invariants
 - Nothing unverified is kept or passed on.
 - An order that was once adopted stays adopted; only a verified clear takes it from the workers.
-- A root in the log that follows the one in force, and verifies by it, judges all that comes after it;
-  any other changes nothing.
+- What the log holds is judged by the root of its time: reading begins with the first root that this host
+  pinned, each that follows and verifies judges all that comes after it, any other changes nothing. A
+  status, and what comes another way, is judged by the newest alone.
+- No status passes while the log has not led to the root that is pinned here.
 - No status passes while the log can't be followed, or an order's body is missing.
 
 Fails closed: without statuses every worker stops when its last one lapses.
@@ -27,8 +29,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from gatelift.encoding import Digest, decode_json, parse_digest
-from gatelift.errors import GateliftError
+from gatelift.encoding import Digest, decode_json, parse_digest, sha256_digest
+from gatelift.errors import CallerError, GateliftError
 from gatelift.ledger.errors import LedgerError
 from gatelift.ledger.following.approvals import Approvals
 from gatelift.ledger.following.follower import ReleasesFollower
@@ -109,9 +111,11 @@ def _no_root(_: Digest, __: Root) -> None:
 class OrderDesk:
     """Holds orders and clears, and judges statuses. `index` is the folder of their digests.
 
+    `root` is the one that the host pins, `first` the first that it ever pinned, where that is another.
+
     `on_new(frame)` is called for each order or clear that was not held before, `on_erasing` for each
     erasure, hold and lift that the log holds, `on_own_grant` for each envelope of an overseer's own grant
-    that it holds, `on_root` for each root that follows. `verify` says which statuses are judged: whole
+    that it holds, `on_root` for each root that the log leads to after the first. `verify` says which statuses are judged: whole
     ones, or a
     proposal (`verify_proposal`) by who is asked to sign it.
     """
@@ -120,6 +124,7 @@ class OrderDesk:
         self,
         *,
         root: Root,
+        first: Root | None = None,
         files: FileStore,
         index: Path,
         follower: ReleasesFollower,
@@ -130,6 +135,7 @@ class OrderDesk:
         verify: Callable[..., Status] = verify_status,
     ) -> None:
         self._root = root
+        self._log_root = first or root
         self._verify = verify
         self._files = files
         self._index = index
@@ -148,6 +154,7 @@ class OrderDesk:
         self._objections = Objections()
         self._approvals = Approvals()
         self._root_notices = RootNotices()
+        self._unproven: list[bytes] = []
         self._unread: deque[bytes] = deque()
         self._last: Status | None = None
         self._roster: tuple[Digest, tuple[str, ...]] | None = None
@@ -155,9 +162,17 @@ class OrderDesk:
         self._load()
 
     def frames(self) -> tuple[OrderFrame | ClearFrame, ...]:
-        """Return everything a worker must hold, orders before clears."""
+        """Return everything a worker must hold, orders before clears.
+
+        Not orders that a clear has lifted: a worker could not tell who was allowed to lift them then.
+        """
+        orders = [
+            self._envelopes[digest]
+            for digest, standing in self._orders.items()
+            if standing.order.target.kind in _LIFTED_BY_CERTIFICATE
+            or standing.order.id not in self._cleared
+        ]
         held = self._envelopes.values()
-        orders = [frame for frame in held if isinstance(frame, OrderFrame)]
         return (*orders, *(frame for frame in held if isinstance(frame, ClearFrame)))
 
     def unlogged(self) -> tuple[bytes, ...]:
@@ -175,7 +190,11 @@ class OrderDesk:
 
     def adopt_order(self, envelope: bytes) -> StandingOrder:
         """Keep and pass on an order; raises the error of its verification."""
-        standing = verify_order(envelope, self._root)
+        held = self._orders.get(sha256_digest(envelope))
+        return held or self._hold_order(envelope, self._root)
+
+    def _hold_order(self, envelope: bytes, root: Root) -> StandingOrder:
+        standing = verify_order(envelope, root)
         if standing.digest not in self._orders:
             self._keep(standing.digest, OrderFrame(envelope=envelope), "order")
             self._orders[standing.digest] = standing
@@ -183,7 +202,11 @@ class OrderDesk:
 
     def adopt_clear(self, envelope: bytes) -> None:
         """Keep and pass on a clear; raises the error of its verification."""
-        clear = verify_clear(envelope, self._root)
+        if sha256_digest(envelope) not in self._envelopes:
+            self._hold_clear(envelope, self._root)
+
+    def _hold_clear(self, envelope: bytes, root: Root) -> None:
+        clear = verify_clear(envelope, root)
         digest = self._files.put(envelope)
         if digest not in self._envelopes:
             self._keep(digest, ClearFrame(envelope=envelope), "clear")
@@ -202,6 +225,12 @@ class OrderDesk:
         status = self._verify(envelope, self._root, last=self._last)
         self._take(self._follower.read_to(status.checkpoint.encode("utf-8")))
         self._follower.check_fresh(now_ms, self._root.witness_max_age_ms)
+        if self._log_root.version < self._root.version:
+            raise LedgerError(
+                f"the log leads to root {self._log_root.version}, root {self._root.version} is pinned "
+                "here: what it holds cannot be judged; log the pinned root, or pin the log's",
+                code="bad_log",
+            )
         named = set(status.orders)
         lacking = [d for d in self._must_be_named(now_ms) if d not in named]
         if lacking:
@@ -254,13 +283,13 @@ class OrderDesk:
                 case EntryKind.ROOT:
                     self._take_root(header, body)
                 case EntryKind.ORDER:
-                    self._logged.add(self.adopt_order(body).digest)
+                    self._logged.add(self._hold_order(body, self._log_root).digest)
                 case EntryKind.CLEAR:
-                    self.adopt_clear(body)
+                    self._hold_clear(body, self._log_root)
                 case EntryKind.OWN_GRANT:
                     self._on_own_grant(body)
                 case _:
-                    found = verify_body(header.kind, body, self._root, header.at)
+                    found = verify_body(header.kind, body, self._log_root, header.at)
                     value = found.value
                     self._approvals.take(header.body, value, found.signers)
                     self._root_notices.take(header.body, found)
@@ -285,14 +314,31 @@ class OrderDesk:
             _LOG.error("a logged %s does not verify: %s", header.kind.value, error)
 
     def _take_root(self, header: EntryHeader, body: bytes) -> None:
-        if unverified_root(body).version <= self._root.version:
-            return  # what this host has pinned is at least as new
+        if unverified_root(body).version <= self._log_root.version:
+            return  # the one that this began with, or an older one
         self._root_notices.check(body)
-        found = verify_root(body, header.at, self._root)
+        found = verify_root(body, header.at, self._log_root)
+        if found.version == self._root.version and found != self._root:
+            raise LedgerError(
+                f"the log holds another root {found.version} than the one that is pinned here",
+                code="bad_log",
+            )
         self._root_notices.forget_announced()
-        self._follower.judge_by(releases_policy(found))
-        self._root = found
+        self._log_root = found
+        if found.version > self._root.version:
+            self._follower.judge_by(releases_policy(found))
+            self._root = found
         self._on_root(header.body, found)
+        self._prove_by(found)
+
+    def _prove_by(self, root: Root) -> None:
+        """Take up what was kept before and no root so far vouched for."""
+        unproven, self._unproven = self._unproven, []
+        for envelope in unproven:
+            try:
+                _ = self._hold_order(envelope, root)
+            except GateliftError:
+                self._unproven.append(envelope)
 
     def _keep(self, digest: Digest, frame: OrderFrame | ClearFrame, kind: str) -> None:
         self._files.put(frame.envelope)
@@ -307,7 +353,14 @@ class OrderDesk:
             if path.name.startswith("."):
                 continue  # a write that a crash cut short; its order was not passed on
             envelope = self._files.get(parse_digest(f"sha256:{path.name}"))
-            if path.read_bytes() == b"order\n":
-                self.adopt_order(envelope)
-            else:
-                self.adopt_clear(envelope)
+            # It was verified when it was kept, perhaps by a root before this one: the log leads there. A
+            # clear by a key that is gone comes from the log alone, judged by the root of its time.
+            try:
+                if path.read_bytes() == b"order\n":
+                    _ = self.adopt_order(envelope)
+                else:
+                    self.adopt_clear(envelope)
+            except CallerError:
+                if path.read_bytes() == b"order\n":
+                    self._unproven.append(envelope)
+        self._prove_by(self._log_root)
