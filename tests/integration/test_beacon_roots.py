@@ -35,7 +35,7 @@ class Admin(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
+def node(tmp_path: Path) -> Node:
     """A node in whose root there is a beacon."""
     made = Node(tmp_path / "d")
     seat, root = key("beacon:bea"), made.root
@@ -48,7 +48,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     )
     made.replace("evaluator:eve")
     made.first = made.root
-    yield made
+    return made
 
 
 @pytest.fixture

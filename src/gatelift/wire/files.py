@@ -13,11 +13,10 @@ It does not encrypt, and it does not list: a digest comes from something that wa
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gatelift.encoding import Digest, parse_digest, sha256_digest
@@ -36,7 +35,7 @@ _ALGORITHM = "sha256"
 _AT_ONCE = 64
 """How many files are open at once."""
 _MANY = 4
-_SYNCERS = 16
+_SYNCERS = 8
 
 
 class FileStoreError(PeerError):
@@ -84,9 +83,10 @@ def _write_all(files: Sequence[tuple[Path, bytes]], mode: int) -> None:
                 for number in numbers:
                     os.fsync(number)
             else:
-                # All are waited for before any is closed, also when one fails.
-                synced = [_syncers().submit(os.fsync, number) for number in numbers]
-                wait(synced)
+                # Its threads end here: who starts processes must have none. All have synced before any
+                # file is closed, also when one fails.
+                with ThreadPoolExecutor(_SYNCERS, thread_name_prefix="sync") as threads:
+                    synced = [threads.submit(os.fsync, number) for number in numbers]
                 for each in synced:
                     each.result()
 
@@ -98,11 +98,6 @@ def _write(path: Path, data: bytes, mode: int, opened: contextlib.ExitStack) -> 
     while rest:
         rest = rest[file.write(rest) :]
     return file.fileno()
-
-
-@functools.cache
-def _syncers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_SYNCERS, thread_name_prefix="sync")
 
 
 def sync_directory(directory: Path) -> None:
