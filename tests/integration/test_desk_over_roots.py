@@ -137,6 +137,14 @@ def test_a_stop_by_a_key_of_a_root_in_between_is_held_again(node: Node) -> None:
     assert [frame.envelope for frame in desk.frames()] == [order]
 
 
+def test_nothing_passes_while_a_stop_was_kept_that_nobody_vouches_for(node: Node) -> None:
+    node.desk().adopt_order(stop_key(node))
+    first, node.first = node.first, node.replace("stop:sam")
+    assert node.refused(node.desk()) == "unproven_order", "the first root was forgotten"
+    node.first = first
+    assert node.refused(node.desk()) == ""
+
+
 def test_a_key_that_is_gone_stops_nothing_any_more(node: Node) -> None:
     node.replace("stop:sam")
     desk = node.desk()

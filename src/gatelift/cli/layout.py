@@ -1,6 +1,6 @@
 """Where everything of a deployment lies, and the few settings that its processes share.
 
-    DIR/plan.yaml  prompt.txt  candidate.json  root.json  root.sha256  tlog-policy  deployment.json
+    DIR/plan.yaml  prompt.txt  candidate.json  root.json  root.sha256  root.first  tlog-policy  deployment.json
     DIR/keys/  files/  store/  heads/  journal/  logs/  run/  incoming/  witness/
 
 Invariants

@@ -33,7 +33,7 @@ __all__ = ["RESTARTED", "Child", "ChildDiedError", "RestartResult", "Supervisor"
 RESTARTED = "restarted.json"
 """In `run/`: what became of the last restart of the workers."""
 _READY_S = 20.0
-_NODE_CLOSED = "node closed ("
+_NODE_CLOSED = "CRITICAL gatelift.keeper.pump: node closed ("
 """How a keeper's log says that it has closed its node (`keeper.pump`)."""
 
 

@@ -16,7 +16,8 @@ Invariants
 - What the log holds is judged by the root of its time: reading begins with the first root that this host
   pinned, each that follows and verifies judges all that comes after it, any other changes nothing. A
   status, and what comes another way, is judged by the newest alone.
-- No status passes while the log has not led to the root that is pinned here.
+- No status passes while the log has not led to the root that is pinned here, or an order was kept that no
+  root vouches for: it may still stand.
 - No status passes while the log can't be followed, or an order's body is missing.
 
 Fails closed: without statuses every worker stops when its last one lapses.
@@ -220,7 +221,7 @@ class OrderDesk:
         """Return a status that may be passed on to workers.
 
         Raises `LedgerError` (`incomplete_status`, `superseded`, `objection_hidden`, `not_logged`, `went_back`,
-        `bad_log`, `stale_head`) or the error of its verification.
+        `bad_log`, `unproven_order`, `stale_head`) or the error of its verification.
         """
         status = self._verify(envelope, self._root, last=self._last)
         self._take(self._follower.read_to(status.checkpoint.encode("utf-8")))
@@ -230,6 +231,12 @@ class OrderDesk:
                 f"the log leads to root {self._log_root.version}, root {self._root.version} is pinned "
                 "here: what it holds cannot be judged; log the pinned root, or pin the log's",
                 code="bad_log",
+            )
+        if self._unproven:
+            raise LedgerError(
+                f"{len(self._unproven)} orders were kept here that no root vouches for which the log has "
+                "led to: put back root.first, the digest of the first root that this host pinned",
+                code="unproven_order",
             )
         named = set(status.orders)
         lacking = [d for d in self._must_be_named(now_ms) if d not in named]
