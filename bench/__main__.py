@@ -22,6 +22,7 @@ from bench.ledger import LedgerSettings, measure_ledger, measure_verifying
 from bench.machine import describe, raise_file_limit
 from bench.pages import RESULTS, draw
 from bench.profile import profile_worker
+from bench.restart import measure_restart
 from bench.run import run_everything
 from bench.settings import read_settings
 from bench.stopping import measure_stops
@@ -96,7 +97,8 @@ def _ledger(options: argparse.Namespace) -> int:
     )
     with open_house(options.folder / "ledger", ["gatelift"], callers=options.callers) as house:
         value = measure_ledger(house, settings)
-    # The deployment is down: verifying has the machine for itself.
+    # The deployment is down: what follows has the machine for itself.
+    value |= measure_restart(options.folder / "ledger" / "gatelift")
     value |= measure_verifying(options.folder, settings)
     if options.keep:
         at = datetime.now(UTC)

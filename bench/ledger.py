@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -101,10 +102,10 @@ def _commits(deployment: Deployment, count: int) -> list[bytes]:
             assessment="bench-ledger",
             metric=f"metric-{number % 8}",
             comparator="below",
-            limit="0.1",
-            margin="0.02",
-            confidence="0.95",
-            attempts=10,  # type: ignore[arg-type]
+            limit=Decimal("0.1"),
+            margin=Decimal("0.02"),
+            confidence=Decimal("0.95"),
+            attempts=10,
             data_set=fingerprint,
             deadline=_now_ms() + 3_600_000,
         )
@@ -235,10 +236,10 @@ def measure_hashing(journals: Path, count: int) -> dict[str, Any]:
                     batches.append([(stored.salt, stored.data) for stored in batch.records])
                     records += len(batch.records)
     began = time.process_time()
-    for batch in batches:
-        root_of([record_leaf(salt, data) for salt, data in batch])
+    for each in batches:
+        root_of([record_leaf(salt, data) for salt, data in each])
     seconds = time.process_time() - began
-    size = sum(len(data) for batch in batches for _, data in batch)
+    size = sum(len(data) for each in batches for _, data in each)
     return {
         "records_per_s": round(records / seconds),
         "records_hashed": records,

@@ -265,6 +265,7 @@ def _ledger(run: Mapping[str, Any]) -> str:
 one witness; each append is a signed commitment: verified, durable, then answered.
 
 - Appends: {_number(found["appends_per_s"])} a second in transactions of up to 64, median {_number(found["append_p50_ms"])} ms; errors: {errors}.
+- A keeper that begins anew is back in {_number(found["restart_s"])} s from what it last kept, in {_number(found["refold_s"])} s from its journals alone ({_number(found["records_hashed"])} records).
 - Receipts: {found["receipts"]} asked for under {_number(found["receipts_under_rps"])} requests a second, median {_number(found["receipt_p50_s"])} s.
 - Verifying: {how}; the one-file verifier takes {_number(found["verify_1m_one_file_s"])} s for the same.
 """

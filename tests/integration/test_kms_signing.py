@@ -6,9 +6,7 @@ without the comparison in `KmsSigner.sign` the service was asked to sign with th
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -16,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.kms import KeyService
+from tests.support.to_sign import check_signed, write_envelope
 
 pytest.importorskip("boto3", reason="needs the extra `kms`: pip install 'gatelift[kms]'")
 SRC = str(Path(__file__).parents[2] / "src")
@@ -50,15 +48,7 @@ def run(service: KeyService, *words: object, **more: str) -> subprocess.Complete
 
 @pytest.fixture
 def envelope(tmp_path: Path) -> Path:
-    payload = b'{"predicateType":"urn:gatelift:review:v1"}'
-    path = tmp_path / "review.json"
-    value = {
-        "payload": base64.b64encode(payload).decode(),
-        "payloadType": "application/vnd.in-toto+json",
-        "signatures": [{"keyid": "sha256:" + "0" * 64, "sig": "AA=="}],
-    }
-    path.write_text(json.dumps(value))
-    return path
+    return write_envelope(tmp_path / "review.json")
 
 
 def enrol(service: KeyService, path: Path, alias: str) -> Path:
@@ -72,14 +62,7 @@ def test_a_key_in_the_service_signs(service: KeyService, envelope: Path, tmp_pat
     card = enrol(service, tmp_path / "board.card", "signs")
     done = run(service, "sign", envelope, "--yes", "--key", card)
     assert done.returncode == 0, done.stderr
-    found = json.loads(envelope.read_bytes())
-    payload = base64.b64decode(found["payload"])
-    kind = found["payloadType"].encode()
-    message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-    point = base64.b64decode(json.loads(card.read_bytes())["public"])
-    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
-    signature = base64.b64decode(found["signatures"][-1]["sig"])
-    key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+    message = check_signed(envelope, card)
     assert service.messages == [hashlib.sha256(message).digest()], "the hash alone is sent"
     assert SECRET not in done.stdout + done.stderr + card.read_text() + envelope.read_text()
 

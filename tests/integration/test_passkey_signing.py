@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.browser import CHROMIUM, WHY_NOT, Browser
+from tests.support.to_sign import write_envelope
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)
 SRC = str(Path(__file__).parents[2] / "src")
@@ -86,14 +87,7 @@ def enrolled(folder: Path, browser: Browser) -> Path:
 def envelope(folder: Path) -> Path:
     """A statement that another key has signed."""
     payload = json.dumps({"predicateType": "urn:gatelift:review:v1", "a": "<b>"}).encode()
-    path = folder / "review.json"
-    value = {
-        "payload": base64.b64encode(payload).decode(),
-        "payloadType": "application/vnd.in-toto+json",
-        "signatures": [{"keyid": "sha256:" + "0" * 64, "sig": "AA=="}],
-    }
-    path.write_text(json.dumps(value))
-    return path
+    return write_envelope(folder / "review.json", payload)
 
 
 def signatures(path: Path) -> list[dict[str, str]]:

@@ -5,7 +5,6 @@ The token is SoftHSM's, a library that behaves as a card does. Left out where it
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -17,11 +16,10 @@ from typing import NamedTuple
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.promises.outside import free_ports, wait_for
 from tests.support.howto import HowTo
+from tests.support.to_sign import check_signed, write_envelope
 from tests.support.upstream import ScriptedUpstream
 
 SRC = str(Path(__file__).parents[2] / "src")
@@ -113,28 +111,13 @@ def card(tokens: Tokens, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def envelope(tmp_path: Path) -> Path:
-    payload = b'{"predicateType":"urn:gatelift:review:v1"}'
-    path = tmp_path / "review.json"
-    value = {
-        "payload": base64.b64encode(payload).decode(),
-        "payloadType": "application/vnd.in-toto+json",
-        "signatures": [{"keyid": "sha256:" + "0" * 64, "sig": "AA=="}],
-    }
-    path.write_text(json.dumps(value))
-    return path
+    return write_envelope(tmp_path / "review.json")
 
 
 def test_a_token_signs_and_its_pin_is_nowhere(tokens: Tokens, card: Path, envelope: Path) -> None:
     done = tokens.run("sign", envelope, "--yes", "--key", card, pin=PIN)
     assert done.returncode == 0, done.stderr
-    found = json.loads(envelope.read_bytes())
-    payload = base64.b64decode(found["payload"])
-    kind = found["payloadType"].encode()
-    message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-    point = base64.b64decode(json.loads(card.read_bytes())["public"])
-    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
-    signature = base64.b64decode(found["signatures"][-1]["sig"])
-    key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+    check_signed(envelope, card)
     everything = done.stdout + done.stderr + card.read_text() + envelope.read_text()
     assert PIN not in everything
 
