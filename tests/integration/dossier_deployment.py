@@ -480,7 +480,7 @@ class Deployment:
             put_log(self.directory / "logs/requests" / name, batches, self.requests_note())
         self.origin = newest
         for (worker, run), frames in self.frames.items():
-            put(self.directory / "journal" / worker / f"{run}-0001.seg", frames)
+            put(self.directory / "journal" / worker / f"{run}-0001.seg", bytes(frames))
         put(self.directory / "keys/control.key", b"secret\n")
         put(self.directory / "store/control.sqlite", b"secret\n")
 
